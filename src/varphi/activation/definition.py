@@ -1,0 +1,104 @@
+"""A definition: a few lines of Python over varphi's elementary functions, from which all else is derived.
+
+@activation(latex=r"x\\,\\tanh(\\ln(1+e^x))", source="Misra, BMVC 2020")
+def mish(x):
+    \"\"\"Self-gated, smooth, non-monotone.\"\"\"
+    return x * tanh(softplus(x))
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from varphi.numbers import Expression, variable
+from varphi.numbers.expression import constant
+
+from .constraint import REAL, Constraint
+from .formula import Formula
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A named number in a definition, with its default and what it may be."""
+
+    name: str
+    default: float | int
+    constraint: Constraint
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """What one activation function is.
+
+    Attributes:
+        name: as in `vp.get(name)`.
+        function: the defining lines, `function(x, **parameters)`, over any number system.
+        latex: the formula as printed.
+        source: authors, year, venue or arXiv number.
+        aliases: other names it goes by.
+        torch: torch.nn's class for the same function, if there is one ("SiLU").
+        family: the catalogue's file it stands in; "" for a user's own.
+        doc: one line about it.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    latex: str = ""
+    source: str = ""
+    aliases: tuple[str, ...] = ()
+    torch: str | None = None
+    family: str = ""
+    doc: str = ""
+
+    def __reduce__(self) -> Any:
+        # A definition of the catalogue is pickled by name, so that its function need not be.
+        from .registry import definition, is_registered
+
+        if is_registered(self):
+            return definition, (self.name,)
+        return super().__reduce__()
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters of the defining function, in order, `x` left out."""
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        found = []
+        for name, parameter in list(inspect.signature(self.function).parameters.items())[1:]:
+            constraint = next(
+                (m for m in getattr(hints.get(name), "__metadata__", ()) if isinstance(m, Constraint)), REAL
+            )
+            if parameter.default is inspect.Parameter.empty:
+                raise TypeError(f"{self.name}: parameter {name!r} needs a default value")
+            found.append(Parameter(name, parameter.default, constraint))
+        return tuple(found)
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, float | int]:
+        """Every parameter's value: the given ones, checked, and the defaults."""
+        known = {p.name: p for p in self.parameters}
+        for name in given:
+            if name not in known:
+                expected = ", ".join(f"{p.name}={p.default:g}" for p in self.parameters) or "no parameters"
+                raise TypeError(f"{self.name} has no parameter {name!r}; it takes {expected}")
+        return {n: p.constraint.check(self.name, n, given.get(n, p.default)) for n, p in known.items()}
+
+    def expression(self, values: Mapping[str, Any] | None = None) -> Expression:
+        """The formula in the variable `x`, with parameters at `values` (numbers or expressions; else the defaults)."""
+        filled = {p.name: p.default for p in self.parameters} | dict(values or {})
+        return constant(self.function(variable("x"), **filled))
+
+    def formula(self, values: Mapping[str, Any]) -> Formula:
+        """The formula in `x` and every parameter that is not a whole number; those are part of its shape."""
+        shape = tuple((p.name, values[p.name]) for p in self.parameters if p.constraint.whole)
+        if shape not in self._formulas:
+            free = {p.name: variable(p.name) for p in self.parameters if not p.constraint.whole}
+            self._formulas[shape] = Formula(self.expression(free | dict(shape)), tuple(free))
+        return self._formulas[shape]
+
+    @cached_property
+    def _formulas(self) -> dict[tuple[tuple[str, Any], ...], Formula]:
+        return {}

@@ -1,0 +1,67 @@
+"""A formula and its partial derivatives: what the torch layer evaluates."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from varphi.numbers import Expression, derivatives, evaluate, variable
+from varphi.numbers.expression import constant
+
+
+class Formula:
+    """An expression in `x` and some parameters, or a partial derivative of one.
+
+    Attributes:
+        base: the expression that is differentiated.
+        parameters: the names of its variables besides `x`, in the order in which values are passed.
+        orders: how often it is differentiated by `x` and by each parameter.
+    """
+
+    def __init__(
+        self, base: Expression, parameters: tuple[str, ...] = (), orders: tuple[int, ...] | None = None
+    ) -> None:
+        self.base = base
+        self.parameters = parameters
+        self.orders = orders or (0,) * (1 + len(parameters))
+        self._derivatives: dict[int, Formula] = {}
+
+    def __repr__(self) -> str:
+        return f"Formula({self.expression!r})"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return ("x", *self.parameters)
+
+    def derivative(self, position: int = 0) -> Formula:
+        """The partial derivative by the variable at `position` (0 is x)."""
+        if position not in self._derivatives:
+            orders = tuple(n + (i == position) for i, n in enumerate(self.orders))
+            self._derivatives[position] = Formula(self.base, self.parameters, orders)
+        return self._derivatives[position]
+
+    @cached_property
+    def expression(self) -> Expression:
+        expression = self.base
+        # Parameters first, x last: the jet in x then carries all orders of x at once.
+        for name, order in reversed(list(zip(self.variables, self.orders, strict=True))):
+            if order:
+                expression = _derivatives(expression, name, order)[order]
+        return expression
+
+    def tower(self, order: int) -> list[Expression]:
+        """The expressions of this formula and its first `order` derivatives by x."""
+        return _derivatives(self.expression, "x", order)
+
+
+def _derivatives(expression: Expression, name: str, order: int) -> list[Expression]:
+    others: dict[str, object] = {v: variable(v) for v in expression.variables}
+
+    def along(value: object) -> object:
+        return evaluate([expression], others | {name: value})[0]
+
+    return [constant(d) for d in derivatives(along, variable(name), order)]
+
+
+def hides_nan(expression: Expression) -> bool:
+    """Whether NaN in x may not reach the result by itself: a comparison chooses a value, or x does not occur."""
+    return "x" not in expression.variables or any(n.operation in ("where", "sign", "hill") for n in expression.nodes())

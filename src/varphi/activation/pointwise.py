@@ -1,0 +1,119 @@
+"""Evaluating a formula on tensors, differentiable to any order.
+
+Each derivative of a formula is again a formula, so one autograd function serves them all: its backward multiplies by
+the next one. It saves its inputs and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import has_torch_function
+
+from varphi.numbers import tensor as _tensor  # noqa: F401  (registers the system of tensors)
+
+from . import backend
+from .formula import Formula
+
+
+def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
+    """`formula` at every element of x.
+
+    Args:
+        formula: what to compute, in `x` and its parameters.
+        x: a floating-point tensor of any shape.
+        parameters: numbers or tensors that broadcast with x, one for each of `formula.parameters`.
+
+    Returns:
+        A tensor of the shape, dtype and device of x.
+    """
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        raise TypeError(f"activations take floating-point tensors, got {x.dtype}; convert with x.float()")
+    if torch.compiler.is_compiling() or not isinstance(x, Tensor) or has_torch_function((x,)):
+        return backend.by_operations(formula, x, parameters)
+    if torch.is_grad_enabled() and (
+        x.requires_grad or any(isinstance(p, Tensor) and p.requires_grad for p in parameters)
+    ):
+        return _Pointwise.apply(formula, x, *parameters)  # type: ignore[no-any-return]
+    if torch._C._are_functorch_transforms_active():
+        return _Pointwise.apply(formula, x, *parameters)  # type: ignore[no-any-return]
+    return backend.run(formula, x, parameters)
+
+
+class _Pointwise(torch.autograd.Function):
+    @staticmethod
+    def forward(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
+        return backend.run(formula, x, parameters)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        formula, x, *parameters = inputs
+        ctx.formula = formula
+        ctx.numbers = [None if isinstance(p, Tensor) else p for p in parameters]
+        tensors = (x, *[p for p in parameters if isinstance(p, Tensor)])
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def _inputs(ctx: Any) -> tuple[Formula, Tensor, list[Any]]:
+        x, *tensors = ctx.saved_tensors
+        rest = iter(tensors)
+        return ctx.formula, x, [next(rest) if p is None else p for p in ctx.numbers]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        formula, x, parameters = _Pointwise._inputs(ctx)
+        needed = ctx.needs_input_grad[1:]
+        grads: list[Tensor | None] = [None] * len(needed)
+        if needed[0]:
+            grads[0] = times_derivative(formula, grad, x, parameters)
+        for i, parameter in enumerate(parameters, start=1):
+            if needed[i]:
+                partial = grad * pointwise(formula.derivative(i), x, *parameters)
+                grads[i] = partial.sum_to_size(parameter.shape)
+        return (None, *grads)
+
+    @staticmethod
+    def jvp(ctx: Any, _: Any, x_tangent: Tensor | None, *tangents: Any) -> Tensor:  # type: ignore[override]
+        formula, x, parameters = _Pointwise._inputs(ctx)
+        terms = [
+            tangent * pointwise(formula.derivative(i), x, *parameters)
+            for i, tangent in enumerate((x_tangent, *tangents))
+            if tangent is not None
+        ]
+        return sum(terms[1:], terms[0])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], formula: Formula, x: Tensor, *parameters: Any) -> tuple[Tensor, int]:
+        _, x_dim, *dims = in_dims
+        x = x.movedim(x_dim, 0) if x_dim is not None else x.expand(info.batch_size, *x.shape)
+        aligned = [
+            p if dim is None else p.movedim(dim, 0).reshape(info.batch_size, *[1] * (x.dim() - p.dim()), *_rest(p, dim))
+            for p, dim in zip(parameters, dims, strict=True)
+        ]
+        return pointwise(formula, x, *aligned), 0
+
+
+def _rest(parameter: Tensor, dim: int) -> list[int]:
+    return [n for i, n in enumerate(parameter.shape) if i != dim % parameter.dim()]
+
+
+def times_derivative(formula: Formula, grad: Tensor, x: Tensor, parameters: list[Any]) -> Tensor:
+    """grad · ∂formula/∂x: one fused pass where nothing will differentiate it again."""
+    slope = formula.derivative(0)
+    if torch.is_grad_enabled() or has_torch_function((grad, x)) or torch._C._are_functorch_transforms_active():
+        return grad * pointwise(slope, x, *parameters)
+    return backend.run_times(slope, grad, x, parameters)
+
+
+def derivatives(formula: Formula, x: Tensor, parameters: tuple[Any, ...], order: int) -> Tensor:
+    """f, f', ..., f^(order) at every element of x, stacked: shape (order + 1, *x.shape)."""
+    differentiable = torch.is_grad_enabled() and x.requires_grad
+    if differentiable or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        rows = [formula]
+        for _ in range(order):
+            rows.append(rows[-1].derivative(0))
+        return torch.stack([pointwise(row, x, *parameters) for row in rows])
+    return backend.run_tower(formula, x, parameters, order)
