@@ -181,5 +181,12 @@ def test_importing_varphi_and_its_command_line_is_cheap():
 
 def test_help_answers_without_torch():
     heavy = {"torch", "sympy", "numba"}
-    run = "sys.argv = ['varphi', '--help']\nfrom varphi.cli import main\ntry: main()\nexcept SystemExit as end: assert not end.code"
+    run = """
+from varphi.cli import main
+sys.argv = ["varphi", "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+"""
     assert loaded_after(run, heavy) == set()
