@@ -87,6 +87,8 @@ FITS = {
     "EXP2": (series_ratio(lambda f: mp.expm1(f * mp.log(2)) / f, mp.log(2)), -0.5005, 0.5005, 11, 5),
     # ln((1+s)/(1-s)) = 2s + s·z·P(z), z = s²
     "LOG": (series_ratio(log_tail, mp.mpf(2) / 3), 0, SQUARE_MAX, 7, 2),
+    # ln(1 + e) = 2s + s·z·P(z) with s = e/(2 + e), z = s², 0 <= e <= 1
+    "LOG1P": (series_ratio(log_tail, mp.mpf(2) / 3), 0, 0.11117, 12, 4),
     "ATAN": (series_ratio(atan_tail, mp.mpf(-1) / 3), 0, EIGHTH, 11, 4),
     "SIN": (series_ratio(sin_tail, mp.mpf(-1) / 6), 0, QUARTER_PI_SQUARE, 6, 2),
     "COS": (series_ratio(cos_tail, mp.mpf(1) / 24), 0, QUARTER_PI_SQUARE, 6, 2),

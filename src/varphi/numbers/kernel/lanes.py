@@ -15,7 +15,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
 
 @dataclass(frozen=True)

@@ -194,12 +194,20 @@ def sigmoid(x: Lanes) -> Lanes:
     return (x < 0.0).choose(e * q, q)
 
 
+def _softplus_tail(x: Lanes) -> Lanes:
+    """ln(1 + e^-|x|), by ln(1 + e) = 2 artanh(e/(2 + e))."""
+    e = exp(-abs(x))
+    s = e / (e + 2.0)
+    z = s * s
+    return fma(s * z, horner(z, C["LOG1P"]), 2.0 * s)
+
+
 def softplus(x: Lanes) -> Lanes:
-    return largest(x, 0.0) + log1p(exp(-abs(x)))
+    return largest(x, 0.0) + _softplus_tail(x)
 
 
 def log_sigmoid(x: Lanes) -> Lanes:
-    return smallest(x, 0.0) - log1p(exp(-abs(x)))
+    return smallest(x, 0.0) - _softplus_tail(x)
 
 
 def asinh(x: Lanes) -> Lanes:
