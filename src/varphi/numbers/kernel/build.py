@@ -123,8 +123,12 @@ def _keep_nan(x: Lanes, outputs: Sequence[Lanes], guarded: Sequence[bool]) -> li
 
 
 def _emit_wide(frame: _Frame, signature: Signature) -> None:
+    _wide_loop(frame, signature, frame.start)
+
+
+def _wide_loop(frame: _Frame, signature: Signature, start: ir.Value) -> None:
     at = Emitter(frame.builder, BINARY64, WIDTH)
-    with frame.loop(frame.start, frame.stop, WIDTH) as index:
+    with frame.loop(start, frame.stop, WIDTH) as index:
         mask = _tail_mask(at, frame.builder.sub(frame.stop, index))
         inputs = [_load(at, frame.builder.gep(a, [index]), frame.storage, mask) for a in frame.inputs]
         for array, lanes in zip(frame.outputs, _results(at, signature, frame, inputs), strict=True):
@@ -136,27 +140,30 @@ BLOCK = 1024
 
 
 def _emit_fast(frame: _Frame, signature: Signature) -> None:
+    """Whole vectors in blocks; what is left after the last whole vector goes through the wide loop."""
     builder = frame.builder
     at = SingleEmitter(builder, FAST_WIDTH)
     wide = Emitter(builder, BINARY64, WIDTH)
     listed = builder.alloca(ir.ArrayType(I32, BLOCK + FAST_WIDTH + WIDTH))
     listed = builder.gep(listed, [I32(0), I32(0)])
     count = builder.alloca(I64)
-    with frame.loop(frame.start, frame.stop, BLOCK) as block:
-        left = builder.sub(frame.stop, block)
+    whole = builder.and_(builder.sub(frame.stop, frame.start), I64(-FAST_WIDTH))
+    end = builder.add(frame.start, whole)
+    with frame.loop(frame.start, end, BLOCK) as block:
+        left = builder.sub(end, block)
         size = builder.select(builder.icmp_signed("<", left, I64(BLOCK)), left, I64(BLOCK))
         builder.store(I64(0), count)
         with frame.loop(I64(0), size, FAST_WIDTH) as offset:
             index = builder.add(block, offset)
-            mask = _tail_mask(at, builder.sub(size, offset))
-            inputs = [_load(at, builder.gep(a, [index]), frame.storage, mask) for a in frame.inputs]
+            inputs = [_load(at, builder.gep(a, [index]), frame.storage) for a in frame.inputs]
             outputs, flagged = _fast_results(at, signature, frame, inputs)
             for array, lanes in zip(frame.outputs, outputs, strict=True):
-                _store(at, lanes, builder.gep(array, [index]), frame.storage, mask)
+                _store(at, lanes, builder.gep(array, [index]), frame.storage)
             if flagged is not None:
-                _list_places(builder, builder.and_(flagged.value, mask), offset, listed, count)
+                _list_places(builder, flagged.value, offset, listed, count)
         if flagged is not None:
             _repair(frame, wide, signature, block, listed, builder.load(count))
+    _wide_loop(frame, signature, end)
 
 
 def _fast_results(
@@ -223,10 +230,11 @@ def _list_places(builder: ir.IRBuilder, flagged: ir.Value, offset: ir.Value, lis
         places = builder.add(
             _spread(builder, builder.trunc(offset, I32), FAST_WIDTH), ir.Constant(lanes, list(range(FAST_WIDTH)))
         )
-        name = f"llvm.masked.compressstore.v{FAST_WIDTH}i32"
+        name = f"llvm.experimental.vector.compress.v{FAST_WIDTH}i32"
         mask = ir.VectorType(I1, FAST_WIDTH)
-        compress = _declared(builder, name, ir.FunctionType(ir.VoidType(), [lanes, I32.as_pointer(), mask]))
-        builder.call(compress, [places, builder.gep(listed, [filled]), flagged])
+        compress = _declared(builder, name, ir.FunctionType(lanes, [lanes, mask, lanes]))
+        front = builder.call(compress, [places, flagged, ir.Constant(lanes, ir.Undefined)])
+        builder.store(front, builder.bitcast(builder.gep(listed, [filled]), lanes.as_pointer()), align=4)
         ones = builder.call(_declared(builder, f"llvm.ctpop.i{FAST_WIDTH}", ir.FunctionType(word, [word])), [bits])
         builder.store(builder.add(filled, builder.zext(ones, I64)), count)
 
@@ -288,17 +296,22 @@ _SUFFIX = {FLOAT: "f32", DOUBLE: "f64", I16: "i16", HALF: "f16"}
 _BYTES = {FLOAT: 4, DOUBLE: 8, I16: 2, HALF: 2}
 
 
-def _load(at: Emitter, address: ir.Value, storage: Any, mask: ir.Value) -> Lanes:
+def _load(at: Emitter, address: ir.Value, storage: Any, mask: ir.Value | None = None) -> Lanes:
     vector = ir.VectorType(storage, at.width)
     place = at.builder.bitcast(address, vector.as_pointer())
+    if mask is None:
+        return _widen(at, at.builder.load(place, align=_BYTES[storage]), storage)
     kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
     load = _declared(at.builder, f"llvm.masked.load.v{at.width}{_SUFFIX[storage]}.p0", kind)
     return _widen(at, at.builder.call(load, [place, I32(_BYTES[storage]), mask, ir.Constant(vector, None)]), storage)
 
 
-def _store(at: Emitter, lanes: Lanes, address: ir.Value, storage: Any, mask: ir.Value) -> None:
+def _store(at: Emitter, lanes: Lanes, address: ir.Value, storage: Any, mask: ir.Value | None = None) -> None:
     vector = ir.VectorType(storage, at.width)
     place = at.builder.bitcast(address, vector.as_pointer())
+    if mask is None:
+        at.builder.store(_narrow(at, lanes, storage), place, align=_BYTES[storage])
+        return
     kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, mask.type])
     store = _declared(at.builder, f"llvm.masked.store.v{at.width}{_SUFFIX[storage]}.p0", kind)
     at.builder.call(store, [_narrow(at, lanes, storage), place, I32(_BYTES[storage]), mask])

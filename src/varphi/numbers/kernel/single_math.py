@@ -47,6 +47,7 @@ CANCELLATION = 0.25
 AMPLIFICATION = 4.0
 
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_ROUNDER = 1.5 * 2.0**23
 # π/2 as a sum of three binary32 numbers.
 _HALF_PI = (1.57079637050628662, -4.37113900018624283e-08, -1.71512448921530e-15)
 
@@ -169,10 +170,12 @@ def _same_magnitude(function: Callable[[Lanes], Lanes]) -> Callable[[Single], Si
 def _exp_parts(x: Lanes) -> tuple[Lanes, ir.Value]:
     """x = n ln 2 + r: e^r - 1 and n as bits of the exponent."""
     at = x.at
-    n = round_to_integer(x * (1 / math.log(2)))
+    # Adding 1.5·2^23 rounds to a whole number and leaves it in the low bits.
+    shifted = fma(x, 1 / math.log(2), _ROUNDER)
+    n = shifted - _ROUNDER
     r = fma(n, -_LN2_LOW, fma(n, -_LN2_HIGH, x))
     tail = fma(r * r, estrin(r, C["EXP"]), r)
-    return tail, at.builder.shl(to_integer(n), at.splat(at.form.integer, 23))
+    return tail, at.builder.shl(bits(shifted), at.splat(at.form.integer, 23))
 
 
 def exp(x: Lanes) -> Lanes:
