@@ -1,6 +1,6 @@
 """Polynomials and rational functions: no exponential, exact in few operations."""
 
-from varphi.activation.constraint import PositiveInteger, Real
+from varphi.activation.constraint import Positive, PositiveInteger
 from varphi.activation.registry import activation
 from varphi.numbers import clamp, maximum, where
 
@@ -31,7 +31,7 @@ def power(x, n: PositiveInteger = 4):
 
 @activation(
     latex=r"\max(0,x)^p",
-    source="Li, Tang & Yu, Commun. Comput. Phys. 27, 2020, arXiv 1909.05479",
+    source="Li, Tang & Yu, Commun. Comput. Phys. 27, 2020, arXiv 1903.05858",
     aliases=("rectified_power_unit",),
 )
 def repu(x, p: PositiveInteger = 4):
@@ -82,7 +82,7 @@ def sqlu(x):
 
 @activation(
     latex=r"x^2(2-|x|)\ \mathrm{if}\ |x|\leq1,\ |x|\ \mathrm{else}",
-    source="Vallés-Pérez et al., 2023, arXiv 2301.06069 (SoftModulusQ)",
+    source="Vallés-Pérez et al., 2023, arXiv 2301.05993",
 )
 def soft_modulus(x):
     """The absolute value with a polynomial in its corner: continuously differentiable, exact beyond 1."""
@@ -90,8 +90,11 @@ def soft_modulus(x):
     return where(r > 1, r, x * x * (2 - r))
 
 
-@activation(latex=r"\frac{x^2}{2},\ |x|-\frac12", source="Huber, Ann. Math. Stat. 35, 1964")
-def huber(x, delta: Real = 1.0):
+@activation(
+    latex=r"\frac{x^2}{2}\ \mathrm{if}\ |x|\leq\delta,\ \delta(|x|-\frac\delta2)\ \mathrm{else}",
+    source="Huber, Ann. Math. Stat. 35, 1964",
+)
+def huber(x, delta: Positive = 1.0):
     """Quadratic near zero, linear far out: a smooth absolute value whose slope is a hard tanh."""
     inner = clamp(x, -delta, delta)
     return inner * (x - 0.5 * inner)

@@ -1,8 +1,8 @@
 """Gates of membranes and circuits: potentials in mV, rates in 1/ms, concentrations in units of K."""
 
-from varphi.activation.constraint import NonNegative, Positive, Real
+from varphi.activation.constraint import Positive, Real
 from varphi.activation.registry import activation
-from varphi.numbers import exp, explinear, expm1, hill, maximum, sigmoid, where
+from varphi.numbers import exp, explinear, hill, log, maximum, sigmoid, tanh, where
 
 # Below zero there is no concentration: there Hill functions keep their value at zero.
 
@@ -40,7 +40,8 @@ def michaelis_menten(x, K: Positive = 1.0):
 )
 def haldane(x, K: Positive = 1.0, Ki: Positive = 10.0):
     """Uptake inhibited by excess: rises, peaks at sqrt(K·Ki), falls as 1/x; zero for x <= 0."""
-    return where(x > 0, 1 / (1 + maximum(x, 0) / Ki + K / maximum(x, 0)), 0)
+    uptake = hill(maximum(x, 0), K, 1)
+    return where(x > 0, uptake / (1 + uptake * maximum(x, 0) / Ki), 0)
 
 
 @activation(
@@ -96,9 +97,9 @@ def morris_lecar_m(x, v1: Real = -1.2, v2: Positive = 18.0):
 
 
 @activation(latex=r"\frac{1}{1+\frac{[Mg]}{3.57}e^{-0.062V}}", source="Jahr & Stevens, J. Neurosci. 10, 1990")
-def nmda_unblock(x, mg: NonNegative = 1.0):
+def nmda_unblock(x, mg: Positive = 1.0):
     """The fraction of NMDA channels free of magnesium (mM) at x mV."""
-    return 1 / (1 + (mg / 3.57) * exp(-0.062 * x))
+    return sigmoid(0.062 * x - log(mg / 3.57))
 
 
 @activation(
@@ -106,7 +107,7 @@ def nmda_unblock(x, mg: NonNegative = 1.0):
 )
 def wilson_cowan(x, a: Positive = 1.2, theta: Real = 2.8):
     """Response of a population, zero without input: a logistic shifted down to pass through the origin."""
-    return sigmoid(a * (x - theta)) * sigmoid(a * theta) * -expm1(-a * x)
+    return 0.5 * tanh(0.5 * a * x) * (1 + tanh(0.5 * a * (x - theta)) * tanh(0.5 * a * theta))
 
 
 @activation(latex=r"0.04v^2+5v+140", source="Izhikevich, IEEE Trans. Neural Networks 14, 2003")
@@ -116,7 +117,7 @@ def izhikevich(x):
 
 
 @activation(latex=r"-(V-E_L)+\Delta_T\,e^{(V-V_T)/\Delta_T}", source="Fourcaud-Trocmé et al., J. Neurosci. 23, 2003")
-def exponential_integrate_and_fire(x, rest: Real = -65.0, threshold: Real = -50.0, sharpness: Positive = 2.0):
+def exponential_integrate_and_fire(x, rest: Real = -65.0, threshold: Real = -59.9, sharpness: Positive = 3.48):
     """Leak plus exponential spike onset, in mV at x mV: leaky below threshold, exploding above."""
     return rest - x + sharpness * exp((x - threshold) / sharpness)
 

@@ -2,7 +2,7 @@
 
 from varphi.activation.constraint import Positive
 from varphi.activation.registry import activation
-from varphi.numbers import cos, exp, maximum, normal_pdf, sech, squareplus
+from varphi.numbers import cos, exp, maximum, minimum, normal_pdf, sech, squareplus
 
 
 @activation(latex=r"e^{-x^2}", source="Broomhead & Lowe, Complex Systems 2, 1988", aliases=("rbf",))
@@ -69,11 +69,11 @@ def laplacian(x):
 
 @activation(
     latex=r"\mathrm{sech}(x)",
-    source="classical; Talacko, Trabajos de Estadística 7, 1956",
+    source="Baten, Bull. Amer. Math. Soc. 40, 1934",
     aliases=("hyperbolic_secant",),
 )
 def sech_(x):
-    """A bump with exponential tails, equal to its own transform."""
+    """A bump with exponential tails, in shape its own Fourier transform."""
     return sech(x)
 
 
@@ -130,7 +130,7 @@ def epanechnikov(x):
 
 @activation(
     latex=r"1-\frac{x^2}{2},\ \frac{(2-|x|)^2}{2},\ 0",
-    source="Wuraola & Patel, SQ-RBF, IJCNN 2018; Neurocomputing 442, 2021",
+    source="Wuraola & Patel, SQ-RBF, ICONIP 2018",
 )
 def sq_rbf(x):
     """A Gaussian by parabolas: exactly zero beyond 2, no exponential."""

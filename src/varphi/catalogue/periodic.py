@@ -55,7 +55,7 @@ def gcu(x):
     return x * cos(x)
 
 
-@activation(latex=r"x\sin(x)", source="Rahman, Efat & Noel: Kunc & Kléma, 2024, arXiv 2402.09092", aliases=("asu",))
+@activation(latex=r"x\sin(x)", source="Rahman, Makhdoom & Lu, 2023, arXiv 2304.09759", aliases=("asu",))
 def amplifying_sine_unit(x):
     """Even, an oscillation with growing size, flat at zero."""
     return x * sin(x)

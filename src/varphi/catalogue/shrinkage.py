@@ -4,7 +4,7 @@ from typing import Annotated
 
 from varphi.activation.constraint import Constraint, NonNegative, Positive
 from varphi.activation.registry import activation
-from varphi.numbers import maximum, minimum, sigmoid, tanh, where
+from varphi.numbers import clamp, maximum, minimum, sigmoid, tanh, where
 
 AboveTwo = Annotated[float, Constraint(lower=2.0)]
 
@@ -52,9 +52,8 @@ def garrote_shrink(x, lam: Positive = 0.5):
 )
 def firm_shrink(x, lam: Positive = 0.5, width: Positive = 0.5):
     """Zero up to lambda, the identity beyond lambda + width, a line between: the proximal map of the MCP penalty."""
-    soft = maximum(x - lam, 0) + minimum(x + lam, 0)
-    beyond = maximum(x - lam - width, 0) + minimum(x + lam + width, 0)
-    return (1 + lam / width) * soft - (lam / width) * beyond
+    rise = clamp(soft_shrink(x, lam), -width, width)
+    return (1 + lam / width) * rise + soft_shrink(x, lam + width)
 
 
 @activation(
@@ -63,11 +62,10 @@ def firm_shrink(x, lam: Positive = 0.5, width: Positive = 0.5):
     aliases=("scad",),
 )
 def scad_shrink(x, lam: Positive = 0.5, a: AboveTwo = 3.7):
-    """Soft shrinkage for small inputs, the identity beyond a·lambda, a line between."""
-    soft = maximum(x - lam, 0) + minimum(x + lam, 0)
-    middle = maximum(x - 2 * lam, 0) + minimum(x + 2 * lam, 0)
-    beyond = maximum(x - a * lam, 0) + minimum(x + a * lam, 0)
-    return soft + (middle - (a - 1) * beyond) / (a - 2)
+    """Soft shrinkage for small inputs, the identity beyond a·lambda, a steeper line between."""
+    soft = clamp(soft_shrink(x, lam), -lam, lam)
+    steep = clamp(soft_shrink(x, 2 * lam), -(a - 2) * lam, (a - 2) * lam)
+    return soft + (a - 1) / (a - 2) * steep + soft_shrink(x, a * lam)
 
 
 @activation(latex=r"x\,\sigma(\tau(|x|-\lambda))", source="Atto, Pastor & Mercier, ICASSP 2008")

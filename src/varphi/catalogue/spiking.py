@@ -38,7 +38,7 @@ def triangle_surrogate(x, beta: Positive = 1.0):
 
 @activation(
     latex=r"\frac{1}{(1+\beta|x|)^2}",
-    source="Zenke & Ganguli, SuperSpike, Neural Computation 30, 2018, arXiv 1705.11146",
+    source="Zenke & Ganguli, Neural Computation 30, 2018, arXiv 1705.11146; Zenke & Vogels, Neural Computation 33, 2021",
     aliases=("fast_sigmoid_surrogate",),
 )
 def superspike(x, beta: Positive = 10.0):
@@ -88,7 +88,7 @@ def slayer_surrogate(x, alpha: Positive = 1.0, beta: Positive = 1.0):
 
 
 @activation(
-    latex=r"1.15\,\mathcal N(0,s)-0.15\,\mathcal N(\pm 6s... )",
+    latex=r"(1+h)\,N(x;0,s)-h\,N(x;s,6s)-h\,N(x;-s,6s)",
     source="Yin, Corradi & Bohté, Nature Machine Intelligence 3, 2021, arXiv 2103.12593",
 )
 def multi_gaussian_surrogate(x, s: Positive = 0.5, h: Positive = 0.15):
