@@ -38,6 +38,9 @@ def _both(function: Callable[..., Tensor]) -> Callable[[Any, Any], Tensor]:
 def _where(condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, (bool, int)):
         return a if condition else b
+    if isinstance(a, Real) and isinstance(b, Real):
+        # torch would round two numbers to its default dtype; the caller brings the result back to the dtype of x.
+        a = torch.full((), float(a), dtype=torch.float64, device=condition.device)
     return torch.where(condition, a, b)
 
 
@@ -59,7 +62,8 @@ def _normal_cdf(x: Tensor) -> Tensor:
 
 
 def _squareplus(x: Any, b: Any) -> Tensor:
-    root = torch.sqrt(x * x + b)
+    x, b = _like(x, b), _like(b, x)
+    root = torch.hypot(x, torch.sqrt(b))
     # A finite stand-in keeps the branch not taken, and so its gradient, free of 0/0.
     lower = torch.where(x < 0, root - x, 1.0)
     return torch.where(x < 0, 0.5 * b / lower, 0.5 * (x + root))
