@@ -27,7 +27,7 @@ Route = Callable[[Tensor], Tensor]
 
 _SUSPECTS = 400  # points of largest estimated error, per measure and route, that balls decide
 _SAMPLE = 3000  # points on which balls check the estimate itself
-_AGREEMENT = 0.25  # ulp: how far the estimate may be from the ball before no estimate is believed
+_AGREEMENT = 0.25  # ulp: how far the estimate may be from the ball where it is believed
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def _judge(layer: Activation, routes: Mapping[str, Route], dtype: torch.dtype, o
 
 
 def _decide_suspects(judgement: _Judgement, expression: Expression, x: Tensor) -> Tensor:
-    """Decide by balls the points that a float64 estimate suspects; every point, where the estimate proves unreliable."""
+    """Decide by balls the points that a float64 estimate suspects, and all points around where it proves unreliable."""
     form, order = judgement.form, judgement.order
     zeros = form.numbers(form.around(_crossings(x, _estimates(expression, x, order)[0]), 6))
     x = torch.unique(torch.cat([x, zeros]))
@@ -318,11 +318,27 @@ def _decide_suspects(judgement: _Judgement, expression: Expression, x: Tensor) -
         suspected[_largest(error, _SUSPECTS)] = True
         suspected[_largest(_mixed(error, estimate[0], estimate[1], wide, form), _SUSPECTS)] = True
     judgement.add(x[suspected], {name: y[suspected] for name, y in computed.items()})
-    disagreement = _errors(estimate[0][suspected], judgement.high[0], judgement.low[0], form)
-    if np.nanmax(disagreement, initial=0.0) > _AGREEMENT:
-        rest = ~suspected
-        judgement.add(x[rest], {name: y[rest] for name, y in computed.items()})
+    doubted = _between_trusted(suspected, _agrees(estimate[0][suspected], judgement.high[0], form)) & ~suspected
+    judgement.add(x[doubted], {name: y[doubted] for name, y in computed.items()})
     return x
+
+
+def _agrees(estimate: np.ndarray, exact: np.ndarray, form: _Format) -> np.ndarray:
+    """Where the estimate is right to a fraction of an ulp, or overflows like the exact value, or there is none."""
+    bound = math.ldexp(1.0, form.highest + 2)
+    error = _errors(np.clip(estimate, -bound, bound), np.clip(exact, -bound, bound), np.zeros(len(exact)), form)
+    return np.isnan(exact) | (error <= _AGREEMENT)
+
+
+def _between_trusted(checked: np.ndarray, agrees: np.ndarray) -> np.ndarray:
+    """Of all points, in order, those next to a checked one that disagrees: up to the nearest that agree."""
+    at = np.flatnonzero(checked)
+    doubted = np.zeros(len(checked), dtype=bool)
+    for i in np.flatnonzero(~agrees):
+        left = at[i - 1] + 1 if i else 0
+        right = at[i + 1] if i + 1 < len(at) else len(checked)
+        doubted[left:right] = True
+    return doubted
 
 
 def _verdict(name: str, judgement: _Judgement, points: int, faults: tuple[str, ...]) -> Accuracy:

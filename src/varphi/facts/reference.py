@@ -133,6 +133,8 @@ def _squareplus(u: Any, b: Any) -> arb_series:
 
 def _hill(u: Any, k: Any, n: Any) -> arb_series:
     u = _series(u)
+    if u[0] < 0:  # outside its domain
+        return _unknown()
     if _less(k, u):
         return 1 / (1 + _pow(k / u, n))
     ratio = _pow(u / k, n)
