@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from varphi.activation import backend
 from varphi.activation.formula import Formula
 from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike, as_activation
@@ -42,7 +43,7 @@ class Accuracy:
             format there, which below its smallest normal number stays the spacing of the subnormals. Correct rounding
             gives 0.5; inf stands for NaN or an infinity where the exact value is an ordinary number.
         x, computed, exact: the worst point, what was computed and (rounded to float64) what is right.
-        route: the code path it came from: "forward", "backward" or "derivatives".
+        route: the code path it came from: "forward", "backward", "derivatives" or "operations".
         mixed_ulps: the worst error in units of ulp(f) or of the change of f over one ulp of x, whichever is larger.
             Beside a zero of f no method that rounds its steps is exact in `ulps`; this measure stays small
             for a stable one (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, sec. 1.5).
@@ -84,6 +85,18 @@ def accuracy(activation: ActivationLike, dtype: torch.dtype = torch.float32, der
     """
     layer = as_activation(activation)
     return _judge(layer, _routes(layer, derivative), dtype, derivative)
+
+
+def operations_accuracy(
+    activation: ActivationLike, dtype: torch.dtype = torch.float32, derivative: int = 0
+) -> Accuracy:
+    """`accuracy` of the torch operations that replace the kernel under torch.compile, torch.func and on a GPU; on a CPU."""
+    layer = as_activation(activation)
+    formula = layer.definition.formula(layer.values)
+    for _ in range(derivative):
+        formula = formula.derivative()
+    route = {"operations": lambda x: backend.by_operations(formula, x, layer.arguments())}
+    return _judge(layer, route, dtype, derivative)
 
 
 def torch_accuracy(activation: ActivationLike, dtype: torch.dtype = torch.float32, derivative: int = 0) -> Accuracy:
