@@ -25,7 +25,8 @@ _LEAVES = ("variable", "constant")
 
 
 @contextmanager
-def _working(precision: int, order: int) -> Iterator[None]:
+def working(precision: int, order: int) -> Iterator[None]:
+    """Balls of `precision` bits and series up to `order`, inside a with block."""
     saved = ctx.prec, ctx.cap
     ctx.prec, ctx.cap = precision, order + 1
     try:
@@ -308,9 +309,9 @@ class Reference:
             for n in nodes
         ]
 
-    def balls(self, x: float, order: int, precision: int) -> list[arb]:
+    def balls(self, x: float | arb, order: int, precision: int) -> list[arb]:
         """Enclosures of f(x), f'(x), ..., f^(order)(x) at one working precision, in bits."""
-        with _working(precision, order):
+        with working(precision, order):
             values: list[Any] = []
             for operation, arguments in self._program:
                 if operation == "variable":
@@ -322,7 +323,7 @@ class Reference:
             result = _series(values[-1])
             return [result[k] * math.factorial(k) for k in range(order + 1)]
 
-    def at(self, x: float, order: int) -> list[arb | None]:
+    def at(self, x: float | arb, order: int) -> list[arb | None]:
         """f(x), ..., f^(order)(x), each to 80 bits or better; None where no precision decides it."""
         for precision in _PRECISIONS:
             balls = self.balls(x, order, precision)
@@ -353,5 +354,5 @@ def _split(ball: arb) -> tuple[float, float]:
     high = float(ball.mid())
     if math.isinf(high):
         return high, 0.0
-    with _working(_PRECISIONS[0], 0):
+    with working(_PRECISIONS[0], 0):
         return high, float((ball - high).mid())
