@@ -282,7 +282,7 @@ def _atan(u: Jet) -> Jet:
 
 def _gaussian(y0: Any, u: Jet, rate: int) -> Jet:
     """The jet of y with y' = -rate·u·y·u'."""
-    return _solve(y0, -(rate * u.c[0] * y0) if rate > 1 else -(u.c[0] * y0), u.c,
+    return _solve(y0, -(rate * (u.c[0] * y0)) if rate > 1 else -(u.c[0] * y0), u.c,
                   lambda y, w, k: _negated(_product(rate, _convolve(u.c, y, k))))  # fmt: skip
 
 
