@@ -219,17 +219,16 @@ _COMPARISONS = {
 }
 _LONG_NAMES = {"gt": "greater", "ge": "greater_equal", "lt": "less", "le": "less_equal", "ne": "not_equal"}
 _SAME_NAMED = "exp expm1 log log1p sqrt sin cos sinh cosh tanh asinh atan sigmoid log_sigmoid erf erfc"
-_IDENTITIES = """
-    clone to float double half bfloat16 type type_as contiguous detach requires_grad cpu positive identity
-"""
+_IDENTITIES = "clone to float double half bfloat16 type type_as contiguous detach requires_grad cpu positive identity"
 _RANDOM = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout"
+IDENTITIES, RANDOM = frozenset(_IDENTITIES.split()), frozenset(_RANDOM.split())
 
 POINTWISE: dict[str, Callable[..., Any]] = {
     **{name: _unary(ELEMENTARY[name]) for name in _SAME_NAMED.split()},
     **{name: _compare(relation) for name, relation in _COMPARISONS.items()},
     **{long: _compare(_COMPARISONS[name]) for name, long in _LONG_NAMES.items()},
-    **dict.fromkeys(_IDENTITIES.split(), _same),
-    **dict.fromkeys(_RANDOM.split(), _dropout),
+    **dict.fromkeys(IDENTITIES, _same),
+    **dict.fromkeys(RANDOM, _dropout),
     "add": _add,
     "sub": _sub,
     "rsub": lambda input, other, *, alpha=1: _sub(other, input, alpha=alpha),
@@ -335,18 +334,31 @@ _ALIASES = {
     "bitwise_not": "logical_not",
 }
 POINTWISE |= {alias: POINTWISE[name] for alias, name in _ALIASES.items()}
-_REFLECTED = {"rand": "and", "ror": "or", "rxor": "xor"}
+# Reflected and in-place operators, which Python's `operator` and torch.fx keep apart.
+_OPERATORS = {
+    **{f"r{name}": name for name in ("and", "or", "xor")},
+    **{f"i{name}": name for name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "xor")},
+}
 
 
 def name_of(function: Any) -> str:
-    """The key of a torch function or method in `POINTWISE`: "exp" for `Tensor.exp_`, "erf" for `torch.special.erf`."""
-    name = getattr(function, "__name__", type(function).__name__)
-    if name.startswith("__") and name.endswith("__"):
-        return _REFLECTED.get(name.strip("_"), name.strip("_"))
-    return name.strip("_").removeprefix("special_")
+    """The key of a torch function or method in `POINTWISE`: "exp" for `Tensor.exp_`, "erf" for `torch.special.erf`.
+
+    A method may be given by its name, as torch.fx does.
+    """
+    name = _written(function).strip("_").removeprefix("special_")
+    return _OPERATORS.get(name, name)
 
 
 def is_in_place(function: Any, kwargs: dict[str, Any]) -> bool:
     """Whether a call overwrites its first argument."""
-    name = getattr(function, "__name__", "")
-    return bool(kwargs.get("inplace")) or (name.endswith("_") and not name.startswith("__"))
+    name = _written(function)
+    if name.startswith("__"):
+        return name == "__setitem__"
+    if name == "setitem" or (name in _OPERATORS and name.startswith("i")):
+        return True
+    return bool(kwargs.get("inplace")) or name.endswith("_")
+
+
+def _written(function: Any) -> str:
+    return function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)

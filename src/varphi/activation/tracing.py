@@ -13,7 +13,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 import torch
@@ -253,10 +253,11 @@ def _refuse(function: Any, detail: str = "") -> NoReturn:
     if remedy is None and name_of(function) not in POINTWISE and not detail:
         remedy = "it is not a pointwise operation that varphi knows"
     reason = f"{f' {detail}' if detail else ''}{f': {remedy}' if remedy else ''}"
-    raise TracingError(f"cannot trace {_spelled(function)}{reason}{_place()}")
+    raise TracingError(f"cannot trace {spelled_name(function)}{reason}{_place()}")
 
 
-def _spelled(function: Any) -> str:
+def spelled_name(function: Any) -> str:
+    """A torch function or method by its full public name."""
     resolved = resolve_name(function) or getattr(function, "__qualname__", None) or repr(function)
     if resolved.startswith("torch.Tensor.") and resolved.endswith(".__get__"):
         return resolved.removesuffix(".__get__")
@@ -268,20 +269,31 @@ def _spelled(function: Any) -> str:
 _OWN = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
 
 
+def user_frame(stop: CodeType) -> FrameType | None:
+    """The innermost frame that is neither torch's nor varphi's, of those called from the frame that runs `stop`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not stop:
+        if not frame.f_code.co_filename.startswith(_OWN):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def written_at(file: str, line: int) -> str:
+    """A line of code as errors and reports show it: file, number, text."""
+    source = textwrap.shorten(linecache.getline(file, line), 100, placeholder=" ...")
+    return f"{file}:{line}" + (f": {source}" if source else "")
+
+
 def _place() -> str:
-    """Where the user's code is: its innermost line between the call of the function and here."""
     frame: FrameType | None = sys._getframe(1)
     inside = ""
-    while frame is not None and frame.f_code is not _record.__code__:
-        code, line = frame.f_code, frame.f_lineno
+    while frame is not None and frame.f_code is not _record.__code__ and not inside:
         module = frame.f_locals.get("self")
-        if not inside and isinstance(module, nn.Module):
-            inside = f", in {type(module).__name__}"
-        if not code.co_filename.startswith(_OWN):
-            source = textwrap.shorten(linecache.getline(code.co_filename, line), 100, placeholder=" ...")
-            return f"{inside}\n    {code.co_filename}:{line}" + (f": {source}" if source else "")
+        inside = f", in {type(module).__name__}" if isinstance(module, nn.Module) else ""
         frame = frame.f_back
-    return inside
+    user = user_frame(_record.__code__)
+    return inside + (f"\n    {written_at(user.f_code.co_filename, user.f_lineno)}" if user else "")
 
 
 def _record(function: Callable[..., Any], called: str) -> tuple[Expression, torch.dtype]:
