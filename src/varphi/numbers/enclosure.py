@@ -39,7 +39,7 @@ from .ball import (
 from .expression import Expression, constant, variable
 from .jet import derivatives
 from .straight import StraightLine
-from .tail import TAIL_OPERATIONS, Tail, variable_tail
+from .tail import FLAT, TAIL_OPERATIONS, Tail, variable_tail
 
 ORDER = 6
 _INF, _NEG_INF = arb.pos_inf(), arb.neg_inf()
@@ -212,7 +212,7 @@ class Cell:
 def _meet(balls: list[Ball], tails: list[Tail] | None) -> list[Ball]:
     if tails is None:
         return balls
-    return [b.intersection(t.hull()) for b, t in zip(balls, tails, strict=True)]
+    return [b.intersection(t.hull) for b, t in zip(balls, tails, strict=True)]
 
 
 def _sign(value: Ball) -> int | None:
@@ -323,13 +323,16 @@ class Curve:
             values = self._tails(x)
         except (OutsideDomain, ZeroDivisionError):
             return None
-        return [v if isinstance(v, Tail) else Tail(start, ball(v), Fraction(0), Fraction(0)) for v in values]
+        return [v if isinstance(v, Tail) else Tail(start, [(Fraction(v), FLAT)]) for v in values]
 
     def limits(self, right: bool) -> list[Ball]:
-        """Balls around everything that f, f', ... do beyond 2^1100: around the limits, where these exist."""
+        """Balls around the limits of f, f', ... at ±inf; where one has none, around all its values beyond 2^1100."""
         far = arb(2) ** 1100
         direct = self.over(far, _INF) if right else self.over(_NEG_INF, -far)
-        return _meet(direct, self.tails(right, far))
+        tails = self.tails(right, far)
+        if tails is None:
+            return direct
+        return [t.limit() if t.order in (1, -1) else d.intersection(t.limit()) for t, d in zip(tails, direct, strict=True)]
 
     def solve(self, k: int, level: Any, a: arb, b: arb, sign_at_a: int) -> Ball:
         """A thin ball around the one sign change of f^(k) - level between a and b: Newton's steps, then a proof."""
