@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from varphi.numbers import Expression, derivatives, evaluate, variable
 from varphi.numbers.expression import constant
@@ -15,6 +16,7 @@ class Formula:
         base: the expression that is differentiated.
         parameters: the names of its variables besides `x`, in the order in which values are passed.
         orders: how often it is differentiated by `x` and by each parameter.
+        kernels: what has been compiled of it, by element type and form.
     """
 
     def __init__(
@@ -23,7 +25,11 @@ class Formula:
         self.base = base
         self.parameters = parameters
         self.orders = orders or (0,) * (1 + len(parameters))
+        self.kernels: dict[Any, Any] = {}
         self._derivatives: dict[int, Formula] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Formula, (self.base, self.parameters, self.orders)
 
     def __repr__(self) -> str:
         return f"Formula({self.expression!r})"
@@ -47,6 +53,10 @@ class Formula:
             if order:
                 expression = _derivatives(expression, name, order)[order]
         return expression
+
+    def times(self, factor: str) -> Expression:
+        """This formula times a further variable."""
+        return constant(variable(factor) * self.expression)
 
     def tower(self, order: int) -> list[Expression]:
         """The expressions of this formula and its first `order` derivatives by x."""

@@ -1,7 +1,6 @@
 """Sigmoids: bounded, monotone or nearly so, saturating at both ends."""
 
 from math import pi
-from math import sqrt as _root
 
 from varphi.activation.constraint import Positive, Real
 from varphi.activation.registry import activation
@@ -20,6 +19,8 @@ from varphi.numbers import (
     normal_cdf,
     sigmoid,
     softplus,
+    sqrt,
+    squareplus,
     tanh,
     where,
 )
@@ -87,9 +88,9 @@ def hard_sigmoid(x):
 @activation(
     latex=r"\min(\max(\tfrac{x+1}{2},0),1)",
     source="Courbariaux, Bengio & David, BinaryConnect, NIPS 2015, arXiv 1511.00363",
-    aliases=("sparse_sigmoid", "binary_hard_sigmoid"),
+    aliases=("binary_hard_sigmoid",),
 )
-def hard_sigmoid_unit(x):
+def sparse_sigmoid(x):
     """The hard sigmoid saturating at ±1: the probability of a +1 in binary networks, the slope of sparse_plus."""
     return clamp(0.5 * x + 0.5, 0, 1)
 
@@ -108,7 +109,7 @@ def softsign(x):
 @activation(latex=r"\frac12\frac{x}{1+|x|}+\frac12", source="Elliott, 1993, technical report ISR TR 93-8")
 def elliott(x):
     """Softsign moved to (0, 1): a logistic without an exponential."""
-    return where(x > 0, 1 - 0.5 / (1 + maximum(x, 0)), 0.5 / (1 - minimum(x, 0)))
+    return where(x > 0, 1 - 0.5 / (1 + maximum(x, 0)), 0.5 / (1 - minimum(x, 0.5)))
 
 
 @activation(latex=r"\arctan(x)", source="classical; Kamruzzaman & Aziz, IJCNN 2002", aliases=("atan",))
@@ -123,7 +124,7 @@ def arctan(x):
 )
 def cauchit(x):
     """Distribution function of the Cauchy law: forgiving of outliers, tails as 1/x."""
-    return where(x > 0, 1 - atan(1 / maximum(x, 1)) / pi, x)
+    return (2 / pi) * atan(2 * squareplus(x, 1))
 
 
 @activation(latex=r"\Phi(x)", source="Bliss, Science 79, 1934", aliases=("normal_cdf",))
@@ -132,9 +133,9 @@ def probit(x):
     return normal_cdf(x)
 
 
-@activation(latex=r"\mathrm{erf}(x)", source="Gauss error function; classical, 1871 (Glaisher)")
+@activation(latex=r"\mathrm{erf}(x)", source="Saad & Solla, Phys. Rev. E 52, 1995")
 def erf_(x):
-    """Odd sigmoid with the fastest tails: the activation of exactly solvable mean-field theories."""
+    """Odd sigmoid with Gaussian tails: its averages over Gaussian inputs are known in closed form."""
     return erf(x)
 
 
@@ -159,7 +160,7 @@ def bipolar_sigmoid(x):
 )
 def isru(x, alpha: Positive = 1.0):
     """Odd sigmoid without an exponential, tails as 1/x²."""
-    return tanh(asinh(alpha**0.5 * x)) / alpha**0.5
+    return tanh(asinh(sqrt(alpha) * x)) / sqrt(alpha)
 
 
 @activation(
@@ -231,13 +232,13 @@ def smooth_step(x, gamma: Positive = 1.0):
 )
 def hexpo(x, a: Positive = 1.0, b: Positive = 1.0, c: Positive = 1.0, d: Positive = 1.0):
     """Two exponentials back to back: height and decay of each side set apart."""
-    return where(x >= 0, -a * expm1(-maximum(x, 0) / b), c * expm1(minimum(x, 0) / d))
+    return where(x > 0, -a * expm1(-maximum(x, 0) / b), c * expm1(minimum(x, 1) / d))
 
 
 @activation(
     latex=r"\frac12\left(1+\mathrm{erf}\frac{x-\mu}{\sigma\sqrt2}\right)",
     source="Ma et al., Mega, ICLR 2023, arXiv 2209.10655",
 )
-def laplace(x, mu: Real = _root(0.5), sigma: Positive = _root(0.25 / pi)):
+def laplace(x, mu: Real = 0.7071067811865476, sigma: Positive = 0.28209479177387814):
     """Squared ReLU's bounded stand-in in attention: value and slope agree with it at sqrt(2)."""
     return normal_cdf((x - mu) / sigma)

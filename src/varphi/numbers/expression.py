@@ -148,11 +148,19 @@ def ordered(roots: Iterable[Expression]) -> list[Expression]:
     return order
 
 
-def evaluate(roots: Iterable[Expression], values: Mapping[str, Any]) -> list[Any]:
-    """The values of several expressions, with what they share computed once."""
+def evaluate(roots: Iterable[Expression], values: Mapping[str, Any], known: dict[int, Any] | None = None) -> list[Any]:
+    """The values of several expressions, with what they share computed once.
+
+    Args:
+        roots: the expressions.
+        values: what each variable is replaced by.
+        known: values of nodes already evaluated, by id; extended by this call.
+    """
     roots = list(roots)
-    known: dict[int, Any] = {}
+    known = {} if known is None else known
     for node in ordered(roots):
+        if id(node) in known:
+            continue
         if node.operation == "variable":
             name = node.arguments[0]
             if name not in values:

@@ -1,0 +1,385 @@
+"""From expressions to a kernel: LLVM IR for one pass over contiguous tensors.
+
+A kernel reads its inputs once and writes each output once. Its arguments are a table of pointers (inputs, then
+outputs), a table of binary64 scalars, and the range of elements.
+
+Two loops are known. The *wide* one computes in binary64 and rounds at the end. The *fast* one, for element types of at
+most 32 bits, computes in binary32; lanes that it flags as possibly inaccurate are gathered and computed again as the
+wide one would. Both therefore give the same result to a few units in the last place, and only speed differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.ir as ir
+
+from varphi.numbers._system import System, UnsupportedOperation, register
+from varphi.numbers.expression import Expression, evaluate
+
+from . import vector_math
+from .single_math import Single, SingleEmitter, as_single
+from .lanes import BINARY64, DOUBLE, FLOAT, HALF, I1, I8, I16, I32, I64, Emitter, Lanes, Mask
+
+WIDTH, FAST_WIDTH = 8, 16
+LANES = register(System("kernels", vector_math.OPERATIONS, rank=1, types=(Lanes, Mask)))
+
+# How each element type is stored, by torch's name of it.
+STORAGE: dict[str, Any] = {"float64": DOUBLE, "float32": FLOAT, "float16": HALF, "bfloat16": I16}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a kernel computes and on what.
+
+    Attributes:
+        outputs: the expressions to evaluate.
+        inputs: names of the variables that are tensors; the first is `x`.
+        scalars: names of the variables that are one number for all elements.
+        dtype: torch's name of the element type of every tensor.
+        guarded: outputs that must be NaN where x is, though their formula would not be.
+    """
+
+    outputs: tuple[Expression, ...]
+    inputs: tuple[str, ...]
+    scalars: tuple[str, ...]
+    dtype: str
+    guarded: tuple[bool, ...]
+
+    def key(self) -> str:
+        parts = [*(o.digest for o in self.outputs), *self.inputs, "|", *self.scalars, self.dtype, str(self.guarded)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def module(signature: Signature) -> ir.Module:
+    """The LLVM module of a kernel: `run(pointers, scalars, start, stop)` and `work(task)`, its threaded form."""
+    if signature.dtype != "float64":
+        try:
+            return _module(signature, _emit_fast)
+        except UnsupportedOperation:
+            pass  # an operation that binary32 lacks: the wide loop has them all
+    return _module(signature, _emit_wide)
+
+
+def _module(signature: Signature, emit: Callable[[_Frame, Signature], None]) -> ir.Module:
+    result = ir.Module("varphi")
+    pointers = I8.as_pointer().as_pointer()
+    run = ir.Function(result, ir.FunctionType(ir.VoidType(), [pointers, DOUBLE.as_pointer(), I64, I64]), "run")
+    frame = _Frame(run, signature)
+    emit(frame, signature)
+    frame.builder.ret_void()
+    _emit_work(result, run)
+    return result
+
+
+class _Frame:
+    """The function being emitted: its arguments, unpacked."""
+
+    def __init__(self, run: ir.Function, signature: Signature) -> None:
+        self.builder = ir.IRBuilder(run.append_basic_block("entry"))
+        pointers, scalars, self.start, self.stop = run.args
+        self.storage = STORAGE[signature.dtype]
+        self.inputs = [self._array(pointers, i) for i in range(len(signature.inputs))]
+        first = len(signature.inputs)
+        self.outputs = [self._array(pointers, first + i) for i in range(len(signature.outputs))]
+        self.scalars = [self.builder.load(self.builder.gep(scalars, [I64(i)])) for i in range(len(signature.scalars))]
+
+    def _array(self, pointers: ir.Value, i: int) -> ir.Value:
+        address = self.builder.load(self.builder.gep(pointers, [I64(i)]))
+        return self.builder.bitcast(address, self.storage.as_pointer())
+
+    @contextmanager
+    def loop(self, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
+        """for index in range(start, stop, step); leaves the builder after the loop."""
+        builder = self.builder
+        before = builder.block
+        head, body, end = (builder.append_basic_block(name) for name in ("loop", "body", "end"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        index = builder.phi(I64)
+        index.add_incoming(start, before)
+        builder.cbranch(builder.icmp_signed("<", index, stop), body, end)
+        builder.position_at_end(body)
+        yield index
+        index.add_incoming(builder.add(index, I64(step)), builder.block)
+        builder.branch(head)
+        builder.position_at_end(end)
+
+
+def _results(at: Emitter, signature: Signature, frame: _Frame, inputs: Sequence[Lanes]) -> list[Lanes]:
+    """The outputs in binary64."""
+    values: dict[str, Any] = dict(zip(signature.inputs, inputs, strict=True))
+    values |= {n: _broadcast(at, v) for n, v in zip(signature.scalars, frame.scalars, strict=True)}
+    outputs = [at.lanes(r) for r in evaluate(signature.outputs, values)]
+    return _keep_nan(inputs[0], outputs, signature.guarded)
+
+
+def _keep_nan(x: Lanes, outputs: Sequence[Lanes], guarded: Sequence[bool]) -> list[Lanes]:
+    return [x.is_nan().choose(x, o) if g else o for o, g in zip(outputs, guarded, strict=True)]
+
+
+def _emit_wide(frame: _Frame, signature: Signature) -> None:
+    _wide_loop(frame, signature, frame.start)
+
+
+def _wide_loop(frame: _Frame, signature: Signature, start: ir.Value) -> None:
+    at = Emitter(frame.builder, BINARY64, WIDTH)
+    with frame.loop(start, frame.stop, WIDTH) as index:
+        mask = _tail_mask(at, frame.builder.sub(frame.stop, index))
+        inputs = [_load(at, frame.builder.gep(a, [index]), frame.storage, mask) for a in frame.inputs]
+        for array, lanes in zip(frame.outputs, _results(at, signature, frame, inputs), strict=True):
+            _store(at, lanes, frame.builder.gep(array, [index]), frame.storage, mask)
+
+
+# Elements per block of the fast loop: flagged places of a block are listed on the stack.
+BLOCK = 1024
+
+
+def _emit_fast(frame: _Frame, signature: Signature) -> None:
+    """Whole vectors in blocks; what is left after the last whole vector goes through the wide loop."""
+    builder = frame.builder
+    at = SingleEmitter(builder, FAST_WIDTH)
+    wide = Emitter(builder, BINARY64, WIDTH)
+    listed = builder.alloca(ir.ArrayType(I32, BLOCK + FAST_WIDTH + WIDTH))
+    listed = builder.gep(listed, [I32(0), I32(0)])
+    count = builder.alloca(I64)
+    whole = builder.and_(builder.sub(frame.stop, frame.start), I64(-FAST_WIDTH))
+    end = builder.add(frame.start, whole)
+    with frame.loop(frame.start, end, BLOCK) as block:
+        left = builder.sub(end, block)
+        size = builder.select(builder.icmp_signed("<", left, I64(BLOCK)), left, I64(BLOCK))
+        builder.store(I64(0), count)
+        with frame.loop(I64(0), size, FAST_WIDTH) as offset:
+            index = builder.add(block, offset)
+            inputs = [_load(at, builder.gep(a, [index]), frame.storage) for a in frame.inputs]
+            outputs, flagged = _fast_results(at, signature, frame, inputs)
+            for array, lanes in zip(frame.outputs, outputs, strict=True):
+                _store(at, lanes, builder.gep(array, [index]), frame.storage)
+            if flagged is not None:
+                _list_places(builder, flagged.value, offset, listed, count)
+        if flagged is not None:
+            _repair(frame, wide, signature, block, listed, builder.load(count))
+    _wide_loop(frame, signature, end)
+
+
+def _fast_results(
+    at: SingleEmitter, signature: Signature, frame: _Frame, inputs: Sequence[Lanes]
+) -> tuple[list[Lanes], Mask | None]:
+    """The outputs in binary32 and which lanes need the wide computation."""
+    at.flags.clear()
+    values: dict[str, Any] = {n: Single(v, exact=True) for n, v in zip(signature.inputs, inputs, strict=True)}
+    for name, scalar in zip(signature.scalars, frame.scalars, strict=True):
+        values[name] = Single(_broadcast(at, at.builder.fptrunc(scalar, FLOAT)))
+    known: dict[int, Any] = {}
+    results: list[Single] = []
+    # The value and the first derivative keep their last digits; higher derivatives are good absolutely.
+    for order, output in enumerate(signature.outputs):
+        at.flagging = order <= 1
+        result = as_single(evaluate([output], values, known)[0], at)
+        results.append(result)
+        if not result.exact and not _is_one_rounding(output):
+            _flag_extremes(at, inputs[0], result.lanes)
+    outputs = _keep_nan(inputs[0], [r.lanes for r in results], signature.guarded)
+    return outputs, at.flagged()
+
+
+_KEEPS = {
+    "maximum",
+    "minimum",
+    "where",
+    "neg",
+    "abs",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "variable",
+    "constant",
+    "sign",
+}
+
+
+def _is_one_rounding(output: Expression) -> bool:
+    """Whether the output is right for every input: at most products with and sums of constants, chosen by pieces."""
+    return all(
+        n.operation in _KEEPS or (n.operation in ("mul", "add", "sub") and any(a.is_constant for a in n.arguments))
+        for n in output.nodes()
+    )
+
+
+def _flag_extremes(at: SingleEmitter, x: Lanes, result: Lanes) -> None:
+    """Arguments or results so large or small that a step between may have left the normal numbers."""
+    size = abs(x)
+    at.flag(~(size <= 2.0**40) | ((size < 2.0**-40) & ~x.equals(0.0)))
+    at.flag(~(abs(result) <= 1e37) | ((abs(result) < 1e-36) & ~x.equals(0.0)))
+
+
+def _list_places(builder: ir.IRBuilder, flagged: ir.Value, offset: ir.Value, listed: ir.Value, count: ir.Value) -> None:
+    """Append the places of the flagged lanes to the list."""
+    word = ir.IntType(FAST_WIDTH)
+    bits = builder.bitcast(flagged, word)
+    with builder.if_then(builder.icmp_unsigned("!=", bits, word(0)), likely=False):
+        filled = builder.load(count)
+        lanes = ir.VectorType(I32, FAST_WIDTH)
+        places = builder.add(
+            _spread(builder, builder.trunc(offset, I32), FAST_WIDTH), ir.Constant(lanes, list(range(FAST_WIDTH)))
+        )
+        name = f"llvm.experimental.vector.compress.v{FAST_WIDTH}i32"
+        mask = ir.VectorType(I1, FAST_WIDTH)
+        compress = _declared(builder, name, ir.FunctionType(lanes, [lanes, mask, lanes]))
+        front = builder.call(compress, [places, flagged, ir.Constant(lanes, ir.Undefined)])
+        builder.store(front, builder.bitcast(builder.gep(listed, [filled]), lanes.as_pointer()), align=4)
+        ones = builder.call(_declared(builder, f"llvm.ctpop.i{FAST_WIDTH}", ir.FunctionType(word, [word])), [bits])
+        builder.store(builder.add(filled, builder.zext(ones, I64)), count)
+
+
+def _repair(
+    frame: _Frame, at: Emitter, signature: Signature, block: ir.Value, listed: ir.Value, count: ir.Value
+) -> None:
+    """Compute the listed places again in binary64."""
+    builder = frame.builder
+    with builder.if_then(builder.icmp_signed(">", count, I64(0)), likely=False):
+        # Fill the last vector with the last place: computing it twice does no harm.
+        last = builder.load(builder.gep(listed, [builder.sub(count, I64(1))]))
+        for i in range(WIDTH - 1):
+            builder.store(last, builder.gep(listed, [builder.add(count, I64(i))]))
+        with frame.loop(I64(0), count, WIDTH) as position:
+            places = [
+                builder.add(
+                    block, builder.zext(builder.load(builder.gep(listed, [builder.add(position, I64(i))])), I64)
+                )
+                for i in range(WIDTH)
+            ]
+            inputs = [_gather(at, a, frame.storage, places) for a in frame.inputs]
+            for array, lanes in zip(frame.outputs, _results(at, signature, frame, inputs), strict=True):
+                stored = _narrow(at, lanes, frame.storage)
+                for i, place in enumerate(places):
+                    builder.store(builder.extract_element(stored, I32(i)), builder.gep(array, [place]))
+
+
+def _gather(at: Emitter, array: ir.Value, storage: Any, places: Sequence[ir.Value]) -> Lanes:
+    vector: ir.Value = ir.Constant(ir.VectorType(storage, at.width), ir.Undefined)
+    for i, place in enumerate(places):
+        element = at.builder.load(at.builder.gep(array, [place]))
+        vector = at.builder.insert_element(vector, element, I32(i))
+    return _widen(at, vector, storage)
+
+
+def _declared(builder: ir.IRBuilder, name: str, kind: ir.FunctionType) -> ir.Function:
+    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+
+
+def _spread(builder: ir.IRBuilder, scalar: ir.Value, width: int) -> ir.Value:
+    kind = ir.VectorType(scalar.type, width)
+    nothing = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(nothing, scalar, I32(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(I32, width), [0] * width))
+
+
+def _broadcast(at: Emitter, scalar: ir.Value) -> Lanes:
+    return Lanes(at, _spread(at.builder, scalar, at.width))
+
+
+def _tail_mask(at: Emitter, left: ir.Value) -> ir.Value:
+    """Lanes below `left` are on."""
+    indices = ir.Constant(ir.VectorType(I64, at.width), list(range(at.width)))
+    return at.builder.icmp_signed("<", indices, _spread(at.builder, left, at.width))
+
+
+_SUFFIX = {FLOAT: "f32", DOUBLE: "f64", I16: "i16", HALF: "f16"}
+_BYTES = {FLOAT: 4, DOUBLE: 8, I16: 2, HALF: 2}
+
+
+def _load(at: Emitter, address: ir.Value, storage: Any, mask: ir.Value | None = None) -> Lanes:
+    vector = ir.VectorType(storage, at.width)
+    place = at.builder.bitcast(address, vector.as_pointer())
+    if mask is None:
+        return _widen(at, at.builder.load(place, align=_BYTES[storage]), storage)
+    kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
+    load = _declared(at.builder, f"llvm.masked.load.v{at.width}{_SUFFIX[storage]}.p0", kind)
+    return _widen(at, at.builder.call(load, [place, I32(_BYTES[storage]), mask, ir.Constant(vector, None)]), storage)
+
+
+def _store(at: Emitter, lanes: Lanes, address: ir.Value, storage: Any, mask: ir.Value | None = None) -> None:
+    vector = ir.VectorType(storage, at.width)
+    place = at.builder.bitcast(address, vector.as_pointer())
+    if mask is None:
+        at.builder.store(_narrow(at, lanes, storage), place, align=_BYTES[storage])
+        return
+    kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, mask.type])
+    store = _declared(at.builder, f"llvm.masked.store.v{at.width}{_SUFFIX[storage]}.p0", kind)
+    at.builder.call(store, [_narrow(at, lanes, storage), place, I32(_BYTES[storage]), mask])
+
+
+def _widen(at: Emitter, raw: ir.Value, storage: Any) -> Lanes:
+    """Stored elements as lanes of the emitter's format."""
+    if storage is I16:  # bfloat16 is the upper half of a float32
+        words = ir.VectorType(I32, at.width)
+        shifted = at.builder.shl(at.builder.zext(raw, words), ir.Constant(words, [16] * at.width))
+        raw, storage = at.builder.bitcast(shifted, ir.VectorType(FLOAT, at.width)), FLOAT
+    return Lanes(at, raw if storage is at.form.scalar else at.builder.fpext(raw, at.type))
+
+
+def _narrow(at: Emitter, lanes: Lanes, storage: Any) -> ir.Value:
+    """Lanes as they are stored, rounded to nearest."""
+    if storage is I16:
+        return _to_bfloat16(at, lanes)
+    if storage is at.form.scalar:
+        return lanes.value
+    return at.builder.fptrunc(lanes.value, ir.VectorType(storage, at.width))
+
+
+def _to_bfloat16(at: Emitter, lanes: Lanes) -> ir.Value:
+    """The nearest bfloat16, ties to even, as its 16 bits. One rounding: the float32 between keeps what was cut off."""
+    builder = at.builder
+    words = ir.VectorType(I32, at.width)
+
+    def splat(value: int) -> ir.Constant:
+        return ir.Constant(words, [value] * at.width)
+
+    single = lanes.value
+    if at.form is BINARY64:
+        single = builder.fptrunc(lanes.value, ir.VectorType(FLOAT, at.width))
+    integer = odd = builder.bitcast(single, words)
+    if at.form is BINARY64:
+        # Round to odd: where binary64 -> float32 was inexact, step back towards the exact value and set the last bit.
+        magnitude, exact = abs(Lanes(at, builder.fpext(single, at.type))), abs(lanes)
+        above = builder.zext((magnitude > exact).value, words)
+        inexact = builder.zext((~magnitude.equals(exact)).value, words)
+        odd = builder.or_(builder.sub(integer, above), inexact)
+    lowest = builder.and_(builder.lshr(odd, splat(16)), splat(1))
+    rounded = builder.lshr(builder.add(odd, builder.add(lowest, splat(0x7FFF))), splat(16))
+    finite = (abs(lanes) < float("inf")).value
+    plain = builder.or_(builder.lshr(integer, splat(16)), builder.zext(lanes.is_nan().value, words))
+    return builder.trunc(builder.select(finite, rounded, plain), ir.VectorType(I16, at.width))
+
+
+def _emit_work(result: ir.Module, run: ir.Function) -> None:
+    """`work(task)`: what each thread does. It takes the next chunk from a shared counter until none is left.
+
+    The task is eight words: pointers, scalars, number of elements, chunk size, counter.
+    """
+    work = ir.Function(result, ir.FunctionType(ir.VoidType(), [I64.as_pointer()]), "work")
+    builder = ir.IRBuilder(work.append_basic_block("entry"))
+    words = [builder.load(builder.gep(work.args[0], [I64(i)])) for i in range(4)]
+    counter = builder.gep(work.args[0], [I64(4)])
+    pointers = builder.inttoptr(words[0], run.args[0].type)
+    scalars = builder.inttoptr(words[1], run.args[1].type)
+    loop, body, end = (work.append_basic_block(name) for name in ("loop", "body", "end"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    start = builder.atomic_rmw("add", counter, words[3], "monotonic")
+    builder.cbranch(builder.icmp_signed("<", start, words[2]), body, end)
+    builder.position_at_end(body)
+    stop = builder.add(start, words[3])
+    stop = builder.select(builder.icmp_signed("<", stop, words[2]), stop, words[2])
+    builder.call(run, [pointers, scalars, start, stop])
+    builder.branch(loop)
+    builder.position_at_end(end)
+    builder.ret_void()
