@@ -521,6 +521,8 @@ def _power(x: Ball, p: Any) -> Ball:
         return _divide(_new(_ONE, _ONE), _power(x, -p))
     if x.hi < _ZERO:
         raise OutsideDomain(f"a negative number to the power {p}")
+    if x.lo is x.hi and x.lo > _ZERO and x.lo.is_finite():
+        return _thin(x.lo.sqrt() if p * 2 == 1 else x.lo ** point(p))
     return _ball(_root_end(x.lo, p, False), _root_end(x.hi, p, True))
 
 
@@ -587,7 +589,12 @@ def _guarded(function: Callable[[arb], arb], low: Callable[[], Any], high: Calla
             return function(-_EXP_LIMIT) if upper and x.is_finite() else point(low())
         return function(x)
 
-    return lambda x: _ball(end(x.lo, False), end(x.hi, True))
+    def apply(x: Ball) -> Ball:
+        if x.lo is x.hi and abs(x.lo) < _EXP_LIMIT:
+            return _thin(function(x.lo))
+        return _ball(end(x.lo, False), end(x.hi, True))
+
+    return apply
 
 
 def _log_end(x: arb, upper: bool) -> arb:
@@ -598,6 +605,8 @@ def _log_end(x: arb, upper: bool) -> arb:
 
 
 def _ball_log(x: Ball) -> Ball:
+    if x.lo is x.hi and x.lo > _ZERO and x.lo.is_finite():
+        return _thin(x.lo.log())
     if x.hi < _ZERO:
         raise OutsideDomain(f"log of the negative numbers {x!r}")
     return _ball(_log_end(x.lo, False), _log_end(x.hi, True))
@@ -611,12 +620,16 @@ def _log1p_end(x: arb, upper: bool) -> arb:
 
 
 def _ball_log1p(x: Ball) -> Ball:
+    if x.lo is x.hi and x.lo > -1 and x.lo.is_finite():
+        return _thin(x.lo.log1p())
     if x.hi < -1:
         raise OutsideDomain(f"log1p of numbers below -1: {x!r}")
     return _ball(_log1p_end(x.lo, False), _log1p_end(x.hi, True))
 
 
 def _ball_sqrt(x: Ball) -> Ball:
+    if x.lo is x.hi and x.lo > _ZERO and x.lo.is_finite():
+        return _thin(x.lo.sqrt())
     if x.hi < _ZERO:
         raise OutsideDomain(f"sqrt of the negative numbers {x!r}")
     return _ball(_sqrt_end(x.lo), _sqrt_end(x.hi))
@@ -646,6 +659,8 @@ def _even(function: Callable[[arb], arb], at_infinity: arb, rises: bool) -> Call
 
     def apply(x: Ball) -> Ball:
         x = abs(x)
+        if x.lo is x.hi and x.lo < _EXP_LIMIT:
+            return _thin(function(x.lo))
         if rises:
             return _ball(slow_end(x.lo), end(x.hi))
         return _ball(end(x.hi), slow_end(x.lo))
@@ -659,6 +674,8 @@ def _gaussian_end(function: Callable[[arb], arb]) -> Callable[[Ball], Ball]:
 
     def apply(x: Ball) -> Ball:
         x = abs(x)
+        if x.lo is x.hi and x.lo < limit:
+            return _thin(function(x.lo))
         low = function(x.hi) if x.hi < limit else _ZERO
         high = function(x.lo) if x.lo < limit else function(limit) if x.lo.is_finite() else _ZERO
         return _ball(low, high)
@@ -705,7 +722,7 @@ def _corners(function: Callable[..., arb]) -> Callable[..., Ball]:
         low = high = corners[0]
         for c in corners[1:]:
             low, high = arb.min(low, c), arb.max(high, c)
-        return _ball(low, high)
+        return _thin(low) if len(corners) == 1 else _ball(low, high)
 
     return apply
 
@@ -747,6 +764,8 @@ def _exprel_end(x: arb, n: int, upper: bool) -> arb:
 
 def _ball_exprel(x: Any, n: Any) -> Ball:
     x, n = ball(x), int(n)
+    if x.lo is x.hi and abs(x.lo) < _EXP_LIMIT:
+        return _thin(_thin_exprel(x.lo, n))
     return _ball(_exprel_end(x.lo, n, False), _exprel_end(x.hi, n, True))
 
 
@@ -796,6 +815,8 @@ def _on_balls(function: Callable[..., Ball]) -> Callable[..., Ball]:
 
 
 def _ball_softplus(x: Ball) -> Ball:
+    if x.lo is x.hi and abs(x.lo) < _EXP_LIMIT:
+        return _thin(_thin_softplus(x.lo))
     return _ball(_softplus_end(x.lo, False), _softplus_end(x.hi, True))
 
 
@@ -826,16 +847,21 @@ def _erfc_end(x: arb, upper: bool) -> arb:
 
 
 def _ball_erfc(x: Ball) -> Ball:
+    if x.lo is x.hi and abs(x.lo) < _ERFC_LIMIT:
+        return _thin(x.lo.erfc())
     high = _erfc_end(x.lo, True)
     return _ball(_erfc_end(x.hi, False), high if high < 2 else arb(2))
 
 
 def _ball_normal_cdf(x: Ball) -> Ball:
     y = _ball_erfc(-(x * _new(_root_half(ctx.prec), _root_half(ctx.prec))))
-    return _ball(y.lo / 2, y.hi / 2)
+    return _thin(y.lo / 2) if y.lo is y.hi else _ball(y.lo / 2, y.hi / 2)
 
 
 def _ball_erf(x: Ball) -> Ball:
+    if x.lo is x.hi and abs(x.lo) < _ERFC_LIMIT:
+        return _thin(x.lo.erf())
+
     def end(v: arb) -> arb:
         if abs(v) < _ERFC_LIMIT:
             return v.erf()

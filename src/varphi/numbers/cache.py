@@ -1,59 +1,53 @@
-"""Files that cost time to make, kept on disk: compiled kernels and proved facts.
-
-They live in `~/.cache/varphi` ($XDG_CACHE_HOME and $VARPHI_CACHE_DIR are honoured). A file carries a checksum of its
-content, so one that was cut off or altered counts as missing; it is replaced in one step, so processes may share it.
-"""
+"""Where varphi keeps what it has computed, and how it is written there."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 
-_MAGIC = b"varphi1\n"
 _warned: set[str] = set()
 
 
 def directory(kind: str) -> Path:
-    """Where files of this kind are kept ("kernels", "facts"); it need not exist yet."""
-    own = os.environ.get("VARPHI_CACHE_DIR")
-    if own:
-        return Path(own) / kind
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "varphi" / kind
+    """The folder for one kind of result: `$VARPHI_CACHE_DIR/<kind>`, else in the user's cache folder."""
+    chosen = os.environ.get("VARPHI_CACHE_DIR")
+    if chosen:
+        return Path(chosen) / kind
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "varphi" / kind
 
 
-def read(kind: str, name: str) -> bytes | None:
-    """The content stored under a name; None if there is none or it is damaged."""
-    path = directory(kind) / name
+def write(path: Path, content: bytes) -> bool:
+    """Write a file whole or not at all; False, with one warning per folder, where that is impossible.
+
+    Two processes that write the same file leave one of the two contents.
+    """
     try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    content = data[len(_MAGIC) + 32 :]
-    if data[: len(_MAGIC)] == _MAGIC and data[len(_MAGIC) : len(_MAGIC) + 32] == hashlib.sha256(content).digest():
-        return content
-    _warn(f"the cache file {path} is damaged; it is made anew")
-    return None
-
-
-def write(kind: str, name: str, content: bytes) -> None:
-    """Store content under a name. A cache that cannot be written is no error: it is said once, and nothing is kept."""
-    folder = directory(kind)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
-            file.write(_MAGIC + hashlib.sha256(content).digest() + content)
-        os.replace(file.name, folder / name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
     except OSError as error:
-        _warn(
-            f"cannot write the cache {folder} ({error}); results are not kept. Set VARPHI_CACHE_DIR to a writable folder"
-        )
+        warn_once(str(path.parent), f"varphi cannot keep results in {path.parent} ({error}); it computes them each time")
+        return False
+    return True
 
 
-def _warn(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        warnings.warn(message, stacklevel=3)
+def warn_once(key: str, message: str) -> None:
+    """A warning that is given once per process and key."""
+    if key not in _warned:
+        _warned.add(key)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)

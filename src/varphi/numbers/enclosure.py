@@ -83,18 +83,18 @@ class Corner:
 class Cell:
     """An interval between two corners with balls around f, f', ... on it."""
 
-    __slots__ = ("_bounds", "_signs", "children", "curve", "left", "over", "right", "tails")
+    __slots__ = ("_bounds", "_far", "_signs", "children", "curve", "left", "over", "right", "tails")
 
     def __init__(self, curve: Curve, left: Corner, right: Corner) -> None:
         self.curve, self.left, self.right = curve, left, right
         self.over = curve.over(left.x, right.x)
         self.tails: list[Tail] | None = None
-        if left.is_finite != right.is_finite:
-            self.tails = curve.tails(left.is_finite, left.x if left.is_finite else -right.x)
-            self.over = _meet(self.over, self.tails)
         self.children: tuple[Cell, Cell] | None = None
+        self._far = False
         self._signs: dict[tuple[int, Any], int | None] = {}
         self._bounds: dict[int, tuple[float, float]] = {}
+        if left.is_finite != right.is_finite:
+            self._look_far()
 
     def __repr__(self) -> str:
         return f"Cell({float(self.left.x)!r}, {float(self.right.x)!r})"
@@ -102,6 +102,35 @@ class Cell:
     @property
     def is_finite(self) -> bool:
         return self.left.is_finite and self.right.is_finite
+
+    @property
+    def distance(self) -> float:
+        """How far the cell is from 0."""
+        return min(abs(float(self.left.x)), abs(float(self.right.x)))
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether further cuts would hardly tell more: about 40 bits of its place are known."""
+        if not self.is_finite:
+            return False
+        width = float(self.right.x - self.left.x)
+        return width < 2.0**-40 * max(self.distance, 2.0**-40)
+
+    def _look_far(self) -> None:
+        """Use what holds from the near end of the cell to infinity."""
+        right = self.left.x > 0
+        self.tails = self.curve.tails(right, self.left.x if right else -self.right.x)
+        self.over = _meet(self.over, self.tails)
+        self._far = True
+
+    def _is_far(self) -> bool:
+        """Whether the cell lies far out and spans so much that balls alone seldom decide there."""
+        if self._far:
+            return False
+        a, b = self.left.x, self.right.x
+        if a < 0:
+            a, b = -b, -a
+        return bool(a >= 16) and bool(b >= 1.9 * a)
 
     @property
     def middle(self) -> Corner | None:
@@ -122,7 +151,12 @@ class Cell:
         """The sign of f^(k) - level inside the cell: 1, -1, 0 (it is that constant), or None where undecided."""
         key = (k, level)
         if key not in self._signs:
-            self._signs[key] = self._find_sign(k, level)
+            sign = self._find_sign(k, level)
+            if sign is None and self._is_far():
+                self._look_far()
+                self._signs = {known: s for known, s in self._signs.items() if s is not None}
+                sign = self._find_sign(k, level)
+            self._signs[key] = sign
         return self._signs[key]
 
     def _find_sign(self, k: int, level: Any) -> int | None:
@@ -168,9 +202,9 @@ class Cell:
         return self._bounds[k]
 
     def _find_bounds(self, k: int) -> tuple[float, float]:
+        rises = self.monotone(k)
         value = self.over[k]
         low, high = value.lower, value.upper
-        rises = self.monotone(k)
         if rises is not None:
             left, right = (self.left, self.right) if rises >= 0 else (self.right, self.left)
             return max(low, left.values[k].lower), min(high, right.values[k].upper)
@@ -294,6 +328,10 @@ class Curve:
         if key not in self._corners:
             self._corners[key] = Corner(self, x)
         return self._corners[key]
+
+    def corners(self) -> list[Corner]:
+        """The points at which the curve has been cut so far."""
+        return list(self._corners.values())
 
     def at(self, x: arb) -> list[Ball]:
         """Balls around f, f', ..., f^(ORDER) at x; the limits where x is infinite."""
@@ -433,31 +471,40 @@ class Curve:
 
     # -------------------------------------------------------------------------------------------- signs
 
-    def stretches(self, k: int, level: Any = 0, budget: int = 1500) -> list[Stretch]:
-        """The curve cut where f^(k) - level changes sign, from left to right."""
-        pieces: list[Stretch] = []
-        spent = 0
-        stack: list[Cell] = [self.root]
-        while stack:
-            cell = stack.pop()
-            sign = cell.sign(k, level)
+    def stretches(self, k: int, level: Any = 0, budget: int = 600, most: int = 64) -> list[Stretch]:
+        """The curve cut where f^(k) - level changes sign, from left to right.
+
+        Args:
+            budget: how many cells may be cut.
+            most: how many sign changes to look for; beyond them, far from 0, the sign is left undecided.
+        """
+        found: list[Stretch] = []
+        count = itertools.count()
+        heap = [(0.0, next(count), self.root)]
+        spent = changes = 0
+        while heap:
+            _, _, cell = heapq.heappop(heap)
             start, stop = Ball(cell.left.x), Ball(cell.right.x)
+            sign = cell.sign(k, level)
             if sign is not None:
-                pieces.append(Stretch(start, stop, sign))
+                found.append(Stretch(start, stop, sign))
                 continue
             root = cell.crossing(k, level)
             if root is not None:
                 first = _sign(cell.left.values[k] - level)
                 assert first is not None
-                pieces += [Stretch(start, root, first), Stretch(root, stop, -first)]
+                found += [Stretch(start, root, first), Stretch(root, stop, -first)]
+                changes += 1
                 continue
             spent += 1
-            halves = cell.halves() if spent <= budget else None
+            halves = cell.halves() if spent <= budget and changes < most and not cell.is_narrow else None
             if halves is None:
-                pieces.append(Stretch(start, stop, None))
+                found.append(Stretch(start, stop, None))
                 continue
-            stack += reversed(halves)
-        return list(_joined(pieces))
+            for half in halves:
+                heapq.heappush(heap, (half.distance, next(count), half))
+        found.sort(key=lambda s: (float(s.start.lo.mid()), float(s.stop.hi.mid())))
+        return list(_joined(found))
 
 
 def _joined(pieces: list[Stretch]) -> Iterator[Stretch]:

@@ -59,7 +59,7 @@ def _apply(operation: str, values: list[Any]) -> Any:
     if operation == "div":
         return values[0] / values[1] if values[1] else None
     if operation == "pow":
-        return _power(*values)
+        return fraction_power(*values)
     if operation == "sqrt":
         return _root(values[0])
     if operation == "log" and values[0] == 1:
@@ -77,7 +77,8 @@ def _apply(operation: str, values: list[Any]) -> Any:
     return None
 
 
-def _power(base: Fraction, exponent: Fraction) -> Fraction | None:
+def fraction_power(base: Fraction, exponent: Fraction) -> Fraction | None:
+    """base^exponent where that is rational for a reason easily seen."""
     if exponent.denominator == 1 and abs(exponent) < 200:
         return base ** int(exponent) if base or exponent >= 0 else None
     if base in (0, 1) and exponent > 0:

@@ -205,7 +205,11 @@ def _step(region: _Region, node: Expression) -> Iterator[_Region]:
                 part.known[id(node)] = settle(node, given, sign)
                 yield part
             return
-    region.known[id(node)] = build(node.operation, *given)
+    formula = build(node.operation, *given)
+    if not formula.variables and not formula.is_constant:
+        value = rational_value(formula, Fraction(0))
+        formula = formula if value is None else constant(value)
+    region.known[id(node)] = formula
     yield region
 
 

@@ -25,6 +25,7 @@ from flint import arb
 from . import elementary
 from ._system import System, register
 from .ball import BALL_OPERATIONS, UNDECIDED, Ball, ball, point
+from .exact import fraction_power
 from .jet import Jet
 
 _ZERO, _ONE, _INF, _NEG_INF = arb(0), arb(1), arb.pos_inf(), arb.neg_inf()
@@ -446,7 +447,8 @@ def _pow(a: Any, p: Any) -> Tail:
         c = Ball(c.lo if c.lo > 0 else _ZERO, c.hi)
         return _unknown(a) if root is None else Tail(a.start, [(_as_wide(c**q), root)], 1)
     c, _, delta = parts
-    lead = Tail(a.start, [(_coefficient(_numeric(c) ** q), root)], 1)
+    exact = fraction_power(c, q) if isinstance(c, Fraction) else None
+    lead = Tail(a.start, [(exact if exact is not None else _coefficient(_numeric(c) ** q), root)], 1)
     if not delta.terms:
         return lead
     binomial = [Fraction(1)]
