@@ -309,6 +309,8 @@ def _normal_cdf(u: Jet) -> Jet:
 def _squareplus(u: Any, b: Any) -> Jet:
     """From y² = u y + b/4: (2y - u) y' = y u' + b'/4, where 2y - u is the root sqrt(u² + b)."""
     u, b = map(Jet, _aligned(u, b))
+    if all(_is_zero(c) for c in b.c[1:]):
+        return _squareplus_of(u, b.c[0])
     y, w = [e.squareplus(u.c[0], b.c[0])], []
     # Its value as 2y - u: u² would overflow.
     root = _root(y[0] + (y[0] - u.c[0]), _add(_mul(u, u), b)).c
@@ -318,6 +320,15 @@ def _squareplus(u: Any, b: Any) -> Jet:
         w.append((y[k - 1] if _is_zero(known) else y[k - 1] - known) / root[0])
         y.append(_sum([_slopes(u.c, w, k), _slopes(b.c, quarter, k)]))
     return Jet(y)
+
+
+def _squareplus_of(u: Jet, b: Any) -> Jet:
+    """With b constant: y' = y/root and (y/root)' = b/2 root^-3, a form in which no tail cancels."""
+    square = _add(_mul(u, u), b)
+    root = _sqrt(square).c
+    curvature = [_product(b / 2, c) for c in _div(1, _mul(square, Jet(root))).c]
+    y0 = e.squareplus(u.c[0], b)
+    return _integral(y0, _integral(y0 / root[0], curvature, u.c).c, u.c)
 
 
 def _hill(u: Any, k: Any, n: Any) -> Jet:
