@@ -23,7 +23,7 @@ FIT, VALIDATION = 13000, 2000
 class Part:
     """Standardised explanatory variables and target."""
 
-    x: Float[Tensor, "rows features"]
+    x: Float[Tensor, "features rows"]
     y: Float[Tensor, "rows"]
 
 
@@ -63,7 +63,7 @@ def split(target: str = "visits") -> Split:
     x = (x - x[fit].mean(0)) / x[fit].std(0)
     y = visits if target == "visits" else _clipped(x, visits, fit)
     parts = (order[:FIT], order[FIT : FIT + VALIDATION], order[FIT + VALIDATION :])
-    return Split(*(Part(_tensor(x[rows]), _tensor(y[rows])) for rows in parts))
+    return Split(*(Part(_tensor(x[rows].T), _tensor(y[rows])) for rows in parts))
 
 
 def _clipped(x: np.ndarray, visits: np.ndarray, fit: np.ndarray) -> np.ndarray:
@@ -73,4 +73,4 @@ def _clipped(x: np.ndarray, visits: np.ndarray, fit: np.ndarray) -> np.ndarray:
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)
+    return torch.tensor(np.ascontiguousarray(values), dtype=torch.float32)

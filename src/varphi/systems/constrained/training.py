@@ -7,8 +7,9 @@ initial weights and order of rows are the same in every setting, so settings are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from varphi.study import Outcome, Setting
+
+from varphi.activation.lookup import get
 
 from .data import Part, split
 from .heads import ElementwiseHead, Head, head
@@ -29,6 +32,7 @@ HEADS = {
     "exp": ("positive", {"activation": "exp"}),
     "identity": ("real", {}),
 }
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 HIDDEN = {"linear": 0, "mlp32": 32}
 # As in torch.nn.PoissonNLLLoss(log_input=False): what keeps log(0) finite while training. No measure has it.
 _EPS = 1e-8
@@ -37,6 +41,8 @@ _CHECKPOINTS = 10
 
 class Replicas:
     """Many copies of one small net, features → (tanh layer →) one pre-activation; all weights in one tensor.
+
+    Rows run along the last dimension: the matrix products and kernels then work on long contiguous lines.
 
     Attributes:
         flat: every weight, (replicas, weights); the others are views of it.
@@ -48,14 +54,15 @@ class Replicas:
         drawn = [_drawn(sizes, torch.Generator().manual_seed(seed)) for seed in seeds]
         self.flat = torch.stack(drawn).repeat(copies, 1)
         self.sizes = sizes
+        self.tanh = get("tanh")
 
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights (replicas, in, out) and biases (replicas, 1, out) of each layer."""
+        """Weights (replicas, out, in) and biases (replicas, out, 1) of each layer."""
         found, start = [], 0
         for n, m in self.sizes:
             weight, bias = self.flat[:, start : start + n * m], self.flat[:, start + n * m : start + (n + 1) * m]
-            found.append((weight.reshape(-1, n, m), bias.reshape(-1, 1, m)))
+            found.append((weight.reshape(-1, m, n), bias.reshape(-1, m, 1)))
             start += (n + 1) * m
         return found
 
@@ -64,13 +71,13 @@ class Replicas:
         """The bias before the head, of each replica."""
         return self.flat[:, -1]
 
-    def __call__(self, x: Float[Tensor, "rows features"] | Float[Tensor, "replicas rows features"]) -> Tensor:
+    def __call__(self, x: Float[Tensor, "features rows"] | Float[Tensor, "replicas features rows"]) -> Tensor:
         """Pre-activations of the head, (replicas, rows)."""
         h = x if x.dim() == 3 else x.expand(self.flat.shape[0], *x.shape)
         *inner, (weight, bias) = self.layers
         for w, b in inner:
-            h = torch.tanh(torch.baddbmm(b, h, w))
-        return torch.baddbmm(bias, h, weight)[..., 0]
+            h = self.tanh(torch.baddbmm(b, w, h))
+        return torch.baddbmm(bias, weight, h)[:, 0]
 
 
 def _drawn(sizes: list[tuple[int, int]], generator: torch.Generator) -> Tensor:
@@ -93,11 +100,12 @@ class _OutputLayer:
 
 
 def trial(
-    setting: Setting, seeds: Sequence[int], tuning: Sequence[float], *, epochs: int, batch: int, threads: int = 1
+    setting: Setting, seeds: Sequence[int], tuning: Sequence[float], *, epochs: int, batch: int
 ) -> Outcome:
     """Train and measure one setting; see `study.declaration.Trial`."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    # Matrices this small gain nothing from more.
+    torch.set_num_threads(min(2, before))
     try:
         return _trained(setting, seeds, tuning, epochs, batch)
     finally:
@@ -109,7 +117,8 @@ def _trained(setting: Setting, seeds: Sequence[int], tuning: Sequence[float], ep
     kind, options = HEADS[setting["activation"]]
     close = head(kind, **options)
     assert isinstance(close, ElementwiseHead)
-    model = Replicas(data.fit.x.shape[1], HIDDEN[setting["net"]], seeds, len(tuning))
+    table = data.fit.x.T.contiguous()
+    model = Replicas(len(data.fit.x), HIDDEN[setting["net"]], seeds, len(tuning))
     started = _start(model, close, setting["start"], data.fit)
     rates = torch.tensor(tuning, dtype=torch.float32).repeat_interleave(len(seeds)).unsqueeze(1)
     loss = {"mse": squared_error, "poisson": poisson_nll}[setting["loss"]]
@@ -119,7 +128,7 @@ def _trained(setting: Setting, seeds: Sequence[int], tuning: Sequence[float], ep
     steps = epochs * math.ceil(len(data.fit.y) / batch)
     for step, rows in enumerate(batches(len(data.fit.y), batch, seeds, epochs)):
         model.flat.requires_grad_(True)
-        x, y = data.fit.x[rows].repeat(len(tuning), 1, 1), data.fit.y[rows].repeat(len(tuning), 1)
+        x, y = table[rows].mT.repeat(len(tuning), 1, 1), data.fit.y[rows].repeat(len(tuning), 1)
         each = loss(close.activation(model(x)), y).mean(dim=1)
         (gradient,) = torch.autograd.grad(each.sum(), model.flat)
         model.flat = adam.step(model.flat.detach(), gradient, rates * (1 - step / steps))
@@ -180,13 +189,13 @@ def _start(model: Replicas, close: Head, start: str, fit: Part) -> np.ndarray:
 
 
 @torch.no_grad()
-def _mean_loss(model: Replicas, close: ElementwiseHead, loss: object, part: Part) -> np.ndarray:
-    return loss(close.activation(model(part.x)), part.y).double().mean(dim=1).numpy()  # type: ignore[operator]
+def _mean_loss(model: Replicas, close: ElementwiseHead, loss: Loss, part: Part) -> np.ndarray:
+    return loss(close.activation(model(part.x)), part.y).double().mean(dim=1).numpy()
 
 
 @torch.no_grad()
 def _measured(
-    model: Replicas, close: ElementwiseHead, loss: object, fit: Part, validation: Part, held_out: Part
+    model: Replicas, close: ElementwiseHead, loss: Loss, fit: Part, validation: Part, held_out: Part
 ) -> dict[str, np.ndarray]:
     mu = close.activation(model(held_out.x)).double().numpy()
     y = held_out.y.double().numpy()
