@@ -104,8 +104,8 @@ def trial(
 ) -> Outcome:
     """Train and measure one setting; see `study.declaration.Trial`."""
     before = torch.get_num_threads()
-    # Matrices this small gain nothing from more.
-    torch.set_num_threads(min(2, before))
+    # Matrices this small gain little from a second thread, and lose much where another process has the core.
+    torch.set_num_threads(1)
     try:
         return _trained(setting, seeds, tuning, epochs, batch)
     finally:
