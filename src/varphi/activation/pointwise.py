@@ -51,7 +51,9 @@ def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
 class _Pointwise(torch.autograd.Function):
     @staticmethod
     def forward(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
-        return backend.run(formula, x, parameters)
+        result = backend.run(formula, x, parameters)
+        # The identity gives x itself back, which autograd does not take for an output.
+        return x.view_as(x) if result is x else result
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
