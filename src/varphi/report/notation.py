@@ -208,6 +208,6 @@ def _outward(value: float, rounding: str) -> str:
 
 
 def _minus(text: str) -> str:
-    return text.replace("-", "−")
+    return text.replace("e+", "e").replace("-", "−")
 
 
