@@ -28,7 +28,8 @@ _SIGNS = {
 _FONTS = {"text", "mathrm", "operatorname", "mathbf", "mathit", "textrm", "textbf", "mathbb", "operatorname*"}
 _FRACTIONS = {"frac", "tfrac", "dfrac"}
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|\s+|.", re.DOTALL)
-_NARROW_NO_BREAK = " "
+# A number, a letter with its scripts, a call, a root, something already enclosed.
+_ATOM = re.compile(r"[\d.]+|\w[⁰-ₜ²³¹ˣᵝ]*|√?\w*\([^()]*\)[⁰-ₜ²³¹ˣᵝ]*|√\w+")
 
 
 def unicode_formula(latex: str) -> str:
@@ -138,7 +139,7 @@ def _is_enclosed(text: str) -> bool:
 
 def _atom(text: str) -> str:
     """`text`, in parentheses unless it is a number, a letter with its scripts, a function's call or already enclosed."""
-    if re.fullmatch(r"[\d.]+|\w[⁰-ₜ²³¹ˣᵝ]*|\w+\([^()]*\)|√\w+", text) or _is_enclosed(text):
+    if _ATOM.fullmatch(text):
         return text
     return f"({text})"
 
@@ -148,18 +149,18 @@ def _join(pieces: list[str]) -> str:
     text, pieces = "", [p for p in pieces if p]
     for i, piece in enumerate(pieces):
         following = pieces[i + 1] if i + 1 < len(pieces) else ""
-        if _is_fraction(piece) and (_is_factor(following) or _ends_factor(text)):
-            piece = f"({piece})"
+        if _is_fraction(piece) and (_is_factor(following) or _ends_factor(text.rstrip())):
+            piece, text = f"({piece})", text.rstrip()
         if _ends_factor(text) and _is_name(piece):
-            text += _NARROW_NO_BREAK
+            text += " "
         text += piece
         if _is_name(piece) and _is_factor(following) and not following.startswith(("(", "|")):
-            text += _NARROW_NO_BREAK
+            text += " "
     return text
 
 
 def _is_fraction(piece: str) -> bool:
-    return bool(re.fullmatch(r"[^ ;]*/[^ ;]*", piece)) and len(piece) > 1
+    return "/" in piece[1:] and " " not in piece and not piece.startswith((")", "]"))
 
 
 def _is_factor(piece: str) -> bool:
