@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from decimal import Context, Decimal
 
@@ -25,6 +26,14 @@ _SIGNS = {
     "left": "", "right": "", "big": "", "bigl": "", "bigr": "", "Big": "", "Bigl": "", "Bigr": "", "displaystyle": "",
     "limits": "", "textstyle": "",
 }  # fmt: skip
+_RAISERS = "".join(_RAISED.values())
+_UNRAISED = str.maketrans({raised: letter for letter, raised in _RAISED.items() if letter != "−"})
+_ASCII = str.maketrans(
+    {letter: name for name, letter in reversed(_GREEK.items())}
+    | {lowered: letter for letter, lowered in _LOWERED.items()}
+    | {"−": "-", "–": "-", "·": "*", "×": "x", "∞": "inf", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "…": "...", "√": "sqrt",
+       "′": "'", "″": "''", "±": "+-", "≈": "~", "∈": "in", "ℝ": "R", "●": "*", "◐": "+", "○": "o", "▸": ">", "—": "-"}
+)  # fmt: skip
 _FONTS = {"text", "mathrm", "operatorname", "mathbf", "mathit", "textrm", "textbf", "mathbb", "operatorname*"}
 _FRACTIONS = {"frac", "tfrac", "dfrac"}
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|\s+|.", re.DOTALL)
@@ -47,6 +56,13 @@ def plain_formula(expression: object) -> str:
     """An expression in Python's spelling with raised exponents and · for the product: "x·tanh(x)²"."""
     text = re.sub(r"\*\*(\d+)", lambda found: _script(found[1], _RAISED, "^"), str(expression))
     return text.replace("**", "^").replace("*", "·").replace("pi", "π")
+
+
+def ascii_text(text: str) -> str:
+    """`text` in ASCII: Greek letters by name, raised digits after "^", accents dropped."""
+    raised = re.sub(f"[{_RAISERS}]+", lambda found: "^" + found[0].translate(_UNRAISED), text)
+    plain = unicodedata.normalize("NFKD", raised.translate(_ASCII))
+    return plain.encode("ascii", "ignore").decode()
 
 
 def _tokens(latex: str) -> list[str]:
