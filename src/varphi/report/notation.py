@@ -89,7 +89,9 @@ def _piece(token: str, tokens: list[str]) -> str:
         return {"-": "−", "=": " = ", "<": " < ", ">": " > ", "&": " ", "'": "′", "~": " "}.get(token, token)
     command = token[1:]
     if command in _FRACTIONS:
-        return f"{_atom(_argument(tokens))}/{_atom(_argument(tokens))}"
+        numerator, denominator = _argument(tokens), _argument(tokens)
+        product = not set("+−/ |") & set(_outside(numerator))
+        return f"{numerator if product else _atom(numerator)}/{_atom(denominator)}"
     if command == "sqrt":
         return "√" + _atom(_argument(tokens))
     if command in _FONTS:
@@ -176,7 +178,14 @@ def _join(pieces: list[str]) -> str:
 
 
 def _is_fraction(piece: str) -> bool:
-    return "/" in piece[1:] and " " not in piece and not piece.startswith((")", "]"))
+    return "/" in _outside(piece) and " " not in piece and not piece.startswith((")", "]"))
+
+
+def _outside(text: str) -> str:
+    """What stands outside all parentheses."""
+    while (inner := re.sub(r"\([^()]*\)|\[[^][]*\]", "", text)) != text:
+        text = inner
+    return text
 
 
 def _is_factor(piece: str) -> bool:
