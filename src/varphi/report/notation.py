@@ -178,7 +178,7 @@ def _join(pieces: list[str]) -> str:
 
 
 def _is_fraction(piece: str) -> bool:
-    return "/" in _outside(piece) and " " not in piece and not piece.startswith((")", "]"))
+    return "/" in _outside(piece)[1:] and " " not in piece and not piece.startswith((")", "]"))
 
 
 def _outside(text: str) -> str:
