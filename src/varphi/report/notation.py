@@ -183,7 +183,7 @@ def _is_fraction(piece: str) -> bool:
 
 def _outside(text: str) -> str:
     """What stands outside all parentheses."""
-    while (inner := re.sub(r"\([^()]*\)|\[[^][]*\]", "", text)) != text:
+    while (inner := re.sub(r"\([^()]*\)|\[[^][]*\]", "_", text)) != text:
         text = inner
     return text
 
