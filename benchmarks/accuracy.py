@@ -30,7 +30,9 @@ def rows(names: list[str], dtype: torch.dtype) -> list[tuple[Accuracy, Accuracy 
 
 
 def table(found: list[tuple[Accuracy, Accuracy | None]]) -> Table:
-    result = Table("activation", "worst ulp", "mixed", "at x", "computed", "exact", "route", "torch ulp", "at", "faults")
+    result = Table(
+        "activation", "worst ulp", "mixed", "at x", "computed", "exact", "route", "torch ulp", "at", "faults"
+    )
     for ours, peer in found:
         result.add_row(
             ours.name + "'" * ours.derivative,

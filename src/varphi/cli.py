@@ -94,7 +94,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="NAME_OR_FORMULA",
-        help="A name (`varphi list`) or a formula in x: \"x*tanh(exp(x))\". One that begins with - goes after --.",
+        help='A name (`varphi list`) or a formula in x: "x*tanh(exp(x))". One that begins with - goes after --.',
         autocompletion=_known_names,
         show_default=False,
     ),
@@ -152,7 +152,9 @@ def check_writable(path: Path, endings: Sequence[str]) -> Path:
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {str(path)!r}: it is a directory; name a file in it")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {str(path)!r}: there is no directory {str(path.parent)!r}; make it first")
+        raise FileNotFoundError(
+            f"cannot write {str(path)!r}: there is no directory {str(path.parent)!r}; make it first"
+        )
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(f"cannot write {str(path)!r}: the file is write-protected")
     try:

@@ -135,7 +135,9 @@ def _torch_routes(layer: Activation, derivative: int) -> dict[str, Route]:
         raise ValueError(f"{layer!r}: torch's {definition.torch} is compared at the default parameters only")
     routes = _autograd_routes(torch_operation(definition.torch), derivative)
     if not routes:
-        raise ValueError(f"torch computes derivatives 0 and 1 of {definition.torch} itself, got derivative={derivative}")
+        raise ValueError(
+            f"torch computes derivatives 0 and 1 of {definition.torch} itself, got derivative={derivative}"
+        )
     return routes
 
 
@@ -201,7 +203,9 @@ def _grid(form: _Format, expression: Expression) -> np.ndarray:
     if form.patterns is torch.int16:
         return np.arange(1 << 15)
     top = form.pattern(torch.finfo(form.dtype).max)
-    wide, close, middle = (53_000, 50_000, (2.0**-12, 2.0**8)) if form.digits == 24 else (4_000, 4_000, (2.0**-20, 2.0**10))
+    wide, close, middle = (
+        (53_000, 50_000, (2.0**-12, 2.0**8)) if form.digits == 24 else (4_000, 4_000, (2.0**-20, 2.0**10))
+    )
     low, high = map(form.pattern, middle)
     constants = [float(n.value) for n in expression.nodes() if n.is_constant]
     return np.concatenate(
@@ -392,7 +396,9 @@ def _faults(routes: Mapping[str, Route], judgement: _Judgement) -> tuple[str, ..
 
 
 def _close(y: float, limit: float, form: _Format) -> bool:
-    return y == limit or abs(y - limit) <= 8 * 2.0 ** (1 - form.digits) * abs(limit) or abs(y - limit) < 2.0**form.lowest
+    return (
+        y == limit or abs(y - limit) <= 8 * 2.0 ** (1 - form.digits) * abs(limit) or abs(y - limit) < 2.0**form.lowest
+    )
 
 
 def _settled(judgement: _Judgement, side: float) -> float | None:

@@ -239,7 +239,9 @@ class Facts:
         """The worst error of the kernels of f and its derivatives in units in the last place, and where."""
         from . import accuracy
 
-        return accuracy.accuracy(self._measurable(), dtype) if dtype is not None else accuracy.accuracy(self._measurable())
+        return (
+            accuracy.accuracy(self._measurable(), dtype) if dtype is not None else accuracy.accuracy(self._measurable())
+        )
 
     def _measurable(self) -> Any:
         if self.activation is None:

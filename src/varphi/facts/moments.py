@@ -224,7 +224,9 @@ class _Integrator:
         undefined = np.isnan(result[0]) & (np.abs(_probe()) < 30)
         if undefined.any():
             where = x[np.flatnonzero(undefined)[0]]
-            raise ValueError(f"no value of the formula can be established at x = {where:.6g}, where N(mu, sigma²) has mass")
+            raise ValueError(
+                f"no value of the formula can be established at x = {where:.6g}, where N(mu, sigma²) has mass"
+            )
         return result
 
     def _edges(self, mu: float, sigma: float, lower: float, upper: float) -> Array:
@@ -256,7 +258,7 @@ class _Integrator:
 
         def at(z: float) -> list[float]:
             with working(128, 2):
-                density = (-arb(z) ** 2 / 2).exp() / (2 * arb.pi()).sqrt()
+                density = (-(arb(z) ** 2) / 2).exp() / (2 * arb.pi()).sqrt()
                 f = [arb(0) if b is None else b for b in self.reference.at(arb(sigma) * z + mu, 2)]
                 factors = [*f, arb(z)]
                 products = [
@@ -434,7 +436,9 @@ class MeanField:
     def _critical_squares(self, q: float) -> tuple[float, float]:
         """(sigma_w², sigma_b²) with χ₁ = 1 and fixed point q; a sigma_b² of rounding size counts as 0."""
         if self._integrator.jumps:
-            raise NoCriticalPoint(f"{self._name} jumps at {self._integrator.jumps[0]:g}: χ₁ is infinite for every sigma_w > 0")
+            raise NoCriticalPoint(
+                f"{self._name} jumps at {self._integrator.jumps[0]:g}: χ₁ is infinite for every sigma_w > 0"
+            )
         m = self.at(q)
         if not (m.slope_square.value > 0 and math.isfinite(m.slope_square.value + m.mean_square.value)):
             raise NoCriticalPoint(f"{self._name}: E f'² = {m.slope_square.value:g} at q = {q:g}, so χ₁ is never 1")

@@ -370,7 +370,9 @@ class Curve:
         tails = self.tails(right, far)
         if tails is None:
             return direct
-        return [t.limit() if t.order in (1, -1) else d.intersection(t.limit()) for t, d in zip(tails, direct, strict=True)]
+        return [
+            t.limit() if t.order in (1, -1) else d.intersection(t.limit()) for t, d in zip(tails, direct, strict=True)
+        ]
 
     def solve(self, k: int, level: Any, a: arb, b: arb, sign_at_a: int) -> Ball:
         """A thin ball around the one sign change of f^(k) - level between a and b: Newton's steps, then a proof."""
@@ -454,7 +456,9 @@ class Curve:
                 root = cell.crossing(k + 1)
                 assert root is not None
                 at_root = self.at(arb(root.hull().mid()))[k]
-                best = max(best, at_root.lower if side > 0 else -at_root.upper, value_at(cell.left), value_at(cell.right))
+                best = max(
+                    best, at_root.lower if side > 0 else -at_root.upper, value_at(cell.left), value_at(cell.right)
+                )
                 continue
             halves = cell.halves() if next(count) < budget * 4 else None
             if halves is None:

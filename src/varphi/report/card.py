@@ -128,7 +128,9 @@ class Card:
             for graph, breaks in zip(graphs[:2], self.breaks, strict=True)
         ]  # fmt: skip
         names = ("f", "f'" if plain else "f′")
-        table.add_row(*(Text(" " * (label + 1) + name, style=f"bold {c}") for name, c in zip(names, _COLOURS, strict=True)))
+        table.add_row(
+            *(Text(" " * (label + 1) + name, style=f"bold {c}") for name, c in zip(names, _COLOURS, strict=True))
+        )
         for lines in zip(*drawings, strict=True):
             table.add_row(*(_line(line, colour, label, plain) for line, colour in zip(lines, _COLOURS, strict=True)))
         return table

@@ -235,5 +235,3 @@ def _outward(value: float, rounding: str) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("e+", "e").replace("-", "−")
-
-

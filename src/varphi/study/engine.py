@@ -76,7 +76,11 @@ def run(
 
 
 def results(
-    study: Study, storage: str | Path | None = None, *, size: str | None = None, seeds: int | Sequence[int] | None = None
+    study: Study,
+    storage: str | Path | None = None,
+    *,
+    size: str | None = None,
+    seeds: int | Sequence[int] | None = None,
 ) -> Results:
     """What a storage holds of a study.
 
@@ -383,7 +387,9 @@ def _median(values: np.ndarray) -> float:
 
 
 def _rounded(values: np.ndarray) -> Any:
-    return json.loads(json.dumps(np.asarray(values, float).tolist()), parse_float=lambda text: float(f"{float(text):.6g}"))
+    return json.loads(
+        json.dumps(np.asarray(values, float).tolist()), parse_float=lambda text: float(f"{float(text):.6g}")
+    )
 
 
 def _kind(trial: FrozenTrial) -> Any:

@@ -50,7 +50,9 @@ def judged(family: Sequence[Comparison], *, conditions: Sequence[str]) -> Verdic
     if len(positive) == len(adjusted):
         return Verdict("supported", _extremes(adjusted), comparisons=adjusted)
     if positive:
-        evidence = f"{len(positive)} of {len(adjusted)} conditions for it, {len(negative)} against; {_extremes(adjusted)}"
+        evidence = (
+            f"{len(positive)} of {len(adjusted)} conditions for it, {len(negative)} against; {_extremes(adjusted)}"
+        )
         return Verdict("only if", evidence, " or ".join(positive), adjusted)
     if negative:
         evidence = f"the opposite in {len(negative)} of {len(adjusted)} conditions; {_extremes(adjusted)}"

@@ -131,7 +131,9 @@ def _scatter_over_seeds(results: Results, activation: str, net: str, loss: str) 
 
 
 def _lost(results: Results, activation: str) -> Share:
-    rows = [r for r in results.where(activation=activation, target="visits") if not r.setting["start"].endswith("revived")]
+    rows = [
+        r for r in results.where(activation=activation, target="visits") if not r.setting["start"].endswith("revived")
+    ]
     return share(np.concatenate([(r.values("dead") > 0) | (r.values("diverged") > 0) for r in rows]))
 
 
@@ -191,7 +193,9 @@ def _answer(results: Results, verdicts: Sequence[Verdict]) -> str:
     comparisons = _against(best, [r for r in sane if r.setting["loss"] == best.setting["loss"]])
     tied = [best.setting["activation"], *(name for name, c in comparisons.items() if not c.significant)]
     dead, zeros = _runs(results, "dead", RELU), _runs(results, "zeros", RELU)
-    infinite = share(np.concatenate([np.isinf(r.values("deviance")) for r in results.where(activation=RELU, target="visits")]))
+    infinite = share(
+        np.concatenate([np.isinf(r.values("deviance")) for r in results.where(activation=RELU, target="visits")])
+    )
     return (
         f"From a sane start the smooth positive heads predict visits equally well or better (held-out Poisson deviance "
         f"{number(_deviance(best))} for {' = '.join(tied)}; {best.setting['loss']}); ReLU alone predicts exact zeros "

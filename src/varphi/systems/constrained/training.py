@@ -99,9 +99,7 @@ class _OutputLayer:
         return self.replicas(x).T
 
 
-def trial(
-    setting: Setting, seeds: Sequence[int], tuning: Sequence[float], *, epochs: int, batch: int
-) -> Outcome:
+def trial(setting: Setting, seeds: Sequence[int], tuning: Sequence[float], *, epochs: int, batch: int) -> Outcome:
     """Train and measure one setting; see `study.declaration.Trial`."""
     before = torch.get_num_threads()
     # Matrices this small gain little from a second thread, and lose much where another process has the core.
