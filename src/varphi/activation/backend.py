@@ -30,7 +30,7 @@ def run(formula: Formula, x: Tensor, parameters: Sequence[Any]) -> Tensor:
         return by_operations(formula, x, parameters)
     x = _dense(x)
     result = torch.empty_like(x)
-    _call(_kernel(formula, x.dtype, "value"), [x, result], parameters)
+    _call(_kernel(formula, x.dtype, "value"), [x.data_ptr(), result.data_ptr()], parameters, x)
     return result
 
 
@@ -42,7 +42,8 @@ def run_times(formula: Formula, grad: Tensor, x: Tensor, parameters: Sequence[An
     if grad.stride() != x.stride():
         grad = torch.empty_like(x).copy_(grad)
     result = torch.empty_like(x)
-    _call(_kernel(formula, x.dtype, "product"), [x, grad, result], parameters)
+    addresses = [x.data_ptr(), grad.data_ptr(), result.data_ptr()]
+    _call(_kernel(formula, x.dtype, "product"), addresses, parameters, x)
     return result
 
 
@@ -52,7 +53,9 @@ def run_tower(formula: Formula, x: Tensor, parameters: Sequence[Any], order: int
         return torch.stack(_operations(formula.tower(order), formula, x, parameters))
     x = x.contiguous()
     result = x.new_empty((order + 1, *x.shape))
-    _call(_kernel(formula, x.dtype, order), [x, *result], parameters)
+    row = x.numel() * x.element_size()
+    rows = [result.data_ptr() + k * row for k in range(order + 1)]
+    _call(_kernel(formula, x.dtype, order), [x.data_ptr(), *rows], parameters, x)
     return result
 
 
@@ -65,18 +68,24 @@ def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
     return (
         _ENABLED
         and type(x) in _PLAIN
-        and x.device.type == "cpu"
+        and x.is_cpu
         and x.dtype in _STORAGE
         and x.layout is torch.strided
         and x.numel() > 0
-        and not any(isinstance(p, Tensor) and (p.numel() != 1 or type(p) not in _PLAIN) for p in parameters)
+        and not _is_wrapped(x)
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._get_tracing_state()
-        and not any(_is_wrapped(t) for t in (x, *parameters) if isinstance(t, Tensor))
+        and (not parameters or all(map(_is_number, parameters)))
     )
 
 
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+
+
+def _is_number(parameter: Any) -> bool:
+    if not isinstance(parameter, Tensor):
+        return True
+    return type(parameter) in _PLAIN and parameter.numel() == 1 and not _is_wrapped(parameter)
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -106,10 +115,8 @@ def _outputs(formula: Formula, what: str | int) -> tuple[list[Expression], tuple
     return formula.tower(what), ("x",)
 
 
-def _call(run_kernel: Kernel, tensors: Sequence[Tensor], parameters: Sequence[Any]) -> None:
-    run_kernel(
-        [t.data_ptr() for t in tensors], [float(p) for p in parameters], tensors[0].numel(), torch.get_num_threads()
-    )
+def _call(run_kernel: Kernel, addresses: Sequence[int], parameters: Sequence[Any], x: Tensor) -> None:
+    run_kernel(addresses, [float(p) for p in parameters], x.numel(), torch.get_num_threads())
 
 
 def _operations(expressions: Sequence[Expression], formula: Formula, x: Any, parameters: Sequence[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -105,14 +105,22 @@ class Definition:
         filled = {p.name: p.default for p in self.parameters} | dict(values or {})
         return constant(self.function(variable("x"), **filled))
 
-    def formula(self, values: Mapping[str, Any]) -> Formula:
-        """The formula in `x` and every parameter that is not a whole number; those are part of its shape."""
-        shape = tuple((p.name, values[p.name]) for p in self.parameters if p.constraint.whole)
-        if shape not in self._formulas:
-            free = {p.name: variable(p.name) for p in self.parameters if not p.constraint.whole}
-            self._formulas[shape] = Formula(self.expression(free | dict(shape)), tuple(free))
-        return self._formulas[shape]
+    def formula(self, values: Mapping[str, Any], learn: Collection[str] = ()) -> Formula:
+        """The formula in `x` and the parameters that may vary: learned ones, and values other than the default.
+
+        Defaults and whole numbers are part of the formula's shape, so that 1·x is written x.
+        """
+        free = tuple(
+            p.name
+            for p in self.parameters
+            if not p.constraint.whole and (p.name in learn or values[p.name] != p.default)
+        )
+        fixed = {p.name: values[p.name] for p in self.parameters if p.name not in free}
+        key = (free, tuple(fixed.items()))
+        if key not in self._formulas:
+            self._formulas[key] = Formula(self.expression(fixed | {name: variable(name) for name in free}), free)
+        return self._formulas[key]
 
     @cached_property
-    def _formulas(self) -> dict[tuple[tuple[str, Any], ...], Formula]:
+    def _formulas(self) -> dict[Any, Formula]:
         return {}

@@ -43,30 +43,27 @@ class Activation(nn.Module):
                 raise ValueError(f"{definition.name}: {name} is a whole number and cannot be learned")
             raw = _unconstrained(definition.name, parameter, self.values[name])
             self.register_parameter(_stored_name(parameter), nn.Parameter(torch.tensor(raw)))
+        self.formula = definition.formula(self.values, self.learn)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        formula = self.definition.formula(self.values)
-        return pointwise(formula, x, *self.arguments())
+        return pointwise(self.formula, x, *self.arguments())
 
     def derivatives(self, x: Float[Tensor, "..."], order: int) -> Float[Tensor, "order+1 ..."]:
         """f, f', ..., f^(order) at every element of x."""
-        return derivatives(self.definition.formula(self.values), x, tuple(self.arguments()), order)
+        return derivatives(self.formula, x, tuple(self.arguments()), order)
 
     def arguments(self) -> list[Any]:
         """The current value of each parameter of the formula: a number, or a tensor where it is learned."""
-        return [
-            self.current(p) if p.name in self.learn else self.values[p.name]
-            for p in self.definition.parameters
-            if not p.constraint.whole
-        ]
+        return [self.current(name) if name in self.learn else self.values[name] for name in self.formula.parameters]
 
-    def current(self, parameter: Parameter) -> Tensor:
+    def current(self, name: str) -> Tensor:
         """The value of a learned parameter, inside its constraint."""
+        parameter = next(p for p in self.definition.parameters if p.name == name)
         return _constrained(parameter.constraint, getattr(self, _stored_name(parameter)))
 
     def numbers(self) -> dict[str, float | int]:
         """Every parameter's value as a plain number, learned ones as they are now."""
-        learned = {p.name: float(self.current(p).detach()) for p in self.definition.parameters if p.name in self.learn}
+        learned = {name: float(self.current(name).detach()) for name in self.learn}
         return self.values | learned
 
     @property

@@ -1,7 +1,7 @@
 """From expressions to a kernel: LLVM IR for one pass over contiguous tensors.
 
-A kernel reads its inputs once and writes each output once. Its arguments are a table of pointers (inputs, then
-outputs), a table of binary64 scalars, and the range of elements.
+A kernel reads its inputs once and writes each output once. Its arguments are the address of each input and output, a
+table of binary64 scalars, and the range of elements.
 
 Two loops are known. The *wide* one computes in binary64 and rounds at the end. The *fast* one, for element types of at
 most 32 bits, computes in binary32; lanes that it flags as possibly inaccurate are gathered and computed again as the
@@ -56,7 +56,7 @@ class Signature:
 
 
 def module(signature: Signature) -> ir.Module:
-    """The LLVM module of a kernel: `run(pointers, scalars, start, stop)` and `work(task)`, its threaded form."""
+    """The LLVM module of a kernel: `run(addresses..., scalars, start, stop)` and `work(task)`, its threaded form."""
     if signature.dtype != "float64":
         try:
             return _module(signature, _emit_fast)
@@ -67,8 +67,8 @@ def module(signature: Signature) -> ir.Module:
 
 def _module(signature: Signature, emit: Callable[[_Frame, Signature], None]) -> ir.Module:
     result = ir.Module("varphi")
-    pointers = I8.as_pointer().as_pointer()
-    run = ir.Function(result, ir.FunctionType(ir.VoidType(), [pointers, DOUBLE.as_pointer(), I64, I64]), "run")
+    addresses = [I8.as_pointer()] * (len(signature.inputs) + len(signature.outputs))
+    run = ir.Function(result, ir.FunctionType(ir.VoidType(), [*addresses, DOUBLE.as_pointer(), I64, I64]), "run")
     frame = _Frame(run, signature)
     emit(frame, signature)
     frame.builder.ret_void()
@@ -81,16 +81,11 @@ class _Frame:
 
     def __init__(self, run: ir.Function, signature: Signature) -> None:
         self.builder = ir.IRBuilder(run.append_basic_block("entry"))
-        pointers, scalars, self.start, self.stop = run.args
+        *addresses, scalars, self.start, self.stop = run.args
         self.storage = STORAGE[signature.dtype]
-        self.inputs = [self._array(pointers, i) for i in range(len(signature.inputs))]
-        first = len(signature.inputs)
-        self.outputs = [self._array(pointers, first + i) for i in range(len(signature.outputs))]
+        arrays = [self.builder.bitcast(a, self.storage.as_pointer()) for a in addresses]
+        self.inputs, self.outputs = arrays[: len(signature.inputs)], arrays[len(signature.inputs) :]
         self.scalars = [self.builder.load(self.builder.gep(scalars, [I64(i)])) for i in range(len(signature.scalars))]
-
-    def _array(self, pointers: ir.Value, i: int) -> ir.Value:
-        address = self.builder.load(self.builder.gep(pointers, [I64(i)]))
-        return self.builder.bitcast(address, self.storage.as_pointer())
 
     @contextmanager
     def loop(self, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
@@ -363,23 +358,23 @@ def _to_bfloat16(at: Emitter, lanes: Lanes) -> ir.Value:
 def _emit_work(result: ir.Module, run: ir.Function) -> None:
     """`work(task)`: what each thread does. It takes the next chunk from a shared counter until none is left.
 
-    The task is eight words: pointers, scalars, number of elements, chunk size, counter.
+    The task is a table of words: the addresses, the scalars', the number of elements, the chunk size, the counter.
     """
     work = ir.Function(result, ir.FunctionType(ir.VoidType(), [I64.as_pointer()]), "work")
     builder = ir.IRBuilder(work.append_basic_block("entry"))
-    words = [builder.load(builder.gep(work.args[0], [I64(i)])) for i in range(4)]
-    counter = builder.gep(work.args[0], [I64(4)])
-    pointers = builder.inttoptr(words[0], run.args[0].type)
-    scalars = builder.inttoptr(words[1], run.args[1].type)
+    pointers = [a.type for a in run.args[:-2]]
+    places = [builder.gep(work.args[0], [I64(i)]) for i in range(len(pointers) + 3)]
+    arguments = [builder.inttoptr(builder.load(p), t) for p, t in zip(places, pointers, strict=False)]
+    total, chunk = (builder.load(p) for p in places[len(pointers) : -1])
     loop, body, end = (work.append_basic_block(name) for name in ("loop", "body", "end"))
     builder.branch(loop)
     builder.position_at_end(loop)
-    start = builder.atomic_rmw("add", counter, words[3], "monotonic")
-    builder.cbranch(builder.icmp_signed("<", start, words[2]), body, end)
+    start = builder.atomic_rmw("add", places[-1], chunk, "monotonic")
+    builder.cbranch(builder.icmp_signed("<", start, total), body, end)
     builder.position_at_end(body)
-    stop = builder.add(start, words[3])
-    stop = builder.select(builder.icmp_signed("<", stop, words[2]), stop, words[2])
-    builder.call(run, [pointers, scalars, start, stop])
+    stop = builder.add(start, chunk)
+    stop = builder.select(builder.icmp_signed("<", stop, total), stop, total)
+    builder.call(run, [*arguments, start, stop])
     builder.branch(loop)
     builder.position_at_end(end)
     builder.ret_void()

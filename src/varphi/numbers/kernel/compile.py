@@ -16,7 +16,7 @@ import llvmlite.binding as llvm
 
 from varphi.numbers import cache
 
-from .build import WIDTH, Signature, module
+from .build import FAST_WIDTH, Signature, module
 
 # Raised when the code generator changes, so that no kernel of an older one is loaded.
 VERSION = 1
@@ -27,26 +27,26 @@ SERIAL_BELOW = 8192
 class Kernel:
     """A compiled kernel, ready to call with addresses."""
 
-    def __init__(self, engine: llvm.ExecutionEngine, inputs: int, outputs: int, scalars: int) -> None:
+    def __init__(self, engine: llvm.ExecutionEngine, arrays: int, scalars: int) -> None:
         self._engine = engine  # owns the code
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
-            engine.get_function_address("run")
-        )
+        addresses = [ctypes.c_void_p] * (arrays + 1)
+        kind = ctypes.CFUNCTYPE(None, *addresses, ctypes.c_int64, ctypes.c_int64)
+        self._run = kind(engine.get_function_address("run"))
         self._work = engine.get_function_address("work")
-        self._pointers = ctypes.c_void_p * (inputs + outputs)
-        self._scalars = ctypes.c_double * max(scalars, 1)
+        self._scalars = ctypes.c_double * scalars
+        self._task = ctypes.c_int64 * (arrays + 4)
 
     def __call__(self, addresses: Sequence[int], scalars: Sequence[float], elements: int, threads: int) -> None:
         """Run over `elements` elements of contiguous arrays at `addresses` (inputs, then outputs)."""
-        pointers, numbers = self._pointers(*addresses), self._scalars(*scalars)
+        numbers = self._scalars(*scalars) if scalars else None
         parallel = _parallel() if threads > 1 and elements >= SERIAL_BELOW else None
         if parallel is None:
-            self._run(pointers, numbers, 0, elements)
+            self._run(*addresses, numbers, 0, elements)
             return
         # Four chunks a thread even out unequal threads; a chunk is whole vectors.
-        chunk = -(-elements // (4 * threads * WIDTH)) * WIDTH
-        task = (ctypes.c_int64 * 5)(ctypes.addressof(pointers), ctypes.addressof(numbers), elements, chunk, 0)
-        parallel(self._work, ctypes.addressof(task), threads, 0)
+        chunk = -(-elements // (4 * threads * FAST_WIDTH)) * FAST_WIDTH
+        place = ctypes.addressof(numbers) if numbers is not None else 0
+        parallel(self._work, self._task(*addresses, place, elements, chunk, 0), threads, 0)
 
 
 @functools.cache
@@ -102,7 +102,7 @@ def _make(signature: Signature, key: str) -> Kernel:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(stored))
     engine.finalize_object()
-    return Kernel(engine, len(signature.inputs), len(signature.outputs), len(signature.scalars))
+    return Kernel(engine, len(signature.inputs) + len(signature.outputs), len(signature.scalars))
 
 
 @functools.cache
