@@ -2,7 +2,7 @@
 
 from varphi.activation.constraint import Positive, Real
 from varphi.activation.registry import activation
-from varphi.numbers import asinh, exp, expm1, log1p, maximum, minimum, sqrt, tanh, where
+from varphi.numbers import asinh, clamp, exp, expm1, log1p, minimum, sqrt, tanh, where
 
 # In `where(x >= 0, x, g(minimum(x, 0)))` the minimum keeps the branch not taken, and so its gradient, finite.
 
@@ -62,7 +62,9 @@ def mpelu(x, alpha: Real = 1.0, beta: Positive = 1.0):
 )
 def pdelu(x, alpha: Real = 1.0):
     """ELU with the deformed exponential at t = 0.9, (1 + x/10)^10: reaches its floor exactly, at -10."""
-    return where(x >= 0, x, alpha * (maximum(1 + minimum(x, 0) / 10, 0) ** 10 - 1))
+    z = clamp(x / 10, -1, 0)
+    a = 1 + z  # a^10 - 1 in factors without cancellation
+    return where(x >= 0, x, alpha * z * (1 + a * (1 + a * (1 + a * (1 + a)))) * (1 + a**5))
 
 
 @activation(

@@ -5,7 +5,7 @@ from math import sqrt as _root
 
 from varphi.activation.constraint import Positive
 from varphi.activation.registry import activation
-from varphi.numbers import atan, exp, maximum, sigmoid, sign, where
+from varphi.numbers import atan, exp, maximum, sigmoid, sign, squareplus, where
 
 
 @activation(
@@ -51,7 +51,7 @@ def superspike(x, beta: Positive = 10.0):
 )
 def atan_spike(x, alpha: Positive = 2.0):
     """The primitive whose slope is the arctangent surrogate: a step softened with algebraic tails."""
-    return atan(0.5 * pi * alpha * x) / pi + 0.5
+    return (2 / pi) * atan(2 * squareplus(0.5 * pi * alpha * x, 1))
 
 
 @activation(latex=r"\frac{\alpha/2}{1+(\frac\pi2\alpha x)^2}", source="Fang et al., ICCV 2021, arXiv 2007.05785")

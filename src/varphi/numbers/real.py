@@ -83,7 +83,7 @@ def hill(x: Any, k: Any, n: Any) -> float:
 def exprel(x: Any, n: int = 0) -> float:
     x = float(x)
     if math.isinf(x) or math.isnan(x) or exp(x) == math.inf:
-        return 0.0 if x < 0 else abs(x)
+        return x if math.isnan(x) else 0.0 if x < 0 else math.inf
     if abs(x) > n + 2.0:
         value = expm1(x) / x
         for k in range(1, n + 1):

@@ -411,7 +411,7 @@ def _extremum(greater: bool) -> Callable[[Any, Any], Single]:
         at = _emitter(a, b)
         p, q = as_single(a, at), as_single(b, at)
         wins = p.lanes > q.lanes if greater else p.lanes < q.lanes
-        return Single(wins.choose(p.lanes, q.lanes), exact=p.exact and q.exact)
+        return Single((wins | p.lanes.is_nan()).choose(p.lanes, q.lanes), exact=p.exact and q.exact)
 
     return step
 
