@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -215,7 +215,7 @@ def _refuse_checkpoint() -> None:
     Backward runs it again, alone, outside the forward that exchanges its calls: gradients would be of another function.
     """
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code is not _RUN:
+    while frame is not None and frame.f_code is not _exchange.__code__:
         if frame.f_code.co_filename.endswith(_CHECKPOINT):
             raise NotImplementedError(
                 "an activation to be swapped is called inside torch.utils.checkpoint, in a function that is neither a "
@@ -229,27 +229,34 @@ def _same_shape(root: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     return root.is_floating_point() and torch.broadcast_shapes(root.shape, *shapes) == root.shape
 
 
-def _under_rules(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of a module with its calls exchanged."""
+def _exchange(method: Callable[..., Any], module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A method of a module, with its calls exchanged."""
+    rules: tuple[Rule, ...] = module._swap_rules
+    tokens = tuple(rule.token for rule in rules)
+    before = getattr(_running, "tokens", ())
+    if tokens == before:
+        return method(module, *args, **kwargs)
+    _running.tokens = tokens
+    try:
+        with _Replacing(rules):
+            return method(module, *args, **kwargs)
+    finally:
+        _running.tokens = before
 
+
+@functools.cache
+def _exchange_uncompiled() -> Callable[..., Any]:
+    return torch.compiler.disable(_exchange, reason="vp.swap looks at every call as it runs")
+
+
+def _under_rules(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        rules: tuple[Rule, ...] = self._swap_rules
-        tokens = tuple(rule.token for rule in rules)
-        before = getattr(_running, "tokens", ())
-        if tokens == before:
-            return method(self, *args, **kwargs)
-        _running.tokens = tokens
-        try:
-            with _Replacing(rules):
-                return method(self, *args, **kwargs)
-        finally:
-            _running.tokens = before
+        # torch.compile leaves these methods to Python; without it, importing its machinery would cost seconds.
+        exchange = _exchange_uncompiled() if "torch._dynamo" in sys.modules else _exchange
+        return exchange(method, self, args, kwargs)
 
     return run
-
-
-_RUN = next(c for c in _under_rules.__code__.co_consts if isinstance(c, CodeType))
 
 
 @functools.cache
