@@ -17,17 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from varphi.activation import backend
+from varphi.activation.definition import Definition
 from varphi.activation.formula import Formula
 from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike, as_activation
 from varphi.numbers import Expression, evaluate
 
+from .moments import breakpoints, steps
 from .reference import Reference
 
 Route = Callable[[Tensor], Tensor]
 
 _SUSPECTS = 400  # points of largest estimated error, per measure and route, that balls decide
 _SAMPLE = 3000  # points on which balls check the estimate itself
+_DOUBTED = 20_000  # at most so many points are decided because the estimate failed near them
 _AGREEMENT = 0.25  # ulp: how far the estimate may be from the ball where it is believed
 
 
@@ -43,6 +46,7 @@ class Accuracy:
             format there, which below its smallest normal number stays the spacing of the subnormals. Correct rounding
             gives 0.5; inf stands for NaN or an infinity where the exact value is an ordinary number.
         x, computed, exact: the worst point, what was computed and (rounded to float64) what is right.
+            Next to a jump of the derivative either side's value is right.
         route: the code path it came from: "forward", "backward", "derivatives" or "operations".
         mixed_ulps: the worst error in units of ulp(f) or of the change of f over one ulp of x, whichever is larger.
             Beside a zero of f no method that rounds its steps is exact in `ulps`; this measure stays small
@@ -133,7 +137,7 @@ def _torch_routes(layer: Activation, derivative: int) -> dict[str, Route]:
         raise ValueError(f"{layer.name} names no operation of torch to compare with")
     if layer.numbers() != definition.values({}):
         raise ValueError(f"{layer!r}: torch's {definition.torch} is compared at the default parameters only")
-    routes = _autograd_routes(torch_operation(definition.torch), derivative)
+    routes = _autograd_routes(torch_operation(definition), derivative)
     if not routes:
         raise ValueError(
             f"torch computes derivatives 0 and 1 of {definition.torch} itself, got derivative={derivative}"
@@ -141,9 +145,13 @@ def _torch_routes(layer: Activation, derivative: int) -> dict[str, Route]:
     return routes
 
 
-def torch_operation(name: str) -> Callable[[Tensor], Tensor]:
-    """The class of torch.nn called `name`, made with its defaults."""
-    return getattr(nn, name)()
+def torch_operation(definition: Definition) -> Callable[[Tensor], Tensor]:
+    """torch.nn's class for a definition, at its defaults, in evaluation mode."""
+    kind = getattr(nn, definition.torch or "")
+    # nn.Threshold alone has no defaults; it takes the definition's parameters in their order.
+    module = kind(*definition.values({}).values()) if kind is nn.Threshold else kind()
+    module.eval().requires_grad_(False)
+    return lambda x: module.to(x.dtype)(x)
 
 
 @dataclass(frozen=True)
@@ -252,6 +260,8 @@ class _Judgement:
         self.high = np.empty((2, 0))
         self.low = np.empty((2, 0))
         self.computed: dict[str, np.ndarray] = {name: np.empty(0) for name in routes}
+        self.sides: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.jumps = [p for p in breakpoints(expression, sharp=True).tolist() if steps(self.reference, p, order)]
 
     def add(self, x: Tensor, computed: Mapping[str, np.ndarray] | None = None) -> None:
         """Decide the error at the points x, not yet among those decided."""
@@ -259,13 +269,27 @@ class _Judgement:
             computed = _run(self.routes, x)
         wide = x.double().numpy()
         high, low = self.reference.values(wide, self.order + 1)
+        self._note_jumps(wide)
         self.x = np.concatenate([self.x, wide])
         self.high = np.concatenate([self.high, high[self.order :]], axis=1)
         self.low = np.concatenate([self.low, low[self.order :]], axis=1)
         self.computed = {name: np.concatenate([self.computed[name], computed[name]]) for name in self.routes}
 
+    def _note_jumps(self, x: np.ndarray) -> None:
+        """Where x is next to a jump, so that the rounding of a constant decides the piece: the values on both sides."""
+        spacing = np.ldexp(1.0, self.form.spacing_exponent(x))
+        for i in {int(i) for jump in self.jumps for i in np.flatnonzero(np.abs(x - jump) <= spacing)}:
+            sides = np.array([x[i] - spacing[i], x[i] + spacing[i]])
+            high, low = self.reference.values(sides, self.order)
+            self.sides[len(self.x) + i] = high[-1], low[-1]
+
     def errors(self, route: str) -> np.ndarray:
-        return _errors(self.computed[route], self.high[0], self.low[0], self.form)
+        computed = self.computed[route]
+        error = _errors(computed, self.high[0], self.low[0], self.form)
+        for i, (high, low) in self.sides.items():
+            others = _errors(np.full(2, computed[i]), high, low, self.form)
+            error[i] = np.nanmin([error[i], *others])
+        return error
 
     def mixed(self, route: str) -> np.ndarray:
         return _mixed(self.errors(route), self.high[0], self.high[1], self.x, self.form)
@@ -336,7 +360,9 @@ def _decide_suspects(judgement: _Judgement, expression: Expression, x: Tensor) -
         suspected[_largest(_mixed(error, estimate[0], estimate[1], wide, form), _SUSPECTS)] = True
     judgement.add(x[suspected], {name: y[suspected] for name, y in computed.items()})
     doubted = _between_trusted(suspected, _agrees(estimate[0][suspected], judgement.high[0], form)) & ~suspected
-    judgement.add(x[doubted], {name: y[doubted] for name, y in computed.items()})
+    some = np.flatnonzero(doubted)
+    some = some[:: 1 + len(some) // _DOUBTED]
+    judgement.add(x[some], {name: y[some] for name, y in computed.items()})
     return x
 
 

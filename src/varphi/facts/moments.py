@@ -626,7 +626,7 @@ def _classify(reference: Reference, candidates: Array) -> tuple[tuple[float, ...
     """Of the points where pieces meet, those where f' jumps and those where f does."""
     kinks, jumps = [], []
     for point in candidates.tolist():
-        value, slope = (_step(reference, point, order) for order in (0, 1))
+        value, slope = (steps(reference, point, order) for order in (0, 1))
         if value:
             jumps.append(point)
         elif slope:
@@ -634,7 +634,7 @@ def _classify(reference: Reference, candidates: Array) -> tuple[tuple[float, ...
     return tuple(kinks), tuple(jumps)
 
 
-def _step(reference: Reference, point: float, order: int) -> bool:
+def steps(reference: Reference, point: float, order: int) -> bool:
     """Whether f^(order) differs across `point` by an amount that does not shrink with the distance."""
     gaps = []
     for distance in (1e-6, 1e-9):
