@@ -1,6 +1,6 @@
 """Certify the whole catalogue from cold, on one core: total time, the slowest entries, and every undecided fact.
 
-    python benchmarks/facts.py [NAME ...]
+python benchmarks/facts.py [NAME ...]
 """
 
 from __future__ import annotations

@@ -16,23 +16,36 @@ if TYPE_CHECKING:
     from .activation.lookup import as_activation as as_activation
     from .activation.lookup import derivatives as derivatives
     from .activation.lookup import get as get
-    from .activation.registry import activation as activation
     from .activation.registry import names as names
+    from .activation.swapping import activations_in as activations_in
+    from .activation.swapping import swap as swap
+    from .activation.tracing import trace as trace
+    from .facts.api import facts as facts
+    from .facts.facts import Facts as Facts
+    from .facts.interval import Interval as Interval
+    from .systems.constrained.heads import head as head
 
 _HOMES = {
     "Activation": "activation.layer",
-    "activation": "activation.registry",
+    "Facts": "facts.facts",
+    "Interval": "facts.interval",
+    "activations_in": "activation.swapping",
     "as_activation": "activation.lookup",
     "derivatives": "activation.lookup",
+    "facts": "facts",
     "get": "activation.lookup",
+    "head": "systems.constrained.heads",
     "names": "activation.registry",
+    "swap": "activation.swapping",
+    "trace": "activation.tracing",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'varphi' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"varphi.{_HOMES[name]}"), name)
+    home = importlib.import_module(f"varphi.{_HOMES[name]}")
+    value = home if _HOMES[name] == name else getattr(home, name)
     globals()[name] = value
     return value
 

@@ -121,4 +121,5 @@ def _operations(expressions: Sequence[Expression], formula: Formula, x: Any, par
         torch.where(torch.isnan(wide), wide, r) if hides_nan(e) else r
         for e, r in zip(expressions, results, strict=True)
     ]
-    return [r.to(x.dtype) for r in results] if half else results
+    # Numbers that float32 cannot hold widen a result to float64.
+    return [r.to(x.dtype) for r in results] if isinstance(x, Tensor) else results

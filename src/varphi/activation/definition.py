@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,16 @@ class Parameter:
     name: str
     default: float | int
     constraint: Constraint
+
+
+class Evaluation:
+    """An expression in x as a defining function, over any number system; unlike a lambda it can be pickled."""
+
+    def __init__(self, expression: Expression) -> None:
+        self.expression = expression
+
+    def __call__(self, x: Any) -> Any:
+        return self.expression.evaluate(x=x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +71,16 @@ class Definition:
 
         if is_registered(self):
             return definition, (self.name,)
-        return super().__reduce__()
+        return Definition, tuple(getattr(self, field.name) for field in fields(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Definition:
+        return self
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """The parameters of the defining function, in order, `x` left out."""
-        hints = typing.get_type_hints(self.function, include_extras=True)
+        routine = self.function if inspect.isroutine(self.function) else type(self.function).__call__
+        hints = typing.get_type_hints(routine, include_extras=True)
         found = []
         for name, parameter in list(inspect.signature(self.function).parameters.items())[1:]:
             constraint = next(

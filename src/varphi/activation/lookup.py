@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -39,17 +40,24 @@ def as_activation(what: ActivationLike, **parameters: Any) -> Activation:
             raise TypeError(f"{what.name} already has its parameters; got {', '.join(parameters)} again")
         return what
     if isinstance(what, str):
-        if find(what) is not None or what.strip().replace("-", "_").isidentifier() and what.strip() != "x":
+        if find(what) is not None or _is_name(what):
             return get(what, **parameters)
         from .parsing import parse
 
         return Activation(parse(what), parameters)
     from .tracing import trace
 
-    return trace(what)
+    traced = trace(what)
+    return Activation(traced.definition, parameters) if parameters else traced
 
 
-def derivatives(f: ActivationLike, x: Float[Tensor, "..."], order: int) -> Float[Tensor, "order+1 ..."]:
+def _is_name(text: str) -> bool:
+    """Whether `text` is meant as a name, "hard-swish", rather than as a formula, "gelu(x)" or "-x"."""
+    words = re.split(r"[- _]", text.strip())
+    return all(map(str.isidentifier, words)) and not {"x", "pi", "e"} & set(words)
+
+
+def derivatives(f: ActivationLike, x: Float[Tensor, ...], order: int) -> Float[Tensor, "order+1 ..."]:
     """f, f', ..., f^(order) at every element of x, in one pass.
 
     Args:

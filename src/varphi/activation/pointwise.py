@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import has_torch_function
+from torch.nn import Parameter
+from torch.overrides import handle_torch_function, has_torch_function
 
 from varphi.numbers import tensor as _tensor  # noqa: F401  (registers the system of tensors)
 
@@ -31,7 +32,12 @@ def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
     """
     if isinstance(x, Tensor) and not x.is_floating_point():
         raise TypeError(f"activations take floating-point tensors, got {x.dtype}; convert with x.float()")
-    if torch.compiler.is_compiling() or not isinstance(x, Tensor) or has_torch_function((x,)):
+    if torch.compiler.is_compiling() or not isinstance(x, Tensor):
+        return backend.by_operations(formula, x, parameters)
+    if torch._C._is_torch_function_mode_enabled() and type(x) in (Tensor, Parameter):
+        # To a mode (a default device, a swap) an activation is one operation, not the many it is made of.
+        return handle_torch_function(pointwise, (x,), formula, x, *parameters)
+    if has_torch_function((x,)):
         return backend.by_operations(formula, x, parameters)
     if torch.is_grad_enabled() and (
         x.requires_grad or any(isinstance(p, Tensor) and p.requires_grad for p in parameters)
@@ -45,7 +51,9 @@ def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
 class _Pointwise(torch.autograd.Function):
     @staticmethod
     def forward(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
-        return backend.run(formula, x, parameters)
+        result = backend.run(formula, x, parameters)
+        # The identity gives x itself back, which autograd does not take for an output.
+        return x.view_as(x) if result is x else result
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

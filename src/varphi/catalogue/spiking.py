@@ -38,7 +38,7 @@ def triangle_surrogate(x, beta: Positive = 1.0):
 
 @activation(
     latex=r"\frac{1}{(1+\beta|x|)^2}",
-    source="Zenke & Ganguli, Neural Computation 30, 2018, arXiv 1705.11146; Zenke & Vogels, Neural Computation 33, 2021",
+    source="Zenke & Ganguli, Neural Computation 30, 2018, arXiv 1705.11146",
     aliases=("fast_sigmoid_surrogate",),
 )
 def superspike(x, beta: Positive = 10.0):

@@ -103,7 +103,9 @@ class Analysis:
                 if p.expression is not None
             ]
         if not self.arcs:
-            raise ValueError(f"{expression!r} is defined nowhere between {float(as_point(lower))} and {float(as_point(upper))}")
+            raise ValueError(
+                f"{expression!r} is defined nowhere between {float(as_point(lower))} and {float(as_point(upper))}"
+            )
 
     def domain(self) -> tuple[tuple[float, float], ...]:
         """The intervals on which the function is defined."""
@@ -126,7 +128,9 @@ class Analysis:
     @cached_property
     def _breaks(self) -> list[tuple[Arc, Arc]]:
         """Neighbouring arcs that meet at a point."""
-        return [(a, b) for a, b in zip(self.arcs, self.arcs[1:], strict=False) if a.upper is b.lower or a.upper == b.lower]
+        return [
+            (a, b) for a, b in zip(self.arcs, self.arcs[1:], strict=False) if a.upper is b.lower or a.upper == b.lower
+        ]
 
     @cached_property
     def _values_at_breaks(self) -> list[Ball]:
@@ -199,7 +203,10 @@ class Analysis:
         for arc in self.arcs:
             if arc.curve.tower[0].is_constant:
                 continue
-            for place, values in ((arc.lower, arc.curve.at(arc.curve.lower)), (arc.upper, arc.curve.at(arc.curve.upper))):
+            for place, values in (
+                (arc.lower, arc.curve.at(arc.curve.lower)),
+                (arc.upper, arc.curve.at(arc.curve.upper)),
+            ):
                 value = self._value_at(place) if as_point(place).is_finite() else None
                 limit = values[0]
                 if value is None or not (value.lo >= limit.lo and value.hi <= limit.hi):
@@ -275,7 +282,9 @@ class Analysis:
     def _repeating(self, places: Places, k: int) -> Places:
         """Said to be infinitely many where they are the roots of a periodic f^(k) on the whole line."""
         outer = self.arcs[-1]
-        infinite = bool(places.points) and not outer.curve.upper.is_finite() and symmetry.is_periodic(outer.curve.tower[k])
+        infinite = (
+            bool(places.points) and not outer.curve.upper.is_finite() and symmetry.is_periodic(outer.curve.tower[k])
+        )
         return Places(places.points, places.stretches, places.complete, infinite)
 
     def zeros(self) -> Places:
@@ -350,7 +359,9 @@ class Analysis:
         kink = bends.get((piece.lower, 1))
         if kink is None:
             return False
-        return not ((kink.jump.lower > 0 and piece.kind == "convex") or (kink.jump.upper < 0 and piece.kind == "concave"))
+        return not (
+            (kink.jump.lower > 0 and piece.kind == "convex") or (kink.jump.upper < 0 and piece.kind == "concave")
+        )
 
     def inflections(self) -> Places:
         """Where f changes between convex and concave."""
@@ -381,7 +392,9 @@ class Analysis:
         x = as_point(end)
         if x.is_finite():
             value = arc.curve.at(x)[0]
-            return Limit(_interval(value) if value.is_finite() else None, "bounded" if value.is_finite() else "undecided")
+            return Limit(
+                _interval(value) if value.is_finite() else None, "bounded" if value.is_finite() else "undecided"
+            )
         if polynomial(arc.expression) == ():
             return Limit(Interval(0.0, 0.0), "constant")
         far = arb(2) ** 1100
@@ -420,7 +433,11 @@ class Analysis:
                 if not edge_at.is_finite():
                     return None if certain else Interval(-math.inf, math.inf, "undecided")
                 if not certain:
-                    return Interval(-math.inf, edge_at.upper, "undecided") if right else Interval(edge_at.lower, math.inf, "undecided")
+                    return (
+                        Interval(-math.inf, edge_at.upper, "undecided")
+                        if right
+                        else Interval(edge_at.lower, math.inf, "undecided")
+                    )
                 if outermost is None or (edge_at.lo > outermost.lo if right else edge_at.hi < outermost.hi):
                     outermost = edge_at
             if outermost is not None:

@@ -239,7 +239,9 @@ class Facts:
         """The worst error of the kernels of f and its derivatives in units in the last place, and where."""
         from . import accuracy
 
-        return accuracy.accuracy(self._measurable(), dtype) if dtype is not None else accuracy.accuracy(self._measurable())
+        return (
+            accuracy.accuracy(self._measurable(), dtype) if dtype is not None else accuracy.accuracy(self._measurable())
+        )
 
     def _measurable(self) -> Any:
         if self.activation is None:
@@ -271,7 +273,7 @@ class _Store:
 
     def __init__(self, expression: Expression, lower: float, upper: float) -> None:
         key = f"{expression.digest} {lower.hex()} {upper.hex()} {VERSION}"
-        self._path = cache.directory("facts") / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.json"
+        self._name = hashlib.sha256(key.encode()).hexdigest()[:40] + ".json"
         self._facts: dict[str, Any] | None = None
 
     def get(self, name: str, find: Callable[[], Any]) -> Any:
@@ -285,30 +287,9 @@ class _Store:
         return self._facts[name]
 
     def _read(self) -> dict[str, Any]:
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            cache.warn_once(str(self._path.parent), f"varphi cannot read its facts in {self._path.parent} ({error})")
-            return {}
-        try:
-            record = json.loads(content)
-            body = record["facts"]
-            if record["check"] != _checksum(body):
-                raise ValueError("the checksum does not match")
-            return {name: decode(value) for name, value in body.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            cache.warn_once(
-                str(self._path), f"the kept facts in {self._path} are damaged ({error}); they are computed again"
-            )
-            return {}
+        content = cache.read("facts", self._name)
+        return {} if content is None else {n: decode(v) for n, v in json.loads(content).items()}
 
     def _write(self) -> None:
         assert self._facts is not None
-        body = {name: encode(value) for name, value in self._facts.items()}
-        cache.write(self._path, json.dumps({"check": _checksum(body), "facts": body}).encode())
-
-
-def _checksum(body: Any) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        cache.write("facts", self._name, json.dumps({n: encode(v) for n, v in self._facts.items()}).encode())

@@ -481,7 +481,9 @@ class Curve:
                 root = cell.crossing(k + 1)
                 assert root is not None
                 at_root = self.at(arb(root.hull().mid()))[k]
-                best = max(best, at_root.lower if side > 0 else -at_root.upper, value_at(cell.left), value_at(cell.right))
+                best = max(
+                    best, at_root.lower if side > 0 else -at_root.upper, value_at(cell.left), value_at(cell.right)
+                )
                 continue
             halves = cell.halves() if next(count) < budget * 4 else None
             if halves is None:

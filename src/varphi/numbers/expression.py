@@ -20,6 +20,7 @@ from ._operators import Operators
 from ._system import System, UnsupportedOperation, register, system_of
 from .real import OPERATIONS as _REAL_OPERATIONS
 
+_LEAVES = ("variable", "constant")
 _COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
 
@@ -52,7 +53,13 @@ class Expression(Operators):
     __hash__ = object.__hash__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.operation, self.arguments)
+        # One flat list: a deep formula must not be a deep recursion of the pickler.
+        nodes = self.nodes()
+        place = {id(node): i for i, node in enumerate(nodes)}
+        rows = [
+            (n.operation, n.arguments if n.operation in _LEAVES else [place[id(a)] for a in n.arguments]) for n in nodes
+        ]
+        return _rebuild, (rows,)
 
     @property
     def is_constant(self) -> bool:
@@ -128,8 +135,11 @@ def constant(value: Any) -> Expression:
     return _node("constant", float(value))
 
 
-def _rebuild(operation: str, arguments: tuple[Any, ...]) -> Expression:
-    return _node(operation, *arguments)
+def _rebuild(rows: list[tuple[str, Any]]) -> Expression:
+    nodes: list[Expression] = []
+    for operation, arguments in rows:
+        nodes.append(_node(operation, *(arguments if operation in _LEAVES else [nodes[i] for i in arguments])))
+    return nodes[-1]
 
 
 def ordered(roots: Iterable[Expression]) -> list[Expression]:

@@ -206,7 +206,12 @@ def _log1p(u: Jet) -> Jet:
 
 
 def _sqrt(u: Jet) -> Jet:
-    y = [e.sqrt(u.c[0])]
+    return _root(e.sqrt(u.c[0]), u)
+
+
+def _root(y0: Any, u: Jet) -> Jet:
+    """The jet of the square root of u, from its value y0."""
+    y = [y0]
     for k in range(1, u.order + 1):
         inner = _convolve(y, y, k, 1, k - 1) if k > 1 else 0
         top = _sum([u.c[k], 0 if _is_zero(inner) else -inner])
@@ -277,7 +282,7 @@ def _atan(u: Jet) -> Jet:
 
 def _gaussian(y0: Any, u: Jet, rate: int) -> Jet:
     """The jet of y with y' = -rate·u·y·u'."""
-    return _solve(y0, -(rate * u.c[0] * y0) if rate > 1 else -(u.c[0] * y0), u.c,
+    return _solve(y0, -(rate * (u.c[0] * y0)) if rate > 1 else -(u.c[0] * y0), u.c,
                   lambda y, w, k: _negated(_product(rate, _convolve(u.c, y, k))))  # fmt: skip
 
 
@@ -306,9 +311,10 @@ def _squareplus(u: Any, b: Any) -> Jet:
     u, b = map(Jet, _aligned(u, b))
     if all(_is_zero(c) for c in b.c[1:]):
         return _squareplus_of(u, b.c[0])
-    root = _sqrt(_add(_mul(u, u), b)).c
-    quarter = _div(0.25, Jet(root)).c
     y, w = [e.squareplus(u.c[0], b.c[0])], []
+    # Its value as 2y - u: u² would overflow.
+    root = _root(y[0] + (y[0] - u.c[0]), _add(_mul(u, u), b)).c
+    quarter = _div(0.25, Jet(root)).c
     for k in range(1, len(root)):
         known = _convolve(w, root, k - 1, 0, k - 2)
         w.append((y[k - 1] if _is_zero(known) else y[k - 1] - known) / root[0])

@@ -38,7 +38,15 @@ def _both(function: Callable[..., Tensor]) -> Callable[[Any, Any], Tensor]:
 def _where(condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, (bool, int)):
         return a if condition else b
+    if isinstance(a, Real) and isinstance(b, Real) and not (_is_short(a) and _is_short(b)):
+        # torch would round two numbers to the default dtype, float32.
+        a, b = (torch.full((), float(v), dtype=torch.float64, device=condition.device) for v in (a, b))
     return torch.where(condition, a, b)
+
+
+def _is_short(value: Real) -> bool:
+    """Whether float32 holds the number exactly."""
+    return abs(value) < 2**24 and float(value * 2**24).is_integer()  # type: ignore[operator]
 
 
 def _sech(x: Tensor) -> Tensor:
@@ -46,23 +54,58 @@ def _sech(x: Tensor) -> Tensor:
     return 2 * e / (1 + e * e)
 
 
+def _half_exp(x: Tensor) -> Tensor:
+    """e^x/2 without overflow before the result overflows."""
+    root = torch.exp(0.5 * x)
+    return 0.5 * root * root
+
+
+def _sinh(x: Tensor) -> Tensor:
+    large = torch.abs(x) > 40
+    return torch.where(large, torch.sign(x) * _half_exp(torch.abs(x)), torch.sinh(torch.where(large, 0.0, x)))
+
+
+def _cosh(x: Tensor) -> Tensor:
+    large = torch.abs(x) > 40
+    return torch.where(large, _half_exp(torch.abs(x)), torch.cosh(torch.where(large, 0.0, x)))
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    # 1/(1 + e^-x) is 0 once e^-x overflows, 15 units of x before e^x underflows.
+    return torch.where(x < -40, torch.exp(torch.clamp(x, max=0.0)), torch.sigmoid(x))
+
+
 def _log_sigmoid(x: Tensor) -> Tensor:
     return F.logsigmoid(x)
 
 
+def _exp_square(rate: float, x: Tensor) -> Tensor:
+    """e^(rate·x²) for rate -1 or -1/2. The rounding of x² alone would cost x²/2 ulp: x is split, x² = h² + (x-h)(x+h)."""
+    x = torch.clamp(x, -64.0, 64.0)
+    h = torch.round(16 * x) / 16  # few bits: h² is exact
+    return torch.exp(rate * h * h) * torch.exp(rate * (x - h) * (x + h))
+
+
+def _erf_slope(x: Tensor) -> Tensor:
+    return (2 / math.sqrt(math.pi)) * _exp_square(-1.0, x)
+
+
 def _normal_pdf(x: Tensor) -> Tensor:
-    return torch.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return (1 / math.sqrt(2 * math.pi)) * _exp_square(-0.5, x)
 
 
 def _normal_cdf(x: Tensor) -> Tensor:
-    return 0.5 * torch.erfc(-_ROOT_HALF * x)
+    lower = torch.clamp(x, -64.0, -1.0)
+    tail = 0.5 * torch.special.erfcx(-_ROOT_HALF * lower) * _exp_square(-0.5, lower)
+    return torch.where(x < -1, tail, 0.5 * torch.erfc(-_ROOT_HALF * torch.clamp(x, min=-1.0)))
 
 
 def _squareplus(x: Any, b: Any) -> Tensor:
-    root = torch.sqrt(x * x + b)
+    x, b = _like(x, b), _like(b, x)
+    root = torch.hypot(x, torch.sqrt(b))
     # A finite stand-in keeps the branch not taken, and so its gradient, free of 0/0.
-    lower = torch.where(x < 0, root - x, 1.0)
-    return torch.where(x < 0, 0.5 * b / lower, 0.5 * (x + root))
+    lower = torch.where(x < 0, 0.5 * root - 0.5 * x, 1.0)
+    return torch.where(x < 0, 0.25 * b / lower, 0.5 * x + 0.5 * root)
 
 
 def _hill(x: Any, k: Any, n: Any) -> Tensor:
@@ -71,38 +114,53 @@ def _hill(x: Any, k: Any, n: Any) -> Tensor:
     return torch.where(x <= k, below / (1 + below), 1 / (1 + above))
 
 
-def _series_or(x: Tensor, n: int, direct: Callable[[Tensor], Tensor], coefficient: Callable[[int], float]) -> Tensor:
-    """∫₀¹ tⁿ g(xt) dt: g's power series for |x| <= n + 2, `direct` elsewhere; each branch sees only its own points."""
-    small = torch.abs(x) <= n + 2.0
-    inner = torch.where(small, x, 0.0)
-    outer = torch.where(small, n + 3.0, x)
-    terms = 24 + 4 * n
-    series = torch.zeros_like(inner)
-    for j in range(terms, -1, -1):
-        series = series * inner + coefficient(j) / (math.factorial(j) * (n + j + 1))
-    return torch.where(small, series, direct(outer))
+def _series(x: Tensor, coefficients: list[float]) -> Tensor:
+    total = torch.zeros_like(x)
+    for c in reversed(coefficients):
+        total = total * x + c
+    return total
 
 
 def _exprel(x: Tensor, n: int) -> Tensor:
-    def direct(y: Tensor) -> Tensor:
-        value, e = torch.expm1(y) / y, torch.exp(y)
-        for k in range(1, n + 1):
-            value = (e - k * value) / y
-        return torch.where(y == math.inf, math.inf, torch.where(y == -math.inf, 0.0, value))
+    """Within n + 2 of 0 the power series; for x < 0 Kummer's form e^x Σ |x|^j n!/(n+1+j)!, where no terms cancel."""
+    small = torch.abs(x) <= n + 2.0
+    near, far = torch.where(small, x, 0.0), torch.where(small, n + 3.0, x)
+    terms = range(25 + 4 * n)
+    rising = _series(torch.clamp(near, min=0.0), [1 / (math.factorial(j) * (n + j + 1)) for j in terms])
+    kummer = _series(torch.clamp(-near, min=0.0), [math.factorial(n) / math.factorial(n + 1 + j) for j in terms])
+    near_value = torch.where(x < 0, torch.exp(near) * kummer, rising)
+    return torch.where(small, near_value, torch.where(x < 0, _exprel_below(far, n), _exprel_above(far, n)))
 
-    return _series_or(x, n, direct, lambda j: 1.0)
+
+def _exprel_below(x: Tensor, n: int) -> Tensor:
+    x = torch.clamp(x, max=-1.0)
+    value, e = torch.expm1(x) / x, torch.exp(x)
+    for k in range(1, n + 1):
+        value = (e - k * value) / x
+    return value
+
+
+def _exprel_above(x: Tensor, n: int) -> Tensor:
+    """e^x w, with the recurrence for w alone, so that nothing overflows before the result does."""
+    x = torch.clamp(x, min=1.0)
+    w = -torch.expm1(-x) / x
+    for k in range(1, n + 1):
+        w = (1 - k * w) / x
+    root = torch.exp(0.5 * x)
+    return torch.where(x == math.inf, math.inf, w * root * root)
 
 
 def _sinc(x: Tensor, n: int) -> Tensor:
-    def direct(y: Tensor) -> Tensor:
-        s, c = torch.sin(y), torch.cos(y)
-        sines = (s, c, -s, -c)
-        value = s / y
-        for k in range(1, n + 1):
-            value = (sines[k % 4] - k * value) / y
-        return torch.where(torch.isinf(y), 0.0, value)
-
-    return _series_or(x, n, direct, lambda j: (1.0, 0.0, -1.0, 0.0)[(n + j) % 4])
+    small = torch.abs(x) <= n + 2.0
+    near, far = torch.where(small, x, 0.0), torch.where(small, n + 3.0, x)
+    signs = (1.0, 0.0, -1.0, 0.0)
+    series = _series(near, [signs[(n + j) % 4] / (math.factorial(j) * (n + j + 1)) for j in range(25 + 4 * n)])
+    s, c = torch.sin(far), torch.cos(far)
+    sines = (s, c, -s, -c)
+    value = s / far
+    for k in range(1, n + 1):
+        value = (sines[k % 4] - k * value) / far
+    return torch.where(small, series, torch.where(torch.isinf(far), 0.0, value))
 
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -127,18 +185,18 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "sign": torch.sign,
     "sin": torch.sin,
     "cos": torch.cos,
-    "sinh": torch.sinh,
-    "cosh": torch.cosh,
+    "sinh": _sinh,
+    "cosh": _cosh,
     "tanh": torch.tanh,
     "sech": _sech,
     "asinh": torch.asinh,
     "atan": torch.atan,
-    "sigmoid": torch.sigmoid,
+    "sigmoid": _sigmoid,
     "log_sigmoid": _log_sigmoid,
     "softplus": lambda x: -F.logsigmoid(-x),
     "erf": torch.erf,
     "erfc": torch.erfc,
-    "erf_slope": lambda x: (2 / math.sqrt(math.pi)) * torch.exp(-x * x),
+    "erf_slope": _erf_slope,
     "normal_pdf": _normal_pdf,
     "normal_cdf": _normal_cdf,
     "squareplus": _squareplus,

@@ -170,7 +170,7 @@ def _fast_results(
     at: SingleEmitter, signature: Signature, frame: _Frame, inputs: Sequence[Lanes]
 ) -> tuple[list[Lanes], Mask | None]:
     """The outputs in binary32 and which lanes need the wide computation."""
-    at.flags.clear()
+    at.doubts.clear()
     values: dict[str, Any] = {n: Single(v, exact=True) for n, v in zip(signature.inputs, inputs, strict=True)}
     for name, scalar in zip(signature.scalars, frame.scalars, strict=True):
         values[name] = Single(_broadcast(at, at.builder.fptrunc(scalar, FLOAT)))
@@ -178,7 +178,7 @@ def _fast_results(
     results: list[Single] = []
     # The value and the first derivative keep their last digits; higher derivatives are good absolutely.
     for order, output in enumerate(signature.outputs):
-        at.flagging = order <= 1
+        at.doubting = order <= 1
         result = as_single(evaluate([output], values, known)[0], at)
         results.append(result)
         if not result.exact and not _is_one_rounding(output):

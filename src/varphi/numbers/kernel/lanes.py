@@ -13,6 +13,7 @@ from numbers import Real
 from typing import Any
 
 import llvmlite.ir as ir
+import numpy as np
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -34,7 +35,13 @@ BINARY64 = Format(DOUBLE, I64, 52, 1023, "f64")
 
 
 class Emitter:
-    """Where instructions go: a builder, a format and a number of lanes."""
+    """Where instructions go: a builder, a format and a number of lanes.
+
+    Attributes:
+        flags: LLVM's fast-math flags for sums and products.
+    """
+
+    flags: tuple[str, ...] = ()
 
     def __init__(self, builder: ir.IRBuilder, form: Format, width: int) -> None:
         self.builder = builder
@@ -62,9 +69,7 @@ class Emitter:
         if not math.isfinite(number) or self.form is BINARY64:
             return Lanes(self, self.splat(self.form.scalar, number))
         # llvmlite writes a float constant from the nearest double: round it to the format first.
-        import numpy as np
-
-        return Lanes(self, self.splat(self.form.scalar, float(np.float32(number))))
+        return Lanes(self, self.splat(self.form.scalar, to_binary32(number)))
 
     def intrinsic(self, name: str, *arguments: ir.Value) -> ir.Value:
         """llvm.NAME on values of one type."""
@@ -77,6 +82,12 @@ class Emitter:
         if function is None:
             function = ir.Function(self.builder.module, ir.FunctionType(kind, [kind] * len(arguments)), full)
         return self.builder.call(function, arguments)
+
+
+def to_binary32(number: float) -> float:
+    """The nearest binary32 number, ±inf beyond its range."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
 
 
 class Lanes:
@@ -92,7 +103,7 @@ class Lanes:
         left, right = self, self.at.lanes(other)
         if swapped:
             left, right = right, left
-        return Lanes(self.at, getattr(self.at.builder, name)(left.value, right.value))
+        return Lanes(self.at, getattr(self.at.builder, name)(left.value, right.value, flags=self.at.flags))
 
     def __add__(self, other: Any) -> Lanes:
         return self._binary("fadd", other)

@@ -1,0 +1,328 @@
+"""The command line: `varphi facts`, `varphi list`, `varphi study`.
+
+Thin: each command checks what it was given, calls the library and prints. Nothing heavy is imported before a command
+needs it, so that `varphi --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from varphi.activation.registry import UnknownActivation
+from varphi.numbers import UnsupportedOperation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from varphi.activation.layer import Activation
+
+app = typer.Typer(
+    name="varphi",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Which activation function should this model use, and why? Proof, measurement and working parts.",
+    epilog="With --debug anywhere on the line, an error shows its traceback.",
+)
+
+# Refusals tell the person what was wrong. Anything else is a defect and keeps its traceback.
+_REFUSALS = (UnknownActivation, UnsupportedOperation, ValueError, ImportError, OSError)
+_INTERRUPTED = "Interrupted. Certified facts and finished trials are kept: the same command goes on from here."
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process: 0 done, 2 refused, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in given if word != "--debug"]
+    try:
+        try:
+            app(words, prog_name="varphi")
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_stdout()
+        sys.exit(1)
+    except SystemExit as end:
+        if end.code == 130:
+            _complain(_farewell(end))
+        raise
+    except _REFUSALS as error:
+        if len(words) < len(given):
+            raise
+        _complain(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        sys.exit(2)
+    sys.exit(0)
+
+
+def _farewell(end: BaseException) -> str:
+    """How to go on: in the words of whoever was interrupted, if they left any."""
+    cause: BaseException | None = end
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause) if cause is not None and cause.args else _INTERRUPTED
+
+
+def _abandon_stdout() -> None:
+    # The reader is gone: what the buffer still holds must not be written when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(message: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(message, style="bold red")
+
+
+# What commands take ---------------------------------------------------------------------------------------------------
+
+
+def _known_names(incomplete: str) -> list[str]:
+    from varphi.activation.registry import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME_OR_FORMULA",
+        help='A name (`varphi list`) or a formula in x: "x*tanh(exp(x))". One that begins with - goes after --.',
+        autocompletion=_known_names,
+        show_default=False,
+    ),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter's value: -p beta=2.0. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+
+
+def parsed_parameters(given: Iterable[str]) -> dict[str, float | int | str]:
+    """["beta=2.0"] as {"beta": 2.0}. What is no number is left for the definition to refuse in its own words."""
+    values: dict[str, float | int | str] = {}
+    for text in given:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise ValueError(f"a parameter is given as NAME=VALUE, as in -p beta=2.0; got {text!r}")
+        if name in values:
+            raise ValueError(f"the parameter {name!r} is given twice")
+        values[name] = _number(value)
+    return values
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _activation(what: str, parameters: Iterable[str]) -> Activation:
+    from varphi.activation.lookup import as_activation
+
+    values = parsed_parameters(parameters)
+    try:
+        return as_activation(what, **values)
+    except UnsupportedOperation:
+        raise
+    except TypeError as refusal:  # an unknown parameter, or a value that is no number
+        raise ValueError(str(refusal)) from None
+
+
+def check_writable(path: Path, endings: Sequence[str]) -> Path:
+    """`path`, if a file of one of these endings can be written there; found out before any work is done.
+
+    Raises:
+        ValueError: for another ending.
+        OSError: where nothing can be written.
+    """
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"the output file must end in {' or '.join(endings)}, got {str(path)!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {str(path)!r}: there is no directory {str(path.parent)!r}; make it first"
+        )
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"cannot write {str(path)!r}: the file is write-protected")
+    try:
+        # Permission bits do not tell everything (read-only file systems, full disks); an attempt does.
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PermissionError(f"cannot write {str(path)!r}: {reason}; choose another directory") from None
+
+
+def _print_json(data: Any) -> None:
+    from varphi.report.data import plain_data
+
+    print(json.dumps(plain_data(data), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _console() -> Console:
+    """The console of standard output; where that is a pipe or a file, lines are as long as they need to be."""
+    from rich.console import Console
+
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return Console(highlight=False, emoji=False)
+    return Console(highlight=False, emoji=False, width=160)
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def varphi(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from varphi import __version__
+
+    print(f"varphi {__version__}")
+
+
+# Studies --------------------------------------------------------------------------------------------------------------
+
+studies = typer.Typer(no_args_is_help=True, help="Studies: what an activation does to a model, over many paired seeds.")
+app.add_typer(studies, name="study")
+
+
+def _known_studies(incomplete: str) -> list[str]:
+    from varphi.study import registry
+
+    return [name for name in registry.names() if name.startswith(incomplete)]
+
+
+StudyName = Annotated[
+    str, typer.Argument(metavar="NAME", help="A study (`varphi study list`).", autocompletion=_known_studies)
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where trials live: a SQLite file (default varphi.db) or an SQLAlchemy URL."),
+]
+SizeName = Annotated[str | None, typer.Option(metavar="full|demo|smoke", help="How much of it is run.")]
+Demo = Annotated[bool, typer.Option("--demo", help="The same as --size demo: minutes.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="The same as --size smoke: seconds, to see that it works.")]
+Seeds = Annotated[int | None, typer.Option(metavar="N", help="How many paired seeds; the size's own if not given.")]
+
+
+def _chosen_size(size: str | None, demo: bool, smoke: bool) -> str | None:
+    given = [name for name in (size, "demo" * demo, "smoke" * smoke) if name]
+    if len(set(given)) > 1:
+        raise ValueError(f"one size at a time, got {' and '.join(given)}")
+    return given[0] if given else None
+
+
+@studies.command("list")
+def list_studies(as_json: Json = False) -> None:
+    """The studies, their questions and sizes."""
+    from rich.table import Table
+
+    from varphi.study import api
+
+    found = [api.load(name) for name in api.names()]
+    if as_json:
+        keys = ("name", "title", "question", "data", "factors", "measures")
+        return _print_json([{key: getattr(study, key) for key in keys} | {"sizes": study.sizes} for study in found])
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    for column in ("study", "question", "size: how long it takes"):
+        table.add_column(column, overflow="fold")
+    for study in found:
+        table.add_row(study.name, study.question, "\n".join(f"{n}: {s.takes}" for n, s in study.sizes.items()))
+    _console().print(table)
+
+
+@studies.command("run")
+def run_study(
+    name: StudyName,
+    storage: Storage = None,
+    size: SizeName = None,
+    demo: Demo = False,
+    smoke: Smoke = False,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """Run what is still missing of a study, and print its answer; stopped or killed, the same command goes on."""
+    from varphi.study import api
+
+    results = api.run(
+        api.load(name), storage=storage, size=_chosen_size(size, demo, smoke) or "full", seeds=seeds, progress=True
+    )
+    _show_results(results, as_json)
+    if results.missing:
+        raise typer.Exit(1)
+
+
+@studies.command("show")
+def show_study(
+    name: StudyName,
+    storage: Storage = None,
+    size: SizeName = None,
+    demo: Demo = False,
+    smoke: Smoke = False,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """Print what the storage holds of a study: answer, verdicts, table. Without a size, the last one run."""
+    from varphi.study import api
+
+    found = api.results(api.load(name), storage, size=_chosen_size(size, demo, smoke), seeds=seeds)
+    _show_results(found, as_json)
+
+
+@studies.command("report")
+def report_study(
+    name: StudyName,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="The page; NAME.html if not given.")
+    ] = None,
+    storage: Storage = None,
+    size: SizeName = None,
+    demo: Demo = False,
+    smoke: Smoke = False,
+    seeds: Seeds = None,
+) -> None:
+    """Write a study's self-contained page: answer, figures, table, verdicts, exact versions."""
+    from varphi import report
+    from varphi.study import api
+
+    study = api.load(name)
+    path = check_writable(output or Path(f"{study.name}.html"), (".html", ".htm"))
+    report.html(api.results(study, storage, size=_chosen_size(size, demo, smoke), seeds=seeds), path)
+    print(f"wrote {path}")
+
+
+def _show_results(results: Any, as_json: bool) -> None:
+    if as_json:
+        from varphi.report.data import results_data
+
+        return _print_json(results_data(results))
+    from varphi.study import api
+
+    api.show(results, _console())

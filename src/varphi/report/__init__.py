@@ -1,0 +1,1 @@
+"""What a person reads: cards in the terminal, figures, self-contained pages."""

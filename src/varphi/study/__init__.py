@@ -1,0 +1,13 @@
+"""How evidence is gathered: studies declared as data, many paired seeds at once, storage, statistics, verdicts."""
+
+from .api import load as load
+from .api import names as names
+from .api import results as results
+from .api import run as run
+from .declaration import Claim as Claim
+from .declaration import Figure as Figure
+from .declaration import Outcome as Outcome
+from .declaration import Setting as Setting
+from .declaration import Size as Size
+from .declaration import Study as Study
+from .declaration import Tuning as Tuning

@@ -1,0 +1,43 @@
+"""Studies by name, loaded when asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from .declaration import Study
+
+# Modules with a table STUDIES: from a study's name to "module:attribute".
+PROVIDERS = ["varphi.systems"]
+
+
+def table() -> dict[str, str]:
+    """Every known study's name, and where it is declared."""
+    return {name: place for module in PROVIDERS for name, place in importlib.import_module(module).STUDIES.items()}
+
+
+def names() -> list[str]:
+    """The names of all studies, sorted."""
+    return sorted(table())
+
+
+def load(name: str) -> Study:
+    """The study called `name`, or declared at "module:attribute".
+
+    Raises:
+        ValueError: where there is none, with the nearest names.
+        ImportError: where its package is missing, naming it.
+    """
+    known = table()
+    place = known.get(name, name)
+    if ":" not in place:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"there is no study {name!r}.{hint} Studies: {', '.join(sorted(known))}; your own is given as module:attribute"
+        )
+    module, _, attribute = place.partition(":")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not isinstance(found, Study):
+        raise ValueError(f"{place!r} is not a Study: {module} has {attribute} = {found!r}")
+    return found

@@ -1,0 +1,157 @@
+"""What a study has found so far, read from its storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from .declaration import Claim, Setting, Study
+from .verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting's finished trial.
+
+    Attributes:
+        measures: from a measure's name to an array (tuning values, seeds).
+        curves: from a curve's name to an array (tuning values, seeds, checkpoints).
+        chosen: the place of the tuning value that this setting chose.
+        at_edge: whether that is the first or last value tried, so that a better one may lie beyond.
+    """
+
+    setting: Setting
+    measures: Mapping[str, np.ndarray]
+    curves: Mapping[str, np.ndarray]
+    chosen: int
+    at_edge: bool
+    trial: int
+    seconds: float
+
+    def values(self, measure: str) -> Float[np.ndarray, "seeds"]:
+        """The measure for every seed, at the chosen tuning value."""
+        if measure not in self.measures:
+            raise KeyError(f"no measure {measure!r}; there are {', '.join(self.measures)}")
+        return self.measures[measure][self.chosen]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that did not finish: an error (with its traceback), a person's Ctrl-C, or a process that died."""
+
+    setting: Setting
+    trial: int
+    kind: Literal["error", "interrupted", "died"]
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's finished trials and how they came about.
+
+    Attributes:
+        rows: one for each finished setting, in the study's order.
+        failures: every trial that did not finish, kept also after its setting was run again.
+        missing: settings without a finished trial.
+        references: rows that need no seeds.
+        record: what was declared, and when, on what and by which commands it was run.
+    """
+
+    study: Study
+    size: str
+    seeds: tuple[int, ...]
+    storage: str
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    missing: tuple[Setting, ...]
+    references: Mapping[str, Mapping[str, float]]
+    record: Mapping[str, Any]
+    tuning: tuple[float, ...] = field(default=())
+
+    def where(self, **levels: Any) -> tuple[Row, ...]:
+        """The rows whose setting has these levels."""
+        unknown = set(levels) - set(self.study.factors)
+        if unknown:
+            raise KeyError(f"no factor {min(unknown)!r}; there are {', '.join(self.study.factors)}")
+        return tuple(r for r in self.rows if all(r.setting[n] == v for n, v in levels.items()))
+
+    def one(self, **levels: Any) -> Row:
+        """The one row with these levels."""
+        found = self.where(**levels)
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} finished settings have {levels}, expected one")
+        return found[0]
+
+    def values(self, measure: str, **levels: Any) -> Float[np.ndarray, "seeds"]:
+        """The measure for every seed, in the one row with these levels."""
+        return self.one(**levels).values(measure)
+
+    def levels(self, factor: str) -> tuple[Any, ...]:
+        """The levels of a factor that have a finished row, in the declared order."""
+        present = {row.setting[factor] for row in self.rows}
+        return tuple(level for level in self.study.factors[factor] if level in present)
+
+    @property
+    def edges(self) -> tuple[Row, ...]:
+        """Rows whose tuning value lies at the end of what was tried."""
+        return tuple(row for row in self.rows if row.at_edge)
+
+    @property
+    def errors(self) -> tuple[Failure, ...]:
+        return tuple(f for f in self.failures if f.kind == "error")
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One verdict for each of the study's claims."""
+        return tuple(self._judge(claim) for claim in self.study.claims)
+
+    def _judge(self, claim: Claim) -> Verdict:
+        if self.missing:
+            return Verdict("undecided", f"{len(self.missing)} settings are not finished yet")
+        try:
+            return claim.judge(self)
+        # One claim that cannot be judged (a part not installed, say) must not hide the verdicts on the others.
+        except Exception as error:
+            return Verdict("undecided", f"could not be judged: {type(error).__name__}: {error}")
+
+    @property
+    def answer(self) -> str:
+        """The study's question, answered in one sentence."""
+        if self.missing:
+            total = len(self.rows) + len(self.missing)
+            return f"Not answered yet: {len(self.rows)} of {total} settings are finished."
+        return self.study.answer(self, self.verdicts)
+
+    def table(self) -> Iterator[tuple[str, ...]]:
+        """The header, then one line for each row and reference: factors, tuned value, medians of the headline measures."""
+        from .statistics import number
+
+        shown = self.study.headline or tuple(self.study.measures)
+        yield (*self.study.factors, self.study.tuning.name, *shown)
+        for row in self.rows:
+            tuned = f"{self.tuning[row.chosen]:g}{' (edge)' if row.at_edge else ''}"
+            levels = (str(row.setting[f]) for f in self.study.factors)
+            yield (*levels, tuned, *(_summary(row.values(m)) for m in shown))
+        for name, values in self.references.items():
+            blanks = [""] * len(self.study.factors)
+            yield (name, *blanks, *(number(values[m]) if m in values else "" for m in shown))
+
+
+def _summary(values: np.ndarray) -> str:
+    """The median, and the range where seeds differ; runs without a number are counted."""
+    from .statistics import number
+
+    absent = int(np.isnan(values).sum())
+    ordered = np.sort(np.where(np.isnan(values), math.inf, values))
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    median = middle[0] if middle[0] == middle[1] else float(np.mean(middle))
+    text = number(float(median)) if absent < len(values) else "NaN"
+    if absent:
+        return f"{text} ({absent} NaN)"
+    return text if ordered[0] == ordered[-1] else f"{text} [{number(ordered[0])}, {number(ordered[-1])}]"

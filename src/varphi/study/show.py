@@ -1,0 +1,68 @@
+"""A study's results in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from .results import Results
+
+COLOURS = {"supported": "green", "refuted": "red", "only if": "yellow", "undecided": "bright_black"}
+
+
+def show(results: Results) -> Group:
+    """Question, answer, verdicts, table and what went wrong, for `rich`'s console."""
+    parts: list[RenderableType] = [
+        Panel(Text(results.answer), title=results.study.title, subtitle=_extent(results)),
+        _verdicts(results),
+        _table(results),
+    ]
+    parts += [Text(line, style="yellow") for line in remarks(results)]
+    return Group(*parts)
+
+
+def remarks(results: Results) -> list[str]:
+    """What a reader must know besides the numbers: what is missing, failed, or at the edge of its tuning."""
+    lines = []
+    if results.missing:
+        lines.append(f"{len(results.missing)} settings are not finished: the command of the run goes on from here.")
+    if results.errors:
+        last = results.errors[-1]
+        lines.append(
+            f"{len(results.errors)} trials failed with an error; the last, of {last.setting}:\n{last.traceback}"
+        )
+    died = len(results.failures) - len(results.errors)
+    if died:
+        lines.append(f"{died} trials were cut short (Ctrl-C or a process that ended) and run again.")
+    if results.edges:
+        lines.append(
+            f"{len(results.edges)} of {len(results.rows)} settings chose the smallest or largest "
+            f"{results.study.tuning.name} that was tried; a better one may lie beyond."
+        )
+    return lines
+
+
+def _extent(results: Results) -> str:
+    return f"size {results.size}, {len(results.rows)} settings, {len(results.seeds)} paired seeds, in {results.storage}"
+
+
+def _verdicts(results: Results) -> Table:
+    table = Table(title="Claims", title_justify="left", show_lines=True)
+    for column in ("claim", "verdict", "the number behind it"):
+        table.add_column(column, overflow="fold")
+    for claim, verdict in zip(results.study.claims, results.verdicts, strict=True):
+        status = f"only if {verdict.condition}" if verdict.status == "only if" else verdict.status
+        table.add_row(claim.name, Text(status, style=f"bold {COLOURS[verdict.status]}"), Text(verdict.evidence))
+    return table
+
+
+def _table(results: Results) -> Table:
+    header, *lines = results.table()
+    table = Table(title="Median over seeds [least, most]", title_justify="left")
+    for i, column in enumerate(header):
+        table.add_column(column, justify="left" if i < len(results.study.factors) else "right")
+    for line in lines:
+        table.add_row(*line)
+    return table

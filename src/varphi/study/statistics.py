@@ -1,0 +1,142 @@
+"""Statistics of paired seeds, all by scipy: intervals, exact tests, and the correction for asking many times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+LEVEL = 0.95
+# Of the bootstrap and of permutation tests over more than 13 seeds (up to 13, all 2^n sign patterns are counted).
+RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference over seeds.
+
+    Attributes:
+        label: what is compared, under which condition.
+        difference: its centre: the mean, or the median where a difference is infinite.
+        low, high: its 95 % interval: BCa bootstrap of the mean, or the sign test's exact interval of the median.
+        p: two-sided, that the differences are symmetric about 0 (sign-flip permutation, or sign test).
+        seeds: how many pairs.
+        method: which of the two was used.
+        adjusted: p after Holm's correction over its family; p itself until then.
+    """
+
+    label: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+    method: str
+    adjusted: float
+
+    @property
+    def significant(self) -> bool:
+        return self.adjusted < 1 - LEVEL
+
+    def __str__(self) -> str:
+        return (
+            f"{self.label}: {number(self.difference)} [{number(self.low)}, {number(self.high)}], "
+            f"p = {self.adjusted:.2g} (Holm), n = {self.seeds}"
+        )
+
+
+def paired(first: Float[np.ndarray, "seeds"], second: Float[np.ndarray, "seeds"], label: str = "") -> Comparison:
+    """`first` - `second`, seed by seed.
+
+    Infinite values stand for "no finite result" and compare as such; NaN (a run that diverged) counts as +inf.
+
+    Args:
+        first, second: one value for each seed, in the same order.
+
+    Raises:
+        ValueError: for different lengths or fewer than two seeds.
+    """
+    a, b = (np.where(np.isnan(v), math.inf, v) for v in (np.asarray(first, float), np.asarray(second, float)))
+    if a.shape != b.shape or a.ndim != 1 or len(a) < 2:
+        raise ValueError(f"paired values need two equal lists of at least 2 seeds, got shapes {a.shape} and {b.shape}")
+    # Two infinities of one sign are a tie, not NaN.
+    with np.errstate(invalid="ignore"):
+        differences = np.where(a == b, 0.0, a - b)
+    if not np.isfinite(differences).all():
+        return _by_sign(differences, label)
+    return _by_mean(differences, label)
+
+
+def _by_mean(d: np.ndarray, label: str) -> Comparison:
+    mean = float(d.mean())
+    if np.ptp(d) == 0:
+        # All pairs differ by the same amount: no resampling is needed, and BCa's acceleration would be 0/0.
+        p = 1.0 if mean == 0 else 2.0 ** (1 - len(d))
+        return Comparison(label, mean, mean, mean, p, len(d), "all equal", p)
+    rng = np.random.default_rng(0)
+    interval = stats.bootstrap(
+        (d,), np.mean, confidence_level=LEVEL, method="BCa", n_resamples=RESAMPLES, rng=rng
+    ).confidence_interval
+    test = stats.permutation_test(
+        (d,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", n_resamples=RESAMPLES, rng=rng
+    )
+    p = min(1.0, float(test.pvalue))
+    return Comparison(label, mean, float(interval.low), float(interval.high), p, len(d), "mean, permutation", p)
+
+
+def _by_sign(d: np.ndarray, label: str) -> Comparison:
+    # Pairs without a difference say nothing on its sign; the test is of the others.
+    test = stats.quantile_test(d[d != 0], q=0.0, p=0.5)
+    ordered = np.sort(d)
+    # Order statistics of all pairs; between infinities of opposite sign there is no centre to interpolate.
+    middle = ordered[(len(d) - 1) // 2], ordered[len(d) // 2]
+    median = float(middle[0] if middle[0] == middle[1] else np.mean(middle))
+    k = int(stats.binom.ppf((1 - LEVEL) / 2, len(d), 0.5))
+    low, high = (float(ordered[k - 1]), float(ordered[len(d) - k])) if k > 0 else (-math.inf, math.inf)
+    p = min(1.0, float(test.pvalue))
+    return Comparison(label, median, low, high, p, len(d), "median, sign test", p)
+
+
+def holm(family: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """The comparisons with p adjusted so that the chance of any false one stays below 5 % (Holm 1979)."""
+    order = sorted(range(len(family)), key=lambda i: family[i].p)
+    adjusted, worst = [0.0] * len(family), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, (len(family) - rank) * family[i].p))
+        adjusted[i] = worst
+    return tuple(replace(c, adjusted=p) for c, p in zip(family, adjusted, strict=True))
+
+
+@dataclass(frozen=True)
+class Share:
+    """k of n, with the exact (Clopper-Pearson) 95 % interval."""
+
+    count: int
+    total: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.total} ({self.low:.1%} to {self.high:.1%})"
+
+
+def share(events: np.ndarray) -> Share:
+    """How often something happened."""
+    hits = np.asarray(events, bool).ravel()
+    if not len(hits):
+        raise ValueError("a share needs at least one run")
+    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(LEVEL, method="exact")
+    return Share(int(hits.sum()), len(hits), float(interval.low), float(interval.high))
+
+
+def number(value: float) -> str:
+    """A number as tables show it: four significant digits, infinities and NaN by name."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.4g}"

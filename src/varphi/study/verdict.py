@@ -1,0 +1,72 @@
+"""From numbers to a verdict on a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .statistics import Comparison, holm, number
+
+Status: TypeAlias = Literal["supported", "refuted", "only if", "undecided"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the measurements say of a claim.
+
+    Attributes:
+        status: "supported", "refuted", "only if" (under `condition`) or "undecided" (not enough evidence to tell).
+        evidence: the number behind it.
+        condition: for "only if", when the claim holds.
+        comparisons: the paired tests it rests on, adjusted; empty where counts or proofs decide.
+    """
+
+    status: Status
+    evidence: str
+    condition: str = ""
+    comparisons: tuple[Comparison, ...] = ()
+
+    def __str__(self) -> str:
+        status = f"only if {self.condition}" if self.status == "only if" else self.status
+        return f"{status}: {self.evidence}"
+
+
+def judged(family: Sequence[Comparison], *, conditions: Sequence[str]) -> Verdict:
+    """The verdict on "the difference is positive", asked under several conditions at once.
+
+    Supported where it is significantly positive under every condition; refuted where it is significantly negative under
+    some condition and positive under none; "only if" where it is positive under some; else undecided.
+
+    Args:
+        family: one comparison for each condition; p is adjusted here.
+        conditions: the conditions in words.
+    """
+    if len(family) != len(conditions) or not family:
+        raise ValueError(f"{len(family)} comparisons need as many conditions, got {len(conditions)}")
+    adjusted = holm(family)
+    positive = [n for n, c in zip(conditions, adjusted, strict=True) if c.significant and c.difference > 0]
+    negative = [n for n, c in zip(conditions, adjusted, strict=True) if c.significant and c.difference < 0]
+    if len(positive) == len(adjusted):
+        return Verdict("supported", _extremes(adjusted), comparisons=adjusted)
+    if positive:
+        evidence = (
+            f"{len(positive)} of {len(adjusted)} conditions for it, {len(negative)} against; {_extremes(adjusted)}"
+        )
+        return Verdict("only if", evidence, " or ".join(positive), adjusted)
+    if negative:
+        evidence = f"the opposite in {len(negative)} of {len(adjusted)} conditions; {_extremes(adjusted)}"
+        return Verdict("refuted", evidence, comparisons=adjusted)
+    return Verdict("undecided", f"no difference beyond chance; {_extremes(adjusted)}", comparisons=adjusted)
+
+
+def _extremes(family: Sequence[Comparison]) -> str:
+    """The one comparison, or the smallest and the largest."""
+
+    def told(c: Comparison) -> str:
+        return f"{number(c.difference)} [{number(c.low)}, {number(c.high)}]"
+
+    if len(family) == 1:
+        return f"{told(family[0])}, p = {family[0].adjusted:.2g}"
+    ordered = sorted(family, key=lambda c: c.difference)
+    return f"differences from {told(ordered[0])} to {told(ordered[-1])} ({family[0].seeds} paired seeds)"

@@ -1,0 +1,6 @@
+"""The systems of the chapter, one folder each. No system imports another."""
+
+# Where each study is declared: "module:attribute", loaded when it is asked for.
+STUDIES = {
+    "constrained": "varphi.systems.constrained.study:STUDY",
+}

@@ -1,0 +1,204 @@
+"""The command line, as a person and as a program use it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from varphi import cli
+
+HEAVY = ("torch", "numba", "llvmlite", "sympy", "flint", "matplotlib", "scipy", "optuna", "numpy")
+
+
+def invoke(*words: str) -> str:
+    """The standard output of a command that succeeds."""
+    result = CliRunner().invoke(cli.app, list(words), prog_name="varphi", catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that a refused command prints on standard error."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    out, err = capsys.readouterr()
+    assert end.value.code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+def python(code: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, **options)
+
+
+# Start ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["version"], ["facts", "--help"], ["list", "--help"]])
+def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
+    result = python(
+        "import sys, varphi.cli\n"
+        f"try: varphi.cli.main({words!r})\n"
+        "except SystemExit as end:\n"
+        f"    print(end.code, sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
+    )
+    assert result.stderr.strip() == "0 []", result.stderr
+    assert "varphi" in result.stdout.lower()
+
+
+def test_python_m_varphi_is_the_same_command() -> None:
+    result = subprocess.run([sys.executable, "-m", "varphi", "--version"], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout.strip()) == (0, invoke("version").strip())
+
+
+# Parameters and output files ------------------------------------------------------------------------------------------
+
+
+def test_parameters_are_parsed_as_numbers() -> None:
+    assert cli.parsed_parameters(["beta=2.0", " n = 3", "b=-1e-3"]) == {"beta": 2.0, "n": 3, "b": -1e-3}
+    assert isinstance(cli.parsed_parameters(["n=3"])["n"], int)
+
+
+@pytest.mark.parametrize("text", ["beta", "beta=", "=2", ""])
+def test_a_parameter_without_name_or_value_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="NAME=VALUE"):
+        cli.parsed_parameters([text])
+
+
+def test_a_parameter_given_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="'beta' is given twice"):
+        cli.parsed_parameters(["beta=1", "beta=2"])
+
+
+def test_an_output_path_is_checked_before_work(tmp_path: Path) -> None:
+    endings = (".svg", ".png")
+    assert cli.check_writable(tmp_path / "new.SVG", endings) == tmp_path / "new.SVG"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"must end in \.svg or \.png"):
+        cli.check_writable(tmp_path / "figure.bmp", endings)
+    with pytest.raises(FileNotFoundError, match="there is no directory"):
+        cli.check_writable(tmp_path / "missing" / "figure.svg", endings)
+    (tmp_path / "folder.svg").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a directory"):
+        cli.check_writable(tmp_path / "folder.svg", endings)
+
+
+def test_a_place_where_nothing_can_be_written_is_found_out() -> None:
+    # /proc refuses files even to root, whatever its permission bits say.
+    if not Path("/proc/self").is_dir():
+        pytest.skip("needs Linux")
+    with pytest.raises(OSError, match="cannot write"):
+        cli.check_writable(Path("/proc/self/figure.svg"), (".svg",))
+
+
+# Studies --------------------------------------------------------------------------------------------------------------
+
+TOY = textwrap.dedent("""
+    import pathlib
+    import time
+    import numpy as np
+    from varphi.study import Claim, Outcome, Size, Study, Tuning
+    from varphi.study.verdict import Verdict
+
+    def trial(setting, seeds, tuning, pause=0.0):
+        if pause:
+            pathlib.Path("began").touch()
+            time.sleep(pause)
+        base = {"a": 1.0, "b": 2.0}[setting["kind"]]
+        return Outcome({"loss": base + 0.1 * np.outer(np.ones(len(tuning)), np.asarray(seeds, float))})
+
+    def judge(results):
+        gap = results.values("loss", kind="b") - results.values("loss", kind="a")
+        return Verdict("supported" if (gap > 0).all() else "refuted", f"gap {gap.mean():.3g}")
+
+    STUDY = Study(
+        name="toy", title="A toy", question="Is b above a?", data="none", factors={"kind": ("a", "b")}, trial=trial,
+        measures={"loss": "made up"}, tuning=Tuning("rate", by="loss"),
+        claims=(Claim("b above a", "b lies above a.", "loss of b minus loss of a", judge),),
+        sizes={
+            "full": Size(4, (0.1,), "no time"), "demo": Size(2, (0.1,), "no time"), "smoke": Size(2, (0.1,), "no time"),
+            "slow": Size(2, (0.1,), "a minute", options={"pause": 30.0}),
+        },
+        answer=lambda results, verdicts: "Yes, b is above a.",
+    )
+""")
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A study that is quick, as `module:attribute`; the test works in an empty directory."""
+    (tmp_path / "cli_toy_study.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return "cli_toy_study:STUDY"
+
+
+def test_a_study_is_run_and_shown(toy: str) -> None:
+    ran = invoke("study", "run", toy, "--demo")
+    assert "Yes, b is above a." in ran
+    assert "supported" in ran
+    assert Path("varphi.db").exists()
+    assert "Yes, b is above a." in invoke("study", "show", toy)
+
+
+def test_a_study_as_json(toy: str) -> None:
+    data = json.loads(invoke("study", "run", toy, "--seeds", "3", "--storage", "here.db", "--json"))
+    assert data["study"] == "toy"
+    assert data["seeds"] == [0, 1, 2]
+    assert data["claims"][0]["status"] == "supported"
+    assert [row["setting"] for row in data["rows"]] == [{"kind": "a"}, {"kind": "b"}]
+    assert data["rows"][1]["measures"]["loss"] == [[2.0, 2.1, 2.2]]
+    shown = json.loads(invoke("study", "show", toy, "--storage", "here.db", "--json"))
+    assert shown["rows"] == data["rows"]
+
+
+def test_the_list_of_studies() -> None:
+    from varphi.study import api
+
+    assert [study["name"] for study in json.loads(invoke("study", "list", "--json"))] == api.names()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "constrainde"], "Did you mean 'constrained'"),
+        (["run", "{toy}", "--size", "huge"], "has no size 'huge'"),
+        (["run", "{toy}", "--demo", "--smoke"], "one size at a time"),
+        (["run", "{toy}", "--seeds", "1"], "at least 2"),
+        (["run", "{toy}", "--storage", "missing/here.db"], "no directory"),
+        (["show", "{toy}", "--storage", "none.db"], "there is no storage 'none.db'"),
+        (["report", "{toy}", "-o", "missing/report.html"], "there is no directory 'missing'"),
+        (["report", "{toy}", "-o", "report.txt"], "must end in .html"),
+    ],
+)
+def test_bad_input_to_a_study(toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert message in refuse(capsys, "study", *(word.format(toy=toy) for word in words))
+
+
+def test_an_interrupted_study_says_how_to_go_on(toy: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "varphi", "study", "run", toy, "--size", "slow"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
+    )
+    while not Path("began").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert "goes on" in err
