@@ -54,6 +54,18 @@ class Arc:
     def is_zero(self) -> bool:
         return polynomial(self.expression) == ()
 
+    def over_a_period(self, k: int) -> Curve:
+        """A curve on which f^(k) takes all its values: one period, where it is periodic on a half-line at least."""
+        if self.curve.lower.is_finite() and self.curve.upper.is_finite():
+            return self.curve
+        period = symmetry.period(self.curve.tower[k])
+        if period is None:
+            return self.curve
+        if self.curve.lower.is_finite():
+            return Curve(self.expression, self.curve.lower, (self.curve.lower + period).upper())
+        high = self.curve.upper if self.curve.upper.is_finite() else arb(0)
+        return Curve(self.expression, (high - period).lower(), high)
+
     @cached_property
     def tower(self) -> list[Expression]:
         return derivatives_of(self.expression, _COMPARED)
@@ -104,8 +116,9 @@ class Analysis:
     def bounds(self, k: int) -> Bounds:
         """inf and sup of f^(k) over all pieces, one-sided at their ends."""
         with precision(PRECISION):
-            tops = [_extremum_interval(arc.curve.supremum(k)) for arc in self.arcs]
-            bottoms = [_extremum_interval(arc.curve.infimum(k)) for arc in self.arcs]
+            curves = [arc.over_a_period(k) for arc in self.arcs]
+            tops = [_extremum_interval(curve.supremum(k)) for curve in curves]
+            bottoms = [_extremum_interval(curve.infimum(k)) for curve in curves]
             if k == 0:
                 values = [_interval(v) for v in self._values_at_breaks]
                 tops += values
@@ -264,10 +277,18 @@ class Analysis:
 
     def turning_points(self) -> Places:
         """Where f changes between rising and falling."""
-        return _changes(self._runs(1))
+        return self._repeating(_changes(self._runs(1)), 1)
+
+    def _repeating(self, places: Places, k: int) -> Places:
+        """Said to be infinitely many where they are the roots of a periodic f^(k) on the whole line."""
+        outer = self.arcs[-1]
+        infinite = (
+            bool(places.points) and not outer.curve.upper.is_finite() and symmetry.is_periodic(outer.curve.tower[k])
+        )
+        return Places(places.points, places.stretches, places.complete, infinite)
 
     def zeros(self) -> Places:
-        return self._roots(self.arcs)
+        return self._repeating(self._roots(self.arcs), 0)
 
     def fixed_points(self) -> Places:
         """Where f(x) = x."""
@@ -346,7 +367,7 @@ class Analysis:
         """Where f changes between convex and concave."""
         jumps = {k.location for k in self._jumps}
         places = _changes(self._runs(2))
-        return Places(tuple(p for p in places.points if p not in jumps), (), places.complete)
+        return self._repeating(Places(tuple(p for p in places.points if p not in jumps), (), places.complete), 2)
 
     # ---------------------------------------------------------------------------------------- symmetry
 

@@ -257,7 +257,7 @@ def _is_undecided(value: Any) -> bool:
     if isinstance(value, Interval):
         return value.method == "undecided"
     if isinstance(value, Places):
-        return not value.complete
+        return not value.complete and not value.infinite
     if isinstance(value, Bounds):
         unknown = isinstance(value, Range) and None in (value.lower_attained, value.upper_attained)
         return unknown or _is_undecided(value.infimum) or _is_undecided(value.supremum)

@@ -105,11 +105,13 @@ class Places(Sequence[Interval]):
         stretches: intervals all of whose points belong.
         complete: whether there are certainly no others; False where some part of the line is undecided, as where
             there are infinitely many.
+        infinite: whether there certainly are infinitely many, of which those nearest to 0 are listed.
     """
 
     points: tuple[Interval, ...] = ()
     stretches: tuple[tuple[float, float], ...] = ()
     complete: bool = True
+    infinite: bool = False
 
     @overload
     def __getitem__(self, index: int) -> Interval: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from fractions import Fraction
 from typing import Literal, TypeAlias
@@ -98,20 +99,48 @@ def _refuted(expression: Expression) -> set[str]:
     return refuted
 
 
-def is_periodic(expression: Expression) -> bool:
-    """Whether x occurs only inside sin and cos of affine functions (whose rational slopes have a common period)."""
-    reached: dict[int, bool] = {}  # node -> its value is periodic (or constant)
+def frequencies(expression: Expression) -> list[Fraction] | None:
+    """The slopes a of all sin(a x + b) and cos(a x + b), if x occurs only inside such; else None."""
+    found: set[Fraction] = set()
+    plain: dict[int, bool] = {}  # node -> x occurs in it only inside sines
     for node in ordered([expression]):
-        if not node.variables:
-            reached[id(node)] = True
-        elif node.operation == "variable":
-            reached[id(node)] = False
-        elif node.operation in ("sin", "cos"):
-            inner = polynomial(node.arguments[0])
-            reached[id(node)] = reached[id(node.arguments[0])] or (inner is not None and len(inner) == 2)
+        inner = polynomial(node.arguments[0]) if node.operation in ("sin", "cos") else None
+        if inner is not None and len(inner) == 2:
+            plain[id(node)] = True
         else:
-            reached[id(node)] = all(reached[id(a)] for a in node.arguments if isinstance(a, Expression))
-    return reached[id(expression)]
+            plain[id(node)] = node.operation != "variable" and all(
+                plain[id(a)] for a in node.arguments if isinstance(a, Expression)
+            )
+    if not plain[id(expression)]:
+        return None
+    stack, seen = [expression], set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        inner = polynomial(node.arguments[0]) if node.operation in ("sin", "cos") else None
+        if inner is not None and len(inner) == 2:
+            found.add(abs(inner[1]))
+        else:
+            stack += [a for a in node.arguments if isinstance(a, Expression)]
+    return sorted(found)
+
+
+def is_periodic(expression: Expression) -> bool:
+    """Whether the formula is certainly periodic: x occurs, and only inside sines of affine functions."""
+    return bool(frequencies(expression))
+
+
+def period(expression: Expression) -> arb | None:
+    """A period of the formula (not always the least), if it is certainly periodic."""
+    slopes = frequencies(expression)
+    if not slopes:
+        return None
+    # Rational frequencies have a common divisor g, and 2π/g is a period of all.
+    denominator = math.lcm(*(a.denominator for a in slopes))
+    divisor = Fraction(math.gcd(*(int(a * denominator) for a in slopes)), denominator)
+    return 2 * arb.pi() / point(divisor)
 
 
 def homogeneity(pieces: list[Piece]) -> int | None:

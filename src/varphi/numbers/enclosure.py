@@ -169,9 +169,9 @@ class Cell:
             return _sign(ball(point(self.curve.tower[k].value)) - level)
         if k == ORDER:
             return None
-        slope = self.sign(k + 1)
-        if slope == 0:
+        if self.sign(k + 1) == 0:
             return _sign(self.left.values[k] - level)
+        slope = self.slope(k)
         if slope is not None:
             low, high = (self.left, self.right) if slope > 0 else (self.right, self.left)
             if (low.values[k] - level).lo >= 0:
@@ -183,6 +183,20 @@ class Cell:
             return None
         step = Ball(self.left.x - middle.x, self.right.x - middle.x)
         return _sign(middle.values[k] + self.over[k + 1] * step - level)
+
+    def slope(self, k: int) -> int | None:
+        """1 where f^(k) rises strictly, -1 where it falls strictly, None where neither is proved."""
+        sign = self.sign(k + 1) if k < ORDER else None
+        if sign is not None:
+            return sign or None
+        # An analytic slope that is nowhere negative, and somewhere positive, has isolated zeros at most.
+        weak = self.monotone(k)
+        if not weak:
+            return None
+        witnesses = (self.left, self.right, self.middle)
+        if any(w is not None and _sign(w.values[k + 1]) == weak for w in witnesses):
+            return weak
+        return None
 
     def monotone(self, k: int) -> int | None:
         """1 where f^(k) rises or stays, -1 where it falls or stays, None where undecided."""
@@ -221,7 +235,7 @@ class Cell:
 
     def crossing(self, k: int, level: Any = 0) -> Ball | None:
         """The one root of f^(k) - level, where f^(k) is monotone and has opposite signs at the ends; else None."""
-        if k >= ORDER or not self.is_finite or self.sign(k + 1) not in (1, -1):
+        if k >= ORDER or not self.is_finite or self.slope(k) is None:
             return None
         at_left, at_right = _sign(self.left.values[k] - level), _sign(self.right.values[k] - level)
         if at_left is None or at_right is None or at_left * at_right >= 0:
@@ -247,6 +261,13 @@ def _meet(balls: list[Ball], tails: list[Tail] | None) -> list[Ball]:
     if tails is None:
         return balls
     return [b.intersection(t.hull) for b, t in zip(balls, tails, strict=True)]
+
+
+def _diverging(slope: Tail) -> int | None:
+    """The sign of a slope whose integral diverges: c X^q with q >= -1."""
+    c, gauge = slope.leading
+    slow = gauge.growth > 0 or (not gauge.rates and gauge.power >= -1)
+    return _sign(c) or None if slope.terms and slow else None
 
 
 def _sign(value: Ball) -> int | None:
@@ -370,9 +391,13 @@ class Curve:
         tails = self.tails(right, far)
         if tails is None:
             return direct
-        return [
+        values = [
             t.limit() if t.order in (1, -1) else d.intersection(t.limit()) for t, d in zip(tails, direct, strict=True)
         ]
+        for k in range(ORDER):
+            if tails[k].order is None and (side := _diverging(tails[k + 1])):
+                values[k] = Ball(_INF) if (side > 0) is right else Ball(_NEG_INF)
+        return values
 
     def solve(self, k: int, level: Any, a: arb, b: arb, sign_at_a: int) -> Ball:
         """A thin ball around the one sign change of f^(k) - level between a and b: Newton's steps, then a proof."""
@@ -508,7 +533,22 @@ class Curve:
             for half in halves:
                 heapq.heappush(heap, (half.distance, next(count), half))
         found.sort(key=lambda s: (float(s.start.lo.mid()), float(s.stop.hi.mid())))
-        return list(_joined(found))
+        joined = list(_joined(found))
+        return list(_joined([s for i in range(len(joined)) for s in self._closed(joined, i, k, level)]))
+
+    def _closed(self, stretches: list[Stretch], i: int, k: int, level: Any) -> list[Stretch]:
+        """A short undecided stretch between opposite signs, as the one root it is where f^(k) is monotone on it."""
+        here = stretches[i]
+        if here.sign is not None or not 0 < i < len(stretches) - 1:
+            return [here]
+        before, after = stretches[i - 1].sign, stretches[i + 1].sign
+        a, b = here.start.hull(), here.stop.hull()
+        if not before or not after or before == after or not b - a < abs(a) + 1 or k >= ORDER:
+            return [here]
+        if _sign(self.over(a, b)[k + 1]) != after:
+            return [here]
+        root = self.solve(k, level, a, b, before)
+        return [Stretch(here.start, root, before), Stretch(root, here.stop, after)]
 
 
 def _joined(pieces: list[Stretch]) -> Iterator[Stretch]:

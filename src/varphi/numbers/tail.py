@@ -113,10 +113,10 @@ class Gauge:
             return self.at(start).hi
         (k, rate), *rest = self.rates
         # The slower exponents cost at most this share of the leading rate beyond the start.
-        against = [(-r) * point(1) * (_plain_power(start, j - k).hi) for j, r in rest if r < 0] if rest else []
+        against = [point(-r) * _plain_power(start, j - k).hi for j, r in rest if r < 0]
         left = point(rate)
         for share in against:
-            left = left - point(share)
+            left = left - share
         if not left > 0:
             return _INF
         helpful = Gauge(tuple((j, r) for j, r in rest if r > 0))
@@ -199,10 +199,18 @@ class Tail:
     Attributes:
         terms: (coefficient, gauge) pairs; a coefficient that is a wide ball varies with X inside it.
         sign: the sign that the function certainly has on all of [start, inf), else None.
+        logarithm: (w, q) where the function is q ln(w) and w outgrows every bound: then its exp is w^q.
     """
 
-    def __init__(self, start: arb, terms: Sequence[Term], sign: int | None = None) -> None:
+    def __init__(
+        self,
+        start: arb,
+        terms: Sequence[Term],
+        sign: int | None = None,
+        logarithm: tuple[Tail, Fraction] | None = None,
+    ) -> None:
         self.start = start
+        self.logarithm = logarithm
         self.terms = _arranged(terms, start)
         self._sign = sign
 
@@ -231,6 +239,8 @@ class Tail:
         """1 where the function certainly outgrows every bound, -1 where it tends to 0, 0 where it stays bounded."""
         if not self.terms:
             return -1
+        if self.logarithm is not None and self.sign in (1, -1):
+            return 1
         c, gauge = self.leading
         if gauge.growth > 0:
             first = _numeric(self.terms[0][0])
@@ -333,7 +343,8 @@ def _add(a: Any, b: Any) -> Tail:
 
 
 def _neg(a: Tail) -> Tail:
-    return Tail(a.start, [(-c, g) for c, g in a.terms], None if a.sign is None else -a.sign)
+    logarithm = None if a.logarithm is None else (a.logarithm[0], -a.logarithm[1])
+    return Tail(a.start, [(-c, g) for c, g in a.terms], None if a.sign is None else -a.sign, logarithm)
 
 
 def _sub(a: Any, b: Any) -> Tail:
@@ -346,7 +357,20 @@ def _mul(a: Any, b: Any) -> Tail:
         return _whole_power(a, 2)
     a, b = _both(a, b)
     sign = None if a.sign is None or b.sign is None else a.sign * b.sign
-    return Tail(a.start, [(_scaled(c, d), g.times(h)) for c, g in a.terms for d, h in b.terms], sign)
+    logarithm = _scaled_logarithm(a, b) or _scaled_logarithm(b, a)
+    return Tail(a.start, [(_scaled(c, d), g.times(h)) for c, g in a.terms for d, h in b.terms], sign, logarithm)
+
+
+def _rational(a: Tail) -> Fraction | None:
+    """The constant that a tail is, where it is one and rational."""
+    if len(a.terms) != 1 or not a.terms[0][1].is_one or not isinstance(a.terms[0][0], Fraction):
+        return None
+    return a.terms[0][0]
+
+
+def _scaled_logarithm(a: Tail, b: Tail) -> tuple[Tail, Fraction] | None:
+    factor = _rational(b)
+    return None if a.logarithm is None or not factor else (a.logarithm[0], a.logarithm[1] * factor)
 
 
 def _whole_power(a: Tail, n: int) -> Tail:
@@ -423,10 +447,8 @@ def _div(a: Any, b: Any) -> Tail:
 
 
 def _pow(a: Any, p: Any) -> Tail:
-    if isinstance(p, Tail):
-        _, flat, _ = p.split()
-        if p.terms and len(p.terms) == 1 and isinstance(flat, Fraction) and p.terms[0][1].is_one:
-            p = flat
+    if isinstance(p, Tail) and (plain := _rational(p)) is not None:
+        p = plain
     if not isinstance(p, Real):
         a, p = _both(a, p)
         return _exp(_mul(p, _log(a)))
@@ -467,6 +489,8 @@ def _as_wide(b: Ball) -> Ball:
 
 
 def _exp(u: Tail) -> Tail:
+    if u.logarithm is not None:
+        return _pow(*u.logarithm)
     grow, flat, vanish = u.split()
     if flat is None or (not grow and u.order not in (0, -1)):
         return _ranging(BALL_OPERATIONS["exp"](u.hull), u, 1)
@@ -544,7 +568,7 @@ def _bounded(name: str, large: Callable[[Tail], Tail], sign: Callable[[Tail], in
         known = sign(u) if sign else None
         if u.order == 1:
             value = large(u)
-            return Tail(value.start, value.terms, known if known is not None else value.sign)
+            return Tail(value.start, value.terms, known if known is not None else value.sign, value.logarithm)
         return _taylor(name, u, sign=known)
 
     return apply
@@ -647,7 +671,7 @@ def _log_large(u: Tail) -> Tail:
     if parts and parts[2].terms:
         value = _add(value, _log1p(parts[2]))
     lowest = BALL_OPERATIONS["log"](u.hull).lo
-    return Tail(value.start, value.terms, 1 if lowest > 0 else value.sign)
+    return Tail(value.start, value.terms, 1 if lowest > 0 else value.sign, (u, Fraction(1)))
 
 
 def _log(u: Tail) -> Tail:
