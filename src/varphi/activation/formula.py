@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 from varphi.numbers import Expression, derivatives, evaluate, variable
@@ -27,6 +26,7 @@ class Formula:
         self.orders = orders or (0,) * (1 + len(parameters))
         self.kernels: dict[Any, Any] = {}
         self._derivatives: dict[int, Formula] = {}
+        self._expression: Expression | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Formula, (self.base, self.parameters, self.orders)
@@ -45,8 +45,14 @@ class Formula:
             self._derivatives[position] = Formula(self.base, self.parameters, orders)
         return self._derivatives[position]
 
-    @cached_property
+    @property
     def expression(self) -> Expression:
+        # Not a cached_property: torch.compile cannot trace the lock in it.
+        if self._expression is None:
+            self._expression = self._derive()
+        return self._expression
+
+    def _derive(self) -> Expression:
         expression = self.base
         # Parameters first, x last: the jet in x then carries all orders of x at once.
         for name, order in reversed(list(zip(self.variables, self.orders, strict=True))):

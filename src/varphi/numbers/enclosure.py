@@ -32,8 +32,6 @@ from .ball import (
     Ball,
     OutsideDomain,
     ball,
-    float_above,
-    float_below,
     point,
 )
 from .expression import Expression, constant, variable

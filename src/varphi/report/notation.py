@@ -197,7 +197,7 @@ def _ends_factor(text: str) -> bool:
 
 
 def _is_name(piece: str) -> bool:
-    return len(piece) > 1 and piece[0].isalpha() and (piece.isalpha() and piece.isascii() or "(" in piece)
+    return len(piece) > 1 and piece[0].isalpha() and ((piece.isalpha() and piece.isascii()) or "(" in piece)
 
 
 # Numbers -------------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import provenance
 from . import storage as _storage
-from .declaration import Outcome, Setting, Study, key
+from .declaration import Outcome, Study, key
 from .results import Failure, Results, Row
 
 _UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)

@@ -22,8 +22,8 @@ from varphi.numbers._system import System, UnsupportedOperation, register
 from varphi.numbers.expression import Expression, evaluate
 
 from . import vector_math
-from .single_math import Single, SingleEmitter, as_single
 from .lanes import BINARY64, DOUBLE, FLOAT, HALF, I1, I8, I16, I32, I64, Emitter, Lanes, Mask
+from .single_math import Single, SingleEmitter, as_single
 
 WIDTH, FAST_WIDTH = 8, 16
 LANES = register(System("kernels", vector_math.OPERATIONS, rank=1, types=(Lanes, Mask)))

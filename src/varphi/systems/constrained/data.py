@@ -24,7 +24,7 @@ class Part:
     """Standardised explanatory variables and target."""
 
     x: Float[Tensor, "features rows"]
-    y: Float[Tensor, "rows"]
+    y: Float[Tensor, rows]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Split:
     held_out: Part
 
 
-def randhie() -> tuple[Float[np.ndarray, "20190 9"], Float[np.ndarray, "20190"]]:
+def randhie() -> tuple[Float[np.ndarray, "20190 9"], Float[np.ndarray, 20190]]:
     """The data set as it is: explanatory variables and number of visits.
 
     Raises:
