@@ -6,6 +6,7 @@ from typing import Any
 
 from varphi.numbers import Expression, derivatives, evaluate, variable
 from varphi.numbers.expression import constant
+from varphi.numbers.straight import StraightLine
 
 
 class Formula:
@@ -27,6 +28,8 @@ class Formula:
         self.kernels: dict[Any, Any] = {}
         self._derivatives: dict[int, Formula] = {}
         self._expression: Expression | None = None
+        self._program: StraightLine | None = None
+        self._hides_nan: bool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Formula, (self.base, self.parameters, self.orders)
@@ -60,6 +63,24 @@ class Formula:
                 expression = _derivatives(expression, name, order)[order]
         return expression
 
+    @property
+    def program(self) -> StraightLine:
+        """The formula as a list of torch operations."""
+        if self._program is None:
+            self._program = torch_program([self.expression], self.variables)
+        return self._program
+
+    @property
+    def hides_nan(self) -> bool:
+        """Whether NaN in x may not reach the result by itself."""
+        if self._hides_nan is None:
+            self._hides_nan = hides_nan(self.expression)
+        return self._hides_nan
+
+    def prepare(self) -> None:
+        """Make now what torch.compile could not trace the making of."""
+        assert self.program is not None and self.hides_nan is not None
+
     def times(self, factor: str) -> Expression:
         """This formula times a further variable."""
         return constant(variable(factor) * self.expression)
@@ -67,6 +88,13 @@ class Formula:
     def tower(self, order: int) -> list[Expression]:
         """The expressions of this formula and its first `order` derivatives by x."""
         return _derivatives(self.expression, "x", order)
+
+
+def torch_program(expressions: list[Expression], variables: tuple[str, ...]) -> StraightLine:
+    """The expressions as a list of torch operations on the values of the variables."""
+    from varphi.numbers.tensor import TENSORS
+
+    return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables)
 
 
 def _derivatives(expression: Expression, name: str, order: int) -> list[Expression]:

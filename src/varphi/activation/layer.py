@@ -44,6 +44,7 @@ class Activation(nn.Module):
             raw = _unconstrained(definition.name, parameter, self.values[name])
             self.register_parameter(_stored_name(parameter), nn.Parameter(torch.tensor(raw)))
         self.formula = definition.formula(self.values, self.learn)
+        self.formula.prepare()
 
     def forward(self, x: Float[Tensor, ...]) -> Float[Tensor, ...]:
         return pointwise(self.formula, x, *self.arguments())
