@@ -30,7 +30,9 @@ def remarks(results: Results) -> list[str]:
         lines.append(f"{len(results.missing)} settings are not finished: the command of the run goes on from here.")
     if results.errors:
         last = results.errors[-1]
-        lines.append(f"{len(results.errors)} trials failed with an error; the last, of {last.setting}:\n{last.traceback}")
+        lines.append(
+            f"{len(results.errors)} trials failed with an error; the last, of {last.setting}:\n{last.traceback}"
+        )
     died = len(results.failures) - len(results.errors)
     if died:
         lines.append(f"{died} trials were cut short (Ctrl-C or a process that ended) and run again.")

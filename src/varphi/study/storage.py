@@ -34,7 +34,9 @@ def described(storage: str | Path | None) -> str:
     from sqlalchemy.engine import make_url
 
     text = url(storage)
-    return text.removeprefix(_SQLITE) if text.startswith(_SQLITE) else make_url(text).render_as_string(hide_password=True)
+    return (
+        text.removeprefix(_SQLITE) if text.startswith(_SQLITE) else make_url(text).render_as_string(hide_password=True)
+    )
 
 
 def connect(storage: str | Path | None, *, create: bool = True) -> RDBStorage:
@@ -72,7 +74,9 @@ def connect(storage: str | Path | None, *, create: bool = True) -> RDBStorage:
 def _prepare(path: Path, create: bool) -> None:
     if not path.exists():
         if not create:
-            raise StorageError(f"there is no storage {str(path)!r}; `varphi study run NAME` makes it, --storage names it")
+            raise StorageError(
+                f"there is no storage {str(path)!r}; `varphi study run NAME` makes it, --storage names it"
+            )
         if not path.parent.is_dir():
             raise StorageError(f"cannot make the storage {str(path)!r}: there is no directory {str(path.parent)!r}")
         if not os.access(path.parent, os.W_OK):
