@@ -129,7 +129,7 @@ class Results:
         return self.study.answer(self, self.verdicts)
 
     def table(self) -> Iterator[tuple[str, ...]]:
-        """The header, then one line for each row and reference: factors, tuned value, medians of the headline measures."""
+        """The header, then a line for each row and reference: factors, tuned value, headline measures."""
         from .statistics import number
 
         shown = self.study.headline or tuple(self.study.measures)
