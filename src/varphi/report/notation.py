@@ -209,7 +209,7 @@ def number(value: float, digits: int = 6) -> str:
         return "undefined"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e+").replace("e+", "e").replace("-", "−")
+    return _written(f"{value:.{digits}g}")
 
 
 def certain(lower: float, upper: float, digits: int = 10) -> str:
@@ -223,15 +223,17 @@ def certain(lower: float, upper: float, digits: int = 10) -> str:
     if math.isinf(lower) or math.isinf(upper) or math.isnan(lower + upper):
         return f"[{number(lower)}, {number(upper)}]"
     for n in range(digits, 1, -1):
-        texts = {f"{Decimal(bound):.{n}g}" for bound in (lower, upper)}
+        texts = {f"{bound:#.{n}g}" for bound in (lower, upper)}
         if len(texts) == 1:
-            return _minus(texts.pop())
-    return f"[{_minus(_outward(lower, 'ROUND_FLOOR'))}, {_minus(_outward(upper, 'ROUND_CEILING'))}]"
+            return _written(texts.pop())
+    return f"[{_written(_outward(lower, 'ROUND_FLOOR'))}, {_written(_outward(upper, 'ROUND_CEILING'))}]"
 
 
 def _outward(value: float, rounding: str) -> str:
     return f"{Context(prec=3, rounding=rounding).create_decimal(Decimal(value)).normalize():g}"
 
 
-def _minus(text: str) -> str:
-    return text.replace("e+", "e").replace("-", "−")
+def _written(text: str) -> str:
+    """A number as Python writes it, with a true minus and a short exponent."""
+    text = re.sub(r"\.(?=e|$)", "", text)
+    return re.sub(r"e([+-])0*(\d)", lambda e: f"e{e[1].strip('+')}{e[2]}", text).replace("-", "−")

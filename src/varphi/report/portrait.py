@@ -26,11 +26,21 @@ def shown(facts: Facts) -> tuple[float, float]:
     lower, upper = facts.domain[0][0], facts.domain[-1][1]
     if math.isfinite(lower) and math.isfinite(upper):
         return lower, upper
-    places = [*(kink.location for kink in facts.kinks), *facts.turning_points, *facts.inflections]
-    low, high = window(place.middle for place in places)
+    low, high = window(_features(facts))
     low = max(low, lower)
     high = min(high, upper)
     return (low, high) if low < high else (lower, lower + 8) if math.isfinite(lower) else (upper - 8, upper)
+
+
+def _features(facts: Facts) -> list[float]:
+    places = [*(kink.location for kink in facts.kinks), *facts.turning_points, *facts.inflections]
+    features = [place.middle for place in places]
+    if any(features):
+        return features
+    # Where nothing bends visibly, the scale on which f levels off: millivolts, or a steep step.
+    ends = [end.middle for end in facts.saturation(EPSILON) if end is not None and end.method != "undecided"]
+    scale = max((abs(end) for end in ends if math.isfinite(end)), default=1.0)
+    return features if 0.4 < scale < 10 else [*features, 0.0, *ends]
 
 
 def breaks(facts: Facts, k: int) -> tuple[float, ...]:

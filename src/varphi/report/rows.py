@@ -44,6 +44,11 @@ def value(interval: Interval | Estimate, digits: int = 10) -> str:
     return certain(interval.lower, interval.upper, digits)
 
 
+def estimate(found: Estimate) -> str:
+    """A number found by quadrature, in six digits or as many as its error leaves."""
+    return "0" if abs(found.value) <= found.error else value(found, 6)
+
+
 def span(bounds: Range, digits: int = 10) -> str:
     """A range as an interval; a round bracket where the end is infinite, not attained, or that is not known."""
     left = "[" if bounds.lower_attained else "("
@@ -110,7 +115,7 @@ def _stretch(lower: float, upper: float) -> str:
 def _listed(points: Sequence[Interval]) -> str:
     """The points nearest to zero, from left to right, and how many there are."""
     nearest = sorted(sorted(points, key=lambda p: abs(p.middle))[:_MOST], key=lambda p: p.middle)
-    more = f", … ({len(points)} in all)" if len(points) > _MOST else ""
+    more = f", … ({len(points)} found)" if len(points) > _MOST else ""
     return ", ".join(value(p) for p in nearest) + more
 
 
@@ -135,11 +140,16 @@ def _derivative_bounds(facts: Facts) -> Rows:
 
 def _saturation(facts: Facts) -> Rows:
     left, right = facts.saturation(EPSILON)
-    sides = [(left, "x < {}"), (right, "x > {}")]
-    known = [(end, text) for end, text in sides if end is not None]
-    method = "undecided" if any(end.method == "undecided" for end, _ in known) else "proved"
-    text = " and ".join(text.format(value(end, 6)) for end, text in known)
-    yield Row("saturated", text or "never", f"|f′| < {EPSILON}" if text else f"|f′| ≥ {EPSILON} far out", method)
+    label = f"|f′| < {EPSILON}"
+    ends = [end for end in (left, right) if end is not None]
+    if any(end.method == "undecided" for end in ends):
+        yield Row(label, "undecided", method="undecided")
+        return
+    if left is not None and left.lower == math.inf:
+        yield Row(label, "everywhere")
+        return
+    sides = [f"for x {sign} {value(end, 6)}" for sign, end in (("<", left), (">", right)) if end is not None]
+    yield Row(label, " and ".join(sides) or "never far out", "saturated" if sides else "never saturates")
 
 
 # Shape ----------------------------------------------------------------------------------------------------------------
@@ -165,14 +175,24 @@ def _monotone(facts: Facts) -> Rows:
 
 def _convexity(facts: Facts) -> Rows:
     pieces = facts.convexity
-    if len(pieces) == 1:
-        undecided = pieces[0].kind == "undecided"
-        yield Row("curvature", pieces[0].kind, method="undecided" if undecided else "proved")
+    kinds = {piece.kind for piece in pieces}
+    method = "undecided" if "undecided" in kinds else "proved"
+    listed = ", ".join(map(_piece, pieces))
+    overall = _overall(kinds, facts.kinks)
+    if overall:
+        yield Row("curvature", overall, listed if 1 < len(pieces) <= _MOST else "", method)
         return
-    undecided = any(piece.kind == "undecided" for piece in pieces)
-    shown = ", ".join(_piece(p) for p in pieces[:_MOST]) + (f", … ({len(pieces)} in all)" if len(pieces) > _MOST else "")
-    yield Row("curvature", shown, method="undecided" if undecided else "proved")
+    yield Row("curvature", listed if len(pieces) <= _MOST else f"{len(pieces)} stretches", method=method)
     yield _places("inflections", facts.inflections)
+
+
+def _overall(kinds: set[str], kinks: Sequence[Kink]) -> str | None:
+    """The one word for all of f, if there is one: pieces that agree, joined by bends that agree."""
+    for word, bends in (("linear", lambda k: False), ("convex", lambda k: k.jump.lower > 0), ("concave", lambda k: k.jump.upper < 0)):
+        joined = all(k.order > 1 or (k.order == 1 and bends(k)) for k in kinks)
+        if joined and kinds <= {word, "linear"}:
+            return word
+    return None
 
 
 def _piece(piece: Piece) -> str:
@@ -223,9 +243,9 @@ def _gaussian(facts: Facts) -> Rows:
         yield Row("moments", "none", str(refusal), "computed")
         return
     # Quadrature with an error estimate: six digits are more than anyone needs.
-    yield Row("E f, E f²", f"{value(found.mean, 6)}, {value(found.mean_square, 6)}", f"variance {number(found.variance)}", "computed")
-    yield Row("E f′², E f″²", f"{value(found.slope_square, 6)}, {value(found.curvature_square, 6)}", _masses(found), "computed")
-    yield Row("gain", value(facts.gain, 6), "1/√E f², for weights", "computed")
+    yield Row("E f, E f²", f"{estimate(found.mean)}, {estimate(found.mean_square)}", f"variance {number(found.variance)}", "computed")
+    yield Row("E f′², E f″²", f"{estimate(found.slope_square)}, {estimate(found.curvature_square)}", _masses(found), "computed")
+    yield Row("gain", estimate(facts.gain), "1/√E f², for weights", "computed")
     yield from _mean_field(facts, found)
 
 
