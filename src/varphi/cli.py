@@ -272,13 +272,17 @@ def _draw(found: Facts, path: Path) -> None:
 def list_catalogue(
     range_: Annotated[
         str | None,
-        typer.Option("--range", metavar="nonnegative|positive|bounded|unit|symmetric|LO,HI", help="Values that f takes."),
+        typer.Option(
+            "--range", metavar="nonnegative|positive|bounded|unit|symmetric|LO,HI", help="Values that f takes."
+        ),
     ] = None,
     smooth: Annotated[
         str | None, typer.Option(metavar="K|inf", help="At least K continuous derivatives; inf for all.")
     ] = None,
     lipschitz: Annotated[float | None, typer.Option(metavar="L", help="|f′| at most L everywhere.")] = None,
-    monotone: Annotated[bool, typer.Option("--monotone", help="Never rising in one place and falling in another.")] = False,
+    monotone: Annotated[
+        bool, typer.Option("--monotone", help="Never rising in one place and falling in another.")
+    ] = False,
     parity: Annotated[str | None, typer.Option(metavar="odd|even", help="Odd or even.")] = None,
     family: Annotated[str | None, typer.Option(metavar="NAME", help="One family of the catalogue.")] = None,
     as_json: Json = False,
@@ -298,7 +302,9 @@ def list_catalogue(
     entries = [e for e in _progress(listing.sift(candidates, criteria), len(candidates)) if e is not None]
     certain, undecided = [e for e in entries if not e.undecided], [e for e in entries if e.undecided]
     if as_json:
-        return _print_json({"matches": [listing.data(e) for e in certain], "undecided": [listing.data(e) for e in undecided]})
+        return _print_json(
+            {"matches": [listing.data(e) for e in certain], "undecided": [listing.data(e) for e in undecided]}
+        )
     _print_table(certain)
     for entry in undecided:
         print(f"undecided: {entry.definition.name} ({', '.join(entry.undecided)})")

@@ -191,7 +191,12 @@ def _told(cell: Callable[[], str]) -> str:
 def data(entry: Entry) -> dict[str, Any]:
     """An entry as data, for JSON."""
     definition = entry.definition
-    about = {"name": definition.name, "family": definition.family, "latex": definition.latex, "source": definition.source}
+    about = {
+        "name": definition.name,
+        "family": definition.family,
+        "latex": definition.latex,
+        "source": definition.source,
+    }
     facts = {name: _fact(entry.facts, name) for name in ("range", "lipschitz", "smoothness", "monotone", "parity")}
     return about | facts | ({"undecided": entry.undecided} if entry.undecided else {})
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def card(facts: Facts, *, gaussian: bool = True, measure: bool = False) -> Card:
     """The card of an activation; with `measure`, the measured facts too, which takes a while."""
     found = [*sections(facts, gaussian=gaussian), *([measured(facts)] if measure else [])]
-    return Card(facts.activation, found, (curves(facts.activation, 1), *shown(facts)), (breaks(facts, 0), breaks(facts, 1)))
+    return Card(
+        facts.activation, found, (curves(facts.activation, 1), *shown(facts)), (breaks(facts, 0), breaks(facts, 1))
+    )
 
 
 def shown(facts: Facts) -> tuple[float, float]:

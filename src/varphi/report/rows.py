@@ -188,7 +188,11 @@ def _convexity(facts: Facts) -> Rows:
 
 def _overall(kinds: set[str], kinks: Sequence[Kink]) -> str | None:
     """The one word for all of f, if there is one: pieces that agree, joined by bends that agree."""
-    for word, bends in (("linear", lambda k: False), ("convex", lambda k: k.jump.lower > 0), ("concave", lambda k: k.jump.upper < 0)):
+    for word, bends in (
+        ("linear", lambda k: False),
+        ("convex", lambda k: k.jump.lower > 0),
+        ("concave", lambda k: k.jump.upper < 0),
+    ):
         joined = all(k.order > 1 or (k.order == 1 and bends(k)) for k in kinks)
         if joined and kinds <= {word, "linear"}:
             return word
@@ -243,8 +247,18 @@ def _gaussian(facts: Facts) -> Rows:
         yield Row("moments", "none", str(refusal), "computed")
         return
     # Quadrature with an error estimate: six digits are more than anyone needs.
-    yield Row("E f, E f²", f"{estimate(found.mean)}, {estimate(found.mean_square)}", f"variance {number(found.variance)}", "computed")
-    yield Row("E f′², E f″²", f"{estimate(found.slope_square)}, {estimate(found.curvature_square)}", _masses(found), "computed")
+    yield Row(
+        "E f, E f²",
+        f"{estimate(found.mean)}, {estimate(found.mean_square)}",
+        f"variance {number(found.variance)}",
+        "computed",
+    )
+    yield Row(
+        "E f′², E f″²",
+        f"{estimate(found.slope_square)}, {estimate(found.curvature_square)}",
+        _masses(found),
+        "computed",
+    )
     yield Row("gain", estimate(facts.gain), "1/√E f², for weights", "computed")
     yield from _mean_field(facts, found)
 
@@ -271,7 +285,9 @@ def _mean_field(facts: Facts, found: object) -> Rows:
         yield Row("edge of chaos", "none at q = 1", "no σ_w, σ_b give χ₁ = 1 there", "computed")
         return
     held = "stable" if edge.stable else "unstable"
-    yield Row("edge of chaos", f"σ_w = {number(edge.sigma_w)}, σ_b = {number(edge.sigma_b)}", f"at q = 1, {held}", "computed")
+    yield Row(
+        "edge of chaos", f"σ_w = {number(edge.sigma_w)}, σ_b = {number(edge.sigma_b)}", f"at q = 1, {held}", "computed"
+    )
 
 
 # Measured -------------------------------------------------------------------------------------------------------------
