@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process: 0 done, 2 refused, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     words = [word for word in given if word != "--debug"]
+    warnings.showwarning = _warn
     try:
         try:
             app(words, prog_name="varphi")
@@ -82,9 +84,18 @@ def _abandon_stdout() -> None:
 
 
 def _complain(message: str) -> None:
+    _say(message, "bold red")
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    _say(f"warning: {' '.join(str(message).split())}", "yellow")
+
+
+def _say(text: str, style: str) -> None:
+    """One line on standard error, beside the output proper."""
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(message, style="bold red")
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(text, style=style)
 
 
 # What commands take ---------------------------------------------------------------------------------------------------
@@ -243,7 +254,7 @@ def facts(
         _print_card(found, gaussian=on is None, measure=measure)
     if figure is not None:
         _draw(found, figure)
-        _remark(f"wrote {figure}")
+        _say(f"wrote {figure}", "dim")
 
 
 def _facts(activation: Activation, on: tuple[float, float] | None) -> Facts:
@@ -308,7 +319,10 @@ def list_catalogue(
     _print_table(certain)
     for entry in undecided:
         print(f"undecided: {entry.definition.name} ({', '.join(entry.undecided)})")
-    _remark(f"{len(certain)} of {len(candidates)} activations" + (f", {len(undecided)} undecided" if undecided else ""))
+    _say(
+        f"{len(certain)} of {len(candidates)} activations" + (f", {len(undecided)} undecided" if undecided else ""),
+        "dim",
+    )
 
 
 def _print_table(entries: Sequence[Entry]) -> None:
@@ -326,13 +340,6 @@ def _print_table(entries: Sequence[Entry]) -> None:
     for entry in entries:
         table.add_row(*map(Text, listing.row(entry)))
     _console().print(table)
-
-
-def _remark(text: str) -> None:
-    """A line for a person, beside the output proper."""
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text, style="dim")
 
 
 def _waiting(words: str) -> AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""What a figure of an activation shows: its graph and those of its derivatives, over a window that holds its features."""
+"""What a figure of an activation shows: f and its derivatives, over a window that holds their features."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def window(features: Iterable[float], *, least: float = 4.0) -> tuple[float, flo
     found = sorted(x for x in features if math.isfinite(x))
     middle = found[len(found) // 2] if found else 0.0
     near = sorted(sorted(found, key=lambda x: abs(x - middle))[:_MOST])
-    near = [x for x in near if abs(x - middle) <= 50 * max(1.0, abs(middle))] or [0.0]
+    near = [x for x in near if abs(x - middle) <= 200 * max(1.0, abs(middle))] or [0.0]
     reach = max(abs(near[0]), abs(near[-1]))
     if reach == 0 or 0.1 * least <= reach <= 0.75 * least:
         return -least, least
