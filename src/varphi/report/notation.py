@@ -34,7 +34,7 @@ _ASCII = str.maketrans(
     {letter: name for name, letter in reversed(_GREEK.items())}
     | {lowered: letter for letter, lowered in _LOWERED.items()}
     | {"−": "-", "–": "-", "·": "*", "×": "x", "∞": "inf", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "…": "...",
-       "√": "sqrt", "′": "'", "″": "''", "±": "+-", "≈": "~", "∈": "in", "ℝ": "R", "●": "*", "◐": "+", 
+       "√": "sqrt", "′": "'", "″": "''", "±": "+-", "≈": "~", "∈": "in", "ℝ": "R", "●": "*", "◐": "+",
        "○": "o", "—": "-"}
 )  # fmt: skip
 _FONTS = {"text", "mathrm", "operatorname", "mathbf", "mathit", "textrm", "textbf", "mathbb", "operatorname*"}
