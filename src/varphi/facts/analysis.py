@@ -543,13 +543,12 @@ def _named_growth(f: Tail, value: Ball, right: bool) -> Limit | None:
     c, gauge = f.leading
     infinite = _interval(value)
     if gauge.rates:
-        k, rate = gauge.rates[0]
-        exact = isinstance(f.terms[0][0], Fraction) or not f.terms[0][0].upper == math.inf
-        if not exact:
-            return Limit(infinite, "superexponential" if -rate >= 2**20 else "exponential")
-        if k == 1:
-            return Limit(infinite, "exponential", _interval(Ball(point(-rate))))
-        return Limit(infinite, "superexponential" if k > 1 else "stretched exponential")
+        (rho, k), rate = gauge.rates[0]
+        if rho > 0 or k > 1 or -rate >= 2**20:
+            return Limit(infinite, "superexponential")
+        if k == 1 and c.upper == math.inf:
+            return Limit(infinite, "exponential")
+        return Limit(infinite, "exponential", _interval(Ball(point(-rate)))) if k == 1 else Limit(infinite, "undecided")
     if gauge.power == 1:
         slope = c * Ball(gauge.constant()) * (1 if right else -1)
         return Limit(infinite, "linear", _interval(slope))

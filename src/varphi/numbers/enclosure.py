@@ -20,7 +20,6 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -32,14 +31,13 @@ from .ball import (
     Ball,
     OutsideDomain,
     ball,
-    float_above,
-    float_below,
     point,
 )
 from .expression import Expression, constant, variable
+from .gauge import FLAT
 from .jet import derivatives
 from .straight import StraightLine
-from .tail import FLAT, TAIL_OPERATIONS, Tail, variable_tail
+from .tail import TAIL_OPERATIONS, Tail, rational, variable_tail
 
 ORDER = 6
 _INF, _NEG_INF = arb.pos_inf(), arb.neg_inf()
@@ -382,7 +380,7 @@ class Curve:
             values = self._tails(x)
         except (OutsideDomain, ZeroDivisionError):
             return None
-        return [v if isinstance(v, Tail) else Tail(start, [(Fraction(v), FLAT)]) for v in values]
+        return [v if isinstance(v, Tail) else Tail(start, [(rational(v), FLAT)]) for v in values]
 
     def limits(self, right: bool) -> list[Ball]:
         """Balls around the limits of f, f', ... at ±inf; where one has none, around all its values beyond 2^1100."""

@@ -1,8 +1,8 @@
 """Tails: functions on a half-line [A, inf) as short asymptotic sums with proved remainders.
 
 Half-line balls alone cannot bound x·sigmoid(-x): [A, inf) times [0, tiny] is [0, inf). A tail keeps growth apart from
-size: it is a sum of terms c · X^p · e^(-r₁X - r₂X² - ...), largest first, with exact rational coefficients as far as they
-are known and a ball for the remainder, valid for every X >= A. Leading terms cancel exactly, so the sign of
+size: it is a sum of terms c · X^p · e^(-r₁X - r₂X² - ...), largest first, with exact rational coefficients as far as
+they are known and a ball for the remainder, valid for every X >= A. Leading terms cancel exactly, so the sign of
 X/(1+X) - 1 or of the second derivative of x·Φ(x) is proved up to infinity. Evaluating an expression over the tail of x
 thus gives its bounds, its sign, its limit and how fast it grows.
 
@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, cmp_to_key
 from numbers import Real
 from typing import Any, TypeAlias
 
-from flint import arb
+from flint import arb, fmpq
 
 from . import elementary
 from ._system import System, register
 from .ball import BALL_OPERATIONS, UNDECIDED, Ball, ball, point
 from .exact import fraction_power
+from .gauge import FLAT, LINEAR, Gauge, Monomial
 from .jet import Jet
 
 _ZERO, _ONE, _INF, _NEG_INF = arb(0), arb(1), arb.pos_inf(), arb.neg_inf()
@@ -37,122 +37,25 @@ _HALF = Fraction(1, 2)
 _FASTEST = 2**20
 _TERMS = 6
 _SERIES = 4
+_RATIONAL_ZERO = fmpq(0)
 
-Coefficient: TypeAlias = "Fraction | Ball"
-
-
-@dataclass(frozen=True)
-class Gauge:
-    """X^power · exp(-Σ rate·X^k) · κ, for pairs (k, rate) in `rates`, k falling.
-
-    κ is (2π)^(-1/2) and π^(-1/2) to the two exponents in `constants`: kept apart so that they cancel exactly.
-    """
-
-    rates: tuple[tuple[Fraction, Fraction], ...] = ()
-    power: Fraction = Fraction(0)
-    constants: tuple[int, int] = (0, 0)
-
-    def times(self, other: Gauge, sign: int = 1) -> Gauge:
-        rates = dict(self.rates)
-        for k, rate in other.rates:
-            rates[k] = rates.get(k, Fraction(0)) + sign * rate
-        kept = tuple(sorted(((k, r) for k, r in rates.items() if r), reverse=True))
-        constants = (self.constants[0] + sign * other.constants[0], self.constants[1] + sign * other.constants[1])
-        return Gauge(kept, self.power + sign * other.power, constants)
-
-    def to_the(self, q: Fraction) -> Gauge | None:
-        """The q-th power; None where that leaves the constants' whole exponents."""
-        constants = tuple(c * q for c in self.constants)
-        if any(c.denominator != 1 for c in constants):
-            return None
-        rates = tuple((k, r * q) for k, r in self.rates)
-        return Gauge(rates if q else (), self.power * q, (int(constants[0]), int(constants[1])))
-
-    @property
-    def growth(self) -> int:
-        """1: tends to infinity, -1: to 0, 0: constant."""
-        if self.rates:
-            return -1 if self.rates[0][1] > 0 else 1
-        return (self.power > 0) - (self.power < 0)
-
-    @property
-    def is_one(self) -> bool:
-        return not self.rates and not self.power and self.constants == (0, 0)
-
-    def constant(self) -> arb:
-        m, n = self.constants
-        value = _ONE
-        if m:
-            value = value * (2 * arb.pi()).sqrt() ** (-m)
-        return value * arb.pi().sqrt() ** (-n) if n else value
-
-    def at(self, x: arb) -> Ball:
-        """The value at x, without the constants."""
-        exponent = Ball(0)
-        for k, rate in self.rates:
-            exponent = exponent - _plain_power(x, k) * point(rate)
-        value = _plain_power(x, self.power)
-        return value * BALL_OPERATIONS["exp"](exponent) if self.rates else value
-
-    def range(self, start: arb) -> Ball:
-        """A ball around the values on [start, inf)."""
-        scale = self.constant()
-        if not self.rates and not self.power:
-            return Ball(scale)
-        if self.growth > 0:
-            least = self.inverse().highest(start)
-            return Ball(_ZERO if not least.is_finite() else 1 / least, _INF) * Ball(scale)
-        return Ball(_ZERO, self.highest(start)) * Ball(scale)
-
-    def inverse(self) -> Gauge:
-        return Gauge(tuple((k, -r) for k, r in self.rates), -self.power)
-
-    def highest(self, start: arb) -> arb:
-        """An upper bound on [start, inf) of a gauge that tends to 0, without its constants."""
-        if not self.rates:
-            return self.at(start).hi
-        (k, rate), *rest = self.rates
-        # The slower exponents cost at most this share of the leading rate beyond the start.
-        against = [point(-r) * _plain_power(start, j - k).hi for j, r in rest if r < 0]
-        left = point(rate)
-        for share in against:
-            left = left - share
-        if not left > 0:
-            return _INF
-        helpful = Gauge(tuple((j, r) for j, r in rest if r > 0))
-        if self.power <= 0:
-            exponent = -left * _plain_power(start, k).hull()
-            value = _plain_power(start, self.power) * BALL_OPERATIONS["exp"](Ball(exponent))
-        else:
-            peak = (point(self.power / k) / left) ** point(1 / k)
-            peak = arb.max(start, peak)
-            exponent = -left * _plain_power(peak, k).hull()
-            value = _plain_power(peak, self.power) * BALL_OPERATIONS["exp"](Ball(exponent))
-        return (value * helpful.at(start)).hi
+Coefficient: TypeAlias = "fmpq | Ball"
 
 
-def _plain_power(x: arb, k: Fraction) -> Ball:
-    if k == 0:
-        return Ball(_ONE)
-    return Ball(x) ** (int(k) if k.denominator == 1 else k)
-
-
-FLAT = Gauge()
 Term: TypeAlias = "tuple[Coefficient, Gauge]"
 
 
 def _larger_first(a: Gauge, b: Gauge) -> int:
     """Negative where a outgrows b."""
-    ratio = a.times(b, -1)
-    return -ratio.growth
+    return -a.over(b).growth
 
 
 def _numeric(c: Coefficient) -> Ball:
-    return c if isinstance(c, Ball) else Ball(point(c))
+    return c if isinstance(c, Ball) else Ball(arb(c))
 
 
 def _is_exact_zero(c: Coefficient) -> bool:
-    if isinstance(c, Fraction):
+    if isinstance(c, fmpq):
         return c == 0
     return bool(c.lo.is_zero() and c.hi.is_zero())
 
@@ -162,11 +65,11 @@ def _is_wide(c: Coefficient) -> bool:
 
 
 def _plus(a: Coefficient, b: Coefficient) -> Coefficient:
-    return a + b if isinstance(a, Fraction) and isinstance(b, Fraction) else _numeric(a) + _numeric(b)
+    return a + b if isinstance(a, fmpq) and isinstance(b, fmpq) else _numeric(a) + _numeric(b)
 
 
 def _scaled(a: Coefficient, b: Coefficient) -> Coefficient:
-    return a * b if isinstance(a, Fraction) and isinstance(b, Fraction) else _numeric(a) * _numeric(b)
+    return a * b if isinstance(a, fmpq) and isinstance(b, fmpq) else _numeric(a) * _numeric(b)
 
 
 def _arranged(terms: Sequence[Term], start: arb) -> tuple[Term, ...]:
@@ -189,7 +92,7 @@ def _gathered(terms: Sequence[Term], gauge: Gauge, start: arb) -> Ball:
     """The sum of the terms as a coefficient of `gauge`, which none of them outgrows."""
     total = Ball(0)
     for c, g in terms:
-        total = total + (_numeric(c) if g == gauge else _numeric(c) * g.times(gauge, -1).range(start))
+        total = total + (_numeric(c) if g == gauge else _numeric(c) * g.over(gauge).range(start))
     return total
 
 
@@ -284,7 +187,7 @@ class Tail:
         flat = [t for t in self.terms if t[1].growth == 0]
         if any(_is_wide(c) for c, _ in flat):
             return grow, None, vanish
-        total: Coefficient = Fraction(0)
+        total: Coefficient = _RATIONAL_ZERO
         for c, gauge in flat:
             total = _plus(total, c if gauge.is_one else _numeric(c) * Ball(gauge.constant()))
         return grow, total, vanish
@@ -292,23 +195,36 @@ class Tail:
 
 def variable_tail(start: arb, right: bool) -> Tail:
     """The tail of x itself: on [start, inf), or on (-inf, -start] where x = -X."""
-    return Tail(start, [(Fraction(1 if right else -1), Gauge(power=Fraction(1)))])
+    return Tail(start, [(fmpq(1 if right else -1), Gauge(power=1))])
+
+
+def rational(value: Any) -> fmpq:
+    """A finite real number as the rational it is."""
+    exact = Fraction(value)
+    return fmpq(exact.numerator, exact.denominator)
+
+
+def _fraction_of(value: fmpq) -> Fraction:
+    return Fraction(int(value.p), int(value.q))
 
 
 def _coefficient(value: Any) -> Coefficient:
+    if isinstance(value, fmpq):
+        return value
     if isinstance(value, Real) and math.isfinite(value):
-        return Fraction(value)
+        return rational(value)
     value = ball(value)
     if value.lo is value.hi and value.lo.is_exact() and value.lo.is_finite() and (f := _fraction(value.lo)) is not None:
         return f
     return value
 
 
-def _fraction(x: arb) -> Fraction | None:
+def _fraction(x: arb) -> fmpq | None:
     mantissa, exponent = x.man_exp()
-    if abs(int(exponent)) > 4000:
+    exponent = int(exponent)
+    if abs(exponent) > 4000:
         return None
-    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+    return fmpq(mantissa) * (fmpq(2**exponent) if exponent >= 0 else fmpq(1, 2**-exponent))
 
 
 def _constant(value: Any, like: Tail) -> Tail:
@@ -363,9 +279,9 @@ def _mul(a: Any, b: Any) -> Tail:
 
 def _rational(a: Tail) -> Fraction | None:
     """The constant that a tail is, where it is one and rational."""
-    if len(a.terms) != 1 or not a.terms[0][1].is_one or not isinstance(a.terms[0][0], Fraction):
+    if len(a.terms) != 1 or not a.terms[0][1].is_one or not isinstance(a.terms[0][0], fmpq):
         return None
-    return a.terms[0][0]
+    return _fraction_of(a.terms[0][0])
 
 
 def _scaled_logarithm(a: Tail, b: Tail) -> tuple[Tail, Fraction] | None:
@@ -407,8 +323,8 @@ def _relative(a: Tail) -> tuple[Coefficient, Gauge, Tail] | None:
     c, gauge = a.terms[0]
     if _is_wide(c) or _numeric(c).may_contain(0):
         return None
-    inverse = 1 / c if isinstance(c, Fraction) else 1 / _numeric(c)
-    delta = Tail(a.start, [(_scaled(d, inverse), g.times(gauge, -1)) for d, g in a.terms[1:]])
+    inverse = 1 / c if isinstance(c, fmpq) else 1 / _numeric(c)
+    delta = Tail(a.start, [(_scaled(d, inverse), g.over(gauge)) for d, g in a.terms[1:]])
     if delta.terms and (delta.order != -1 or not delta.hull.lo > -1):
         return None
     return c, gauge, delta
@@ -422,10 +338,10 @@ def _reciprocal(b: Tail) -> Tail:
     parts = _relative(b)
     if parts is not None:
         c, gauge, delta = parts
-        lead = Tail(b.start, [(1 / c, FLAT.times(gauge, -1))], b.sign)
+        lead = Tail(b.start, [(1 / c, gauge.inverse())], b.sign)
         if not delta.terms:
             return lead
-        signs = [Fraction((-1) ** j) for j in range(_SERIES)]
+        signs: list[Coefficient] = [fmpq((-1) ** j) for j in range(_SERIES)]
         series = _polynomial_in(delta, signs, Ball((-1) ** _SERIES) / (1 + delta.hull))
         value = _mul(lead, series)
         return Tail(value.start, value.terms, b.sign)
@@ -436,7 +352,7 @@ def _reciprocal(b: Tail) -> Tail:
     c = Ball(c.lo if c.lo > 0 else _ZERO, c.hi) if b.sign == 1 else Ball(c.lo, c.hi if c.hi < 0 else _ZERO)
     if c.lo.is_zero() and c.hi.is_zero():
         return _unknown(b)
-    return Tail(b.start, [(1 / c, FLAT.times(gauge, -1))], b.sign)
+    return Tail(b.start, [(1 / c, gauge.inverse())], b.sign)
 
 
 def _div(a: Any, b: Any) -> Tail:
@@ -469,15 +385,15 @@ def _pow(a: Any, p: Any) -> Tail:
         c = Ball(c.lo if c.lo > 0 else _ZERO, c.hi)
         return _unknown(a) if root is None else Tail(a.start, [(_as_wide(c**q), root)], 1)
     c, _, delta = parts
-    exact = fraction_power(c, q) if isinstance(c, Fraction) else None
-    lead = Tail(a.start, [(exact if exact is not None else _coefficient(_numeric(c) ** q), root)], 1)
+    exact = fraction_power(_fraction_of(c), q) if isinstance(c, fmpq) else None
+    lead = Tail(a.start, [(_coefficient(_numeric(c) ** q) if exact is None else rational(exact), root)], 1)
     if not delta.terms:
         return lead
     binomial = [Fraction(1)]
     for j in range(1, _SERIES + 1):
         binomial.append(binomial[-1] * (q - j + 1) / j)
     remainder = Ball(point(binomial[-1])) * (1 + _with_zero(delta.hull)) ** (q - _SERIES)
-    value = _mul(lead, _polynomial_in(delta, binomial[:-1], remainder))
+    value = _mul(lead, _polynomial_in(delta, [rational(c) for c in binomial[:-1]], remainder))
     return Tail(value.start, value.terms, 1)
 
 
@@ -501,28 +417,40 @@ def _exp(u: Tail) -> Tail:
         delta = Tail(u.start, vanish)
         if not delta.hull.is_finite():
             return _ranging(BALL_OPERATIONS["exp"](u.hull), u, 1)
-        coefficients: list[Coefficient] = [Fraction(1, math.factorial(j)) for j in range(_SERIES)]
+        coefficients: list[Coefficient] = [fmpq(1, math.factorial(j)) for j in range(_SERIES)]
         remainder = BALL_OPERATIONS["exp"](_with_zero(delta.hull)) / math.factorial(_SERIES)
         value = _mul(value, _polynomial_in(delta, coefficients, remainder))
     return Tail(value.start, value.terms, 1)
 
 
 def _exp_growing(u: Tail) -> Tail:
-    if all(isinstance(c, Fraction) and not g.rates and g.constants == (0, 0) for c, g in u.terms):
-        rates = {g.power: -c for c, g in u.terms if isinstance(c, Fraction)}
-        return Tail(u.start, [(Fraction(1), Gauge(tuple(sorted(rates.items(), reverse=True))))], 1)
+    monomials = [_monomial(g) if isinstance(c, fmpq) else None for c, g in u.terms]
+    if None not in monomials:
+        rates = [(m, -_fraction_of(c)) for m, (c, _) in zip(monomials, u.terms, strict=True)]  # type: ignore[arg-type]
+        return Tail(u.start, [(fmpq(1), Gauge(tuple(sorted(rates, reverse=True))))], 1)
     if u.order != 1:
         return _ranging(BALL_OPERATIONS["exp"](u.hull), u, 1)
     c, gauge = u.leading
     least = c.lo if u.sign == 1 else -c.hi  # |u| >= least · gauge
     # ... and gauge >= X · (its least value over X) where it grows at least so fast; else X^power keeps its own rate.
     k = Fraction(1) if gauge.rates or gauge.power >= 1 else gauge.power
-    factor = gauge.times(Gauge(power=k), -1).range(u.start).lo
+    factor = gauge.over(Gauge(power=k)).range(u.start).lo
     slope = least * factor
     rate = _rate_below(slope)
     if u.sign == 1:
-        return Tail(u.start, [(_ABOVE_ONE, Gauge(((k, -rate),)))], 1)
-    return Tail(u.start, [(_UNIT, Gauge(((k, rate),)))], 1)
+        return Tail(u.start, [(_ABOVE_ONE, Gauge((((Fraction(0), k), -rate),) if rate else ()))], 1)
+    return Tail(u.start, [(_UNIT, Gauge((((Fraction(0), k), rate),) if rate else ()))], 1)
+
+
+def _monomial(gauge: Gauge) -> Monomial | None:
+    """The gauge as a monomial X^k e^(ρX) of an exponent, if it is one."""
+    if gauge.constants != (0, 0):
+        return None
+    if not gauge.rates:
+        return Fraction(0), gauge.power
+    if len(gauge.rates) == 1 and gauge.rates[0][0] == LINEAR:
+        return -gauge.rates[0][1], gauge.power
+    return None
 
 
 def _rate_below(value: arb) -> Fraction:
@@ -531,7 +459,7 @@ def _rate_below(value: arb) -> Fraction:
     if not lower.is_finite() or lower > _FASTEST:
         return Fraction(_FASTEST) if lower > 0 or value > 0 else Fraction(0)
     exact = _fraction(lower)
-    return exact if exact is not None and exact > 0 else Fraction(0)
+    return _fraction_of(exact) if exact is not None and exact > 0 else Fraction(0)
 
 
 # ------------------------------------------------------------------------------------------------ bounded arguments
@@ -617,8 +545,8 @@ def _sech_large(u: Tail) -> Tail:
 def _erfc_right(u: Tail) -> Tail:
     """exp(-u²)/(√π u) Σ (-1)^j (2j-1)!!/(2u²)^j, three terms; the rest lies between 0 and the fourth."""
     inverse = _reciprocal(_mul(2, _whole_power(u, 2)))
-    series = _polynomial_in(inverse, [Fraction(1), Fraction(-1), Fraction(3)], Ball(-15, 0))
-    front = Tail(u.start, [(Fraction(1), Gauge(constants=(0, 1)))])
+    series = _polynomial_in(inverse, [fmpq(1), fmpq(-1), fmpq(3)], Ball(-15, 0))
+    front = Tail(u.start, [(fmpq(1), Gauge(constants=(0, 1)))])
     return _mul(_mul(front, _div(_exp(_neg(_whole_power(u, 2))), u)), series)
 
 
@@ -633,7 +561,7 @@ def _positive_tail(value: Tail) -> Tail:
 def _upper_normal(u: Tail) -> Tail:
     """1 - Φ(u) for u > 0: φ(u)/u (1 - 1/u² + 3/u⁴ - ...)."""
     inverse = _reciprocal(_whole_power(u, 2))
-    series = _polynomial_in(inverse, [Fraction(1), Fraction(-1), Fraction(3)], Ball(-15, 0))
+    series = _polynomial_in(inverse, [fmpq(1), fmpq(-1), fmpq(3)], Ball(-15, 0))
     return _positive_tail(_mul(_div(_normal_pdf(u), u), series))
 
 
@@ -642,12 +570,12 @@ def _normal_cdf_large(u: Tail) -> Tail:
 
 
 def _erf_slope(u: Tail) -> Tail:
-    front = Tail(u.start, [(Fraction(2), Gauge(constants=(0, 1)))])
+    front = Tail(u.start, [(fmpq(2), Gauge(constants=(0, 1)))])
     return _positive_tail(_mul(front, _exp(_neg(_whole_power(u, 2)))))
 
 
 def _normal_pdf(u: Tail) -> Tail:
-    front = Tail(u.start, [(Fraction(1), Gauge(constants=(1, 0)))])
+    front = Tail(u.start, [(fmpq(1), Gauge(constants=(1, 0)))])
     return _positive_tail(_mul(front, _exp(_mul(-_HALF, _whole_power(u, 2)))))
 
 
@@ -659,7 +587,9 @@ def _log_large(u: Tail) -> Tail:
     """ln u for u that outgrows every bound: its exponents, power·ln X, ln c and ln(1 + δ)."""
     parts = _relative(u)
     c, gauge = (parts[0], parts[1]) if parts else u.leading
-    terms: list[Term] = [(-rate, Gauge(power=k)) for k, rate in gauge.rates]
+    terms: list[Term] = [
+        (rational(-rate), Gauge(((LINEAR, -rho),) if rho else (), k)) for (rho, k), rate in gauge.rates
+    ]
     if gauge.power:
         # 0 <= ln X <= 8/e X^(1/8)
         slow = Ball(_ZERO, (8 / arb(1).exp()).upper()) * point(gauge.power)
