@@ -10,9 +10,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from varphi.activation.layer import Activation
+    from varphi.facts.facts import Facts
+    from varphi.report.listing import Entry
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="varphi",
@@ -42,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process: 0 done, 2 refused, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     words = [word for word in given if word != "--debug"]
+    warnings.showwarning = _warn
     try:
         try:
             app(words, prog_name="varphi")
@@ -76,9 +84,18 @@ def _abandon_stdout() -> None:
 
 
 def _complain(message: str) -> None:
+    _say(message, "bold red")
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    _say(f"warning: {' '.join(str(message).split())}", "yellow")
+
+
+def _say(text: str, style: str) -> None:
+    """One line on standard error, beside the output proper."""
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(message, style="bold red")
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(text, style=style)
 
 
 # What commands take ---------------------------------------------------------------------------------------------------
@@ -205,6 +222,147 @@ def version() -> None:
     from varphi import __version__
 
     print(f"varphi {__version__}")
+
+
+@app.command()
+def facts(
+    what: What,
+    parameters: Parameters = None,
+    on: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--on", metavar="LO HI", help="Facts on [LO, HI] instead of the whole line."),
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw f, f′ and f″ into an .svg, .png or .pdf file.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Also measure accuracy (in ulp) and time; takes a minute.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What is proved about an activation: range, slopes, smoothness, shape, limits, and what follows from them."""
+    if figure is not None:
+        from varphi.report.figure import FORMATS
+
+        check_writable(figure, FORMATS)
+    found = _facts(_activation(what, parameters or ()), on)
+    if as_json:
+        from varphi.report.data import facts_data
+
+        _print_json(facts_data(found, gaussian=on is None, measure=measure))
+    else:
+        _print_card(found, gaussian=on is None, measure=measure)
+    if figure is not None:
+        _draw(found, figure)
+        _say(f"wrote {figure}", "dim")
+
+
+def _facts(activation: Activation, on: tuple[float, float] | None) -> Facts:
+    from varphi.facts.api import facts as find
+
+    found = find(activation)
+    return found if on is None else found.on(*on)
+
+
+def _print_card(found: Facts, *, gaussian: bool, measure: bool) -> None:
+    from varphi.report.portrait import card
+
+    with _waiting(f"certifying {found.name} ..."):
+        drawn = card(found, gaussian=gaussian, measure=measure)
+    _console().print(drawn)
+
+
+def _draw(found: Facts, path: Path) -> None:
+    from varphi.report import figure
+    from varphi.report.portrait import portrait
+
+    figure.save(portrait(found), path)
+
+
+@app.command("list")
+def list_catalogue(
+    range_: Annotated[
+        str | None,
+        typer.Option(
+            "--range", metavar="nonnegative|positive|bounded|unit|symmetric|LO,HI", help="Values that f takes."
+        ),
+    ] = None,
+    smooth: Annotated[
+        str | None, typer.Option(metavar="K|inf", help="At least K continuous derivatives; inf for all.")
+    ] = None,
+    lipschitz: Annotated[float | None, typer.Option(metavar="L", help="|f′| at most L everywhere.")] = None,
+    monotone: Annotated[
+        bool, typer.Option("--monotone", help="Never rising in one place and falling in another.")
+    ] = False,
+    parity: Annotated[str | None, typer.Option(metavar="odd|even", help="Odd or even.")] = None,
+    family: Annotated[str | None, typer.Option(metavar="NAME", help="One family of the catalogue.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The catalogue, sifted by proved facts at default parameters; what is undecided is listed apart."""
+    from varphi.report import listing
+
+    makers = (
+        (listing.by_range, range_),
+        (listing.by_smoothness, smooth),
+        (listing.by_lipschitz, lipschitz),
+        (listing.by_parity, parity),
+    )
+    criteria = [make(given) for make, given in makers if given is not None]
+    criteria += [listing.by_monotony()] if monotone else []
+    candidates = listing.definitions(family)
+    entries = [e for e in _progress(listing.sift(candidates, criteria), len(candidates)) if e is not None]
+    certain, undecided = [e for e in entries if not e.undecided], [e for e in entries if e.undecided]
+    if as_json:
+        return _print_json(
+            {"matches": [listing.data(e) for e in certain], "undecided": [listing.data(e) for e in undecided]}
+        )
+    _print_table(certain)
+    for entry in undecided:
+        print(f"undecided: {entry.definition.name} ({', '.join(entry.undecided)})")
+    _say(
+        f"{len(certain)} of {len(candidates)} activations" + (f", {len(undecided)} undecided" if undecided else ""),
+        "dim",
+    )
+
+
+def _print_table(entries: Sequence[Entry]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from varphi.report import listing
+
+    if not entries:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    widths = {"f(x)": 30, "source": None}
+    for column in listing.COLUMNS:
+        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=widths.get(column))
+    for entry in entries:
+        table.add_row(*map(Text, listing.row(entry)))
+    _console().print(table)
+
+
+def _waiting(words: str) -> AbstractContextManager[Any]:
+    from rich.console import Console
+
+    return Console(stderr=True).status(words)
+
+
+def _progress(items: Iterator[T], total: int) -> Iterator[T]:
+    """`items`, with a bar on standard error once two seconds have passed."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(stderr=True), transient=True)
+    start, task = time.monotonic(), bar.add_task("certifying", total=total)
+    with ExitStack() as shown:
+        late = False
+        for item in items:
+            bar.advance(task)
+            if not late and time.monotonic() - start > 2:
+                late = True
+                shown.enter_context(bar)
+            yield item
 
 
 # Studies --------------------------------------------------------------------------------------------------------------

@@ -37,5 +37,5 @@ def test_equal_figures_give_equal_files(tmp_path: Path, ending: str) -> None:
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a figure ends in .svg, .png, .pdf"):
+    with pytest.raises(ValueError, match=r"a figure ends in \.svg, \.png, \.pdf"):
         figure.save(figure.portrait(vp.get("relu"), "relu", -2, 2), tmp_path / "figure.bmp")

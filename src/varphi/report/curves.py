@@ -1,4 +1,4 @@
-"""What a figure of an activation shows: its graph and those of its derivatives, over a window that holds its features."""
+"""What a figure of an activation shows: f and its derivatives, over a window that holds their features."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from varphi.activation.layer import Activation
 from varphi.numbers import evaluate
 
 Curve = Callable[[float], float]
+# With more features than this (a periodic function has no end of them), those in the middle are shown.
+_MOST = 7
 
 
 def curves(activation: Activation, order: int) -> list[Curve]:
@@ -27,11 +29,12 @@ def window(features: Iterable[float], *, least: float = 4.0) -> tuple[float, flo
     """An interval that holds every feature (kinks, turning points, inflections) with room on both sides.
 
     Features near zero get the usual window [-least, least]; those of a function of, say, millivolts get their own.
-    Features so far out that the rest could not be seen beside them are left out.
+    Features so far out that the rest could not be seen beside them are left out, and so are all but a few of many.
     """
     found = sorted(x for x in features if math.isfinite(x))
     middle = found[len(found) // 2] if found else 0.0
-    near = [x for x in found if abs(x - middle) <= 50 * max(1.0, abs(middle))] or [0.0]
+    near = sorted(sorted(found, key=lambda x: abs(x - middle))[:_MOST])
+    near = [x for x in near if abs(x - middle) <= 200 * max(1.0, abs(middle))] or [0.0]
     reach = max(abs(near[0]), abs(near[-1]))
     if reach == 0 or 0.1 * least <= reach <= 0.75 * least:
         return -least, least

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from varphi.facts.facts import Facts
     from varphi.study.results import Results
+
+# The formats and derivatives whose accuracy is measured on request.
+MEASURED = tuple((dtype, k) for dtype in ("float32", "float64", "bfloat16") for k in (0, 1))
 
 
 def plain_data(value: Any) -> Any:
@@ -34,6 +38,8 @@ def plain_data(value: Any) -> Any:
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain_data(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: plain_data(getattr(value, name)) for name in value._fields}
     if isinstance(value, Mapping):
         return {str(k): plain_data(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -41,6 +47,36 @@ def plain_data(value: Any) -> Any:
     if hasattr(value, "tolist"):  # NumPy's arrays and scalars
         return plain_data(value.tolist())
     raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r}")
+
+
+def facts_data(facts: Facts, *, gaussian: bool, measure: bool) -> dict[str, Any]:
+    """All facts as data: those about every x, under N(0, 1), and, if asked for, the measured ones."""
+    from .rows import EPSILON
+
+    definition = facts.activation.definition
+    about = {key: getattr(definition, key) for key in ("latex", "doc", "source", "family", "aliases", "torch")}
+    found = facts.as_dict() | about | {"saturation": {str(EPSILON): facts.saturation(EPSILON)}}
+    if gaussian:
+        found |= {"moments": _or_refusal(facts.moments), "gain": _or_refusal(lambda: facts.gain)}
+    if measure:
+        found |= {"accuracy": [_accuracy(facts, name, k) for name, k in MEASURED], "cost": facts.cost}
+    return plain_data(found)
+
+
+def _or_refusal(find: Callable[[], Any]) -> Any:
+    try:
+        return find()
+    except ValueError as refusal:
+        return {"refused": str(refusal)}
+
+
+def _accuracy(facts: Facts, dtype: str, derivative: int) -> dict[str, Any]:
+    import torch
+
+    from varphi.facts.accuracy import accuracy
+
+    found = accuracy(facts.activation, getattr(torch, dtype), derivative)
+    return {f.name: getattr(found, f.name) for f in fields(found)} | {"dtype": dtype}
 
 
 def results_data(results: Results) -> dict[str, Any]:

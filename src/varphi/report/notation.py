@@ -15,11 +15,13 @@ _GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε", "zeta": "ζ", "eta": "η",
     "theta": "θ", "vartheta": "ϑ", "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ",
     "sigma": "σ", "tau": "τ", "phi": "φ", "varphi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω",
-    "Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Pi": "Π", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω",
+    "Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Pi": "Π", "Sigma": "Σ", "Phi": "Φ",
+    "Psi": "Ψ", "Omega": "Ω",
 }  # fmt: skip
 _SIGNS = {
-    "cdot": "·", "times": "×", "pm": "±", "le": " ≤ ", "leq": " ≤ ", "ge": " ≥ ", "geq": " ≥ ", "ne": " ≠ ", "neq": " ≠ ",
-    "lt": " < ", "gt": " > ", "in": " ∈ ", "to": " → ", "infty": "∞", "int": "∫", "sum": "Σ", "ldots": "…", "dots": "…",
+    "cdot": "·", "times": "×", "pm": "±", "le": " ≤ ", "leq": " ≤ ", "ge": " ≥ ", "geq": " ≥ ", "ne": " ≠ ",
+    "neq": " ≠ ", "lt": " < ", "gt": " > ", "in": " ∈ ", "to": " → ", "infty": "∞", "int": "∫", "sum": "Σ",
+    "ldots": "…", "dots": "…",
     "lvert": "|", "rvert": "|", "vert": "|", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉",
     "circ": "∘", "mid": " | ", "quad": " ", "qquad": " ", "colon": ":", "lbrace": "{", "rbrace": "}", "prime": "′",
     ",": " ", ";": " ", ":": " ", " ": " ", "!": "", "{": "{", "}": "}", "|": "‖", "\\": "; ", "%": "%", "_": "_",
@@ -31,8 +33,9 @@ _UNRAISED = str.maketrans({raised: letter for letter, raised in _RAISED.items() 
 _ASCII = str.maketrans(
     {letter: name for name, letter in reversed(_GREEK.items())}
     | {lowered: letter for letter, lowered in _LOWERED.items()}
-    | {"−": "-", "–": "-", "·": "*", "×": "x", "∞": "inf", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "…": "...", "√": "sqrt",
-       "′": "'", "″": "''", "±": "+-", "≈": "~", "∈": "in", "ℝ": "R", "●": "*", "◐": "+", "○": "o", "▸": ">", "—": "-"}
+    | {"−": "-", "–": "-", "·": "*", "×": "x", "∞": "inf", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "…": "...",
+       "√": "sqrt", "′": "'", "″": "''", "±": "+-", "≈": "~", "∈": "in", "ℝ": "R", "●": "*", "◐": "+",
+       "○": "o", "—": "-"}
 )  # fmt: skip
 _FONTS = {"text", "mathrm", "operatorname", "mathbf", "mathit", "textrm", "textbf", "mathbb", "operatorname*"}
 _FRACTIONS = {"frac", "tfrac", "dfrac"}
@@ -156,14 +159,14 @@ def _is_enclosed(text: str) -> bool:
 
 
 def _atom(text: str) -> str:
-    """`text`, in parentheses unless it is a number, a letter with its scripts, a function's call or already enclosed."""
+    """`text`, in parentheses unless it is one thing: a number, a letter with its scripts, a call, enclosed already."""
     if _ATOM.fullmatch(text):
         return text
     return f"({text})"
 
 
 def _join(pieces: list[str]) -> str:
-    """Pieces side by side: a space before and after a function's name, a fraction in parentheses where it is a factor."""
+    """Pieces side by side: a space around a function's name, a fraction in parentheses where it is a factor."""
     text, pieces = "", [p for p in pieces if p]
     for i, piece in enumerate(pieces):
         following = pieces[i + 1] if i + 1 < len(pieces) else ""
@@ -197,7 +200,7 @@ def _ends_factor(text: str) -> bool:
 
 
 def _is_name(piece: str) -> bool:
-    return len(piece) > 1 and piece[0].isalpha() and ((piece.isalpha() and piece.isascii()) or "(" in piece)
+    return len(piece) > 1 and piece[0].isalpha() and ("(" in piece or (piece.isalpha() and piece.isascii()))
 
 
 # Numbers -------------------------------------------------------------------------------------------------------------
@@ -209,29 +212,31 @@ def number(value: float, digits: int = 6) -> str:
         return "undefined"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e+").replace("e+", "e").replace("-", "−")
+    return _written(f"{value:.{digits}g}")
 
 
 def certain(lower: float, upper: float, digits: int = 10) -> str:
     """The digits that every number in [lower, upper] shares, correctly rounded, at most `digits`.
 
-    An interval of no width is its number, shortest form. One in which not even two digits agree is written as an interval, rounded
-    outwards.
+    An interval of no width is its number, in the shortest form. One in which not even two digits agree is written as
+    an interval, rounded outwards.
     """
     if lower == upper:
         return number(lower, digits)
     if math.isinf(lower) or math.isinf(upper) or math.isnan(lower + upper):
         return f"[{number(lower)}, {number(upper)}]"
     for n in range(digits, 1, -1):
-        texts = {f"{Decimal(bound):.{n}g}" for bound in (lower, upper)}
+        texts = {f"{bound:#.{n}g}" for bound in (lower, upper)}
         if len(texts) == 1:
-            return _minus(texts.pop())
-    return f"[{_minus(_outward(lower, 'ROUND_FLOOR'))}, {_minus(_outward(upper, 'ROUND_CEILING'))}]"
+            return _written(texts.pop())
+    return f"[{_written(_outward(lower, 'ROUND_FLOOR'))}, {_written(_outward(upper, 'ROUND_CEILING'))}]"
 
 
 def _outward(value: float, rounding: str) -> str:
     return f"{Context(prec=3, rounding=rounding).create_decimal(Decimal(value)).normalize():g}"
 
 
-def _minus(text: str) -> str:
-    return text.replace("e+", "e").replace("-", "−")
+def _written(text: str) -> str:
+    """A number as Python writes it, with a true minus and a short exponent."""
+    text = re.sub(r"\.(?=e|$)", "", text)
+    return re.sub(r"e([+-])0*(\d)", lambda e: f"e{e[1].strip('+')}{e[2]}", text).replace("-", "−")
