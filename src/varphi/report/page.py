@@ -226,7 +226,7 @@ def _svg(figure: Figure, salt: str) -> str:
     buffer = io.StringIO()
     salted: dict[Any, Any] = {"svg.hashsalt": salt}
     with mpl.rc_context(salted):
-        figure.drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": None})
+        figure.drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -239,23 +239,28 @@ def _svg(figure: Figure, salt: str) -> str:
 
 
 def _table(results: Results) -> str:
-    header, *lines = results.table()
-    words = len(results.study.factors)
-    shown = results.study.headline or tuple(results.study.measures)
+    references = _grid(results.reference_table(), 1) if results.references else ""
+    key = "".join(
+        f"<dt>{_e(name)}</dt><dd>{_e(results.study.measures.get(name, ''))}</dd>" for name in results.headline
+    )
+    return (
+        f"<dl>{key}</dl>"
+        + (f'<p class="key">References, which need no seeds:</p>{references}' if references else "")
+        + f'<p class="key">Median over seeds [least, most]:</p>{_grid(results.table(), len(results.study.factors))}'
+    )
+
+
+def _grid(table: Iterable[tuple[str, ...]], words: int) -> str:
+    """A table whose first `words` columns are text; a line is drawn where any of them but the last changes."""
+    header, *lines = table
     head = "".join(f"<th{_numeric(i, words)}>{_e(name)}</th>" for i, name in enumerate(header))
     body, before = [], None
     for line in lines:
-        # A new group where any factor but the last changes.
         group = line[: words - 1]
         start = "<tr>" if group == before else '<tr class="group">'
         body.append(f"{start}{_cells(line, words)}</tr>")
         before = group
-    key = "".join(f"<dt>{_e(name)}</dt><dd>{_e(results.study.measures.get(name, ''))}</dd>" for name in shown)
-    return (
-        '<p class="key">Median over seeds [least, most]; rows without a start are references that need no seeds.</p>'
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f"<dl>{key}</dl>"
-    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def _cells(line: Sequence[str], words: int) -> str:
