@@ -54,7 +54,7 @@ _CSS = """
   --line: #343a42; --faint: #4a515b; --accent: #7ab7ff; --supported: #5bd39a; --refuted: #ff8b8b; --onlyif: #ffc266;
   --undecided: #a3abb6; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1.1rem 4rem; max-width: 54rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1.5rem 1.1rem 4rem; max-width: 60rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; }
 header p.kind { margin: 0; color: var(--soft); font-size: .85rem; letter-spacing: .04em; text-transform: uppercase; }
 h1 { margin: .1rem 0 .6rem; font-size: 1.9rem; line-height: 1.2; }
