@@ -41,7 +41,8 @@ for name, relu_or_softplus in {"ReLU": head("nonnegative"), "softplus": head("po
     with torch.no_grad():
         mu = relu_or_softplus(model(data.held_out.x.T))[:, 0]
     print(
-        f"  held out: RMSE {(mu - data.held_out.y).square().mean().sqrt():.3f}, exact zeros {(mu == 0).float().mean():.2%}"
+        f"  held out: RMSE {(mu - data.held_out.y).square().mean().sqrt():.3f}, "
+        f"exact zeros {(mu == 0).float().mean():.2%}"
     )
 
 # A one-to-one head is a Transform: here, a positive random variable.

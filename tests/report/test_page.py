@@ -56,7 +56,7 @@ def results(tmp_path):
 class Reader(HTMLParser):
     """Collects what a page would fetch, its ids, and whether tags close in order."""
 
-    VOID = {"meta", "link", "br", "img", "hr", "input"}
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input"})
 
     def __init__(self):
         super().__init__()

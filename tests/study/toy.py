@@ -1,4 +1,4 @@
-"""A study whose outcome is known: the mean of seeded draws around a level. Also a script: python toy.py STORAGE [SECONDS]."""
+"""A study whose outcome is known: draws around a level. Also a script: toy.py STORAGE SECONDS [LEVELS]."""
 
 import sys
 import time

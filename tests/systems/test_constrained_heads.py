@@ -7,8 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.distributions import Independent, MultivariateNormal, Normal, TransformedDistribution, transform_to
-from torch.distributions import constraints
+from torch.distributions import (
+    Independent,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+    constraints,
+    transform_to,
+)
 
 from varphi.systems.constrained import head
 from varphi.systems.constrained.links import LINKS

@@ -1,4 +1,4 @@
-"""The constrained study: its data against published numbers, its trainer against plain torch, its verdicts end to end."""
+"""The constrained study: its data against published numbers, its trainer against plain torch, its verdicts."""
 
 import math
 

@@ -275,20 +275,20 @@ STUDY = Study(
         "full": Size(
             seeds=20,
             tuning=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
-            takes="about 25 minutes on 2 cores",
+            takes="about 20 minutes on one core",
             options={"epochs": 40, "batch": 500},
         ),
         "demo": Size(
             seeds=10,
             tuning=(0.003, 0.01, 0.03, 0.1, 0.3),
-            takes="about 1 minute on 2 cores",
+            takes="about 80 seconds on one core",
             options={"epochs": 10, "batch": 500},
             factors={"start": ("mean", "-3", "-3 revived")},
         ),
         "smoke": Size(
             seeds=6,
             tuning=(0.03, 0.1),
-            takes="about 10 seconds",
+            takes="about 5 seconds",
             options={"epochs": 1, "batch": 500},
             factors={"net": ("linear",), "start": ("mean", "-3"), "activation": ("relu", "softplus", "exp")},
         ),
