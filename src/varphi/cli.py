@@ -326,20 +326,11 @@ def list_catalogue(
 
 
 def _print_table(entries: Sequence[Entry]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from varphi.report import listing
 
-    if not entries:
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    widths = {"f(x)": 30, "source": None}
-    for column in listing.COLUMNS:
-        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=widths.get(column))
-    for entry in entries:
-        table.add_row(*map(Text, listing.row(entry)))
-    _console().print(table)
+    console = _console()
+    if entries:
+        console.print(listing.table(entries, console.width))
 
 
 def _waiting(words: str) -> AbstractContextManager[Any]:
