@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except _REFUSALS as error:
         if len(words) < len(given):
             raise
-        _complain(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        _complain(f"error: {str(error).rstrip() or type(error).__name__}")
         sys.exit(2)
     sys.exit(0)
 

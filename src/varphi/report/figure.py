@@ -116,17 +116,25 @@ def portrait(activation: Activation, title: str, lower: float, upper: float, mar
 
 
 def _graph(axes: Axes, curve: Curve, lower: float, upper: float, jumps: Sequence[float], colour: str) -> None:
-    x = np.linspace(lower, upper, 1201)
-    y = np.array([curve(v) for v in x.tolist()])
+    x = _samples(lower, upper, jumps)
+    y = np.array([math.nan if math.isnan(v) else curve(v) for v in x.tolist()])
     y[~np.isfinite(y)] = np.nan
-    for jump in jumps:
-        # A gap where the graph jumps: no line may join the two sides.
-        place = int(np.searchsorted(x, jump))
-        x, y = np.insert(x, place, jump), np.insert(y, place, np.nan)
     axes.plot(x, y, color=colour)
     axes.axhline(0, color=GREY, linewidth=0.7)
     if np.isfinite(y).any() and np.nanmin(y) == np.nanmax(y):
         axes.set_ylim(float(np.nanmin(y)) - 1, float(np.nanmax(y)) + 1)
+
+
+def _samples(lower: float, upper: float, jumps: Sequence[float]) -> np.ndarray:
+    """Even points; at a jump a point on each side and a gap (NaN) between, so that no line joins them."""
+    x = np.linspace(lower, upper, 1201)
+    beside = 1e-9 * (upper - lower)
+    for jump in jumps:
+        if lower < jump < upper:
+            x = x[~(np.abs(x - jump) <= beside)]
+            place = int(np.searchsorted(np.nan_to_num(x, nan=-math.inf), jump))
+            x = np.insert(x, place, [jump - beside, math.nan, jump + beside])
+    return x
 
 
 def _levels(axes: Axes, levels: Sequence[tuple[float, str]]) -> None:
