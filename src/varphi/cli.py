@@ -301,14 +301,13 @@ def list_catalogue(
     """The catalogue, sifted by proved facts at default parameters; what is undecided is listed apart."""
     from varphi.report import listing
 
-    makers = (
-        (listing.by_range, range_),
-        (listing.by_smoothness, smooth),
-        (listing.by_lipschitz, lipschitz),
-        (listing.by_parity, parity),
-    )
-    criteria = [make(given) for make, given in makers if given is not None]
-    criteria += [listing.by_monotony()] if monotone else []
+    criteria = [
+        *([] if range_ is None else [listing.by_range(range_)]),
+        *([] if smooth is None else [listing.by_smoothness(smooth)]),
+        *([] if lipschitz is None else [listing.by_lipschitz(lipschitz)]),
+        *([] if parity is None else [listing.by_parity(parity)]),
+        *([listing.by_monotony()] if monotone else []),
+    ]
     candidates = listing.definitions(family)
     entries = [e for e in _progress(listing.sift(candidates, criteria), len(candidates)) if e is not None]
     certain, undecided = [e for e in entries if not e.undecided], [e for e in entries if e.undecided]

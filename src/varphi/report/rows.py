@@ -13,7 +13,7 @@ from .notation import certain, number
 if TYPE_CHECKING:
     from varphi.facts.facts import Facts
     from varphi.facts.interval import Interval
-    from varphi.facts.moments import Estimate
+    from varphi.facts.moments import Estimate, Moments
     from varphi.facts.results import Kink, Limit, Piece, Places, Range
 
 # Where |f'| is below this, the card calls f saturated.
@@ -272,15 +272,13 @@ def _gaussian(facts: Facts) -> Rows:
     yield from _mean_field(facts, found)
 
 
-def _masses(found: object) -> str:
-    jumps, kinks = getattr(found, "jumps", ()), getattr(found, "kinks", ())
-    return "without the mass at jumps" if jumps else "without the mass at kinks" if kinks else ""
+def _masses(found: Moments) -> str:
+    return "without the mass at jumps" if found.jumps else "without the mass at kinks" if found.kinks else ""
 
 
-def _mean_field(facts: Facts, found: object) -> Rows:
+def _mean_field(facts: Facts, m: Moments) -> Rows:
     from varphi.facts.moments import NoCriticalPoint, mean_field
 
-    m = found
     if m.jumps:
         yield Row("χ₁", "∞", "f jumps: small differences never stay small", "computed")
         return
@@ -311,9 +309,9 @@ def _accuracy(facts: Facts) -> Rows:
         found = accuracy(facts.activation, getattr(torch, dtype), k)
         worst = f"at x = {number(found.x)}" + (f"; {number(found.mixed_ulps, 2)} mixed" if found.ulps > 100 else "")
         yield Row(f"{_DERIVATIVES[k]} in {dtype}", f"{number(found.ulps, 3)} ulp", worst, "measured")
-        if found.faults:
+        for fault in found.faults[:1]:
             more = f" and {len(found.faults) - 1} more like it" if len(found.faults) > 1 else ""
-            yield Row("", found.faults[0] + more, method="measured")
+            yield Row("", fault + more, method="measured")
 
 
 def _cost(facts: Facts) -> Rows:
