@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .activation.lookup import derivatives as derivatives
     from .activation.lookup import get as get
     from .activation.registry import names as names
-    from .activation.swapping import activations_in as activations_in
     from .activation.swapping import swap as swap
     from .activation.tracing import trace as trace
+    from .activation.uses import activations_in as activations_in
     from .facts.api import facts as facts
     from .facts.facts import Facts as Facts
     from .facts.interval import Interval as Interval
@@ -29,7 +29,7 @@ _HOMES = {
     "Activation": "activation.layer",
     "Facts": "facts.facts",
     "Interval": "facts.interval",
-    "activations_in": "activation.swapping",
+    "activations_in": "activation.uses",
     "as_activation": "activation.lookup",
     "derivatives": "activation.lookup",
     "facts": "facts",

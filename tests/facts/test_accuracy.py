@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import varphi as vp
 from varphi.activation.definition import Definition
 from varphi.activation.layer import Activation
-from varphi.facts.accuracy import _errors, _FORMATS, accuracy, operations_accuracy, torch_accuracy
+from varphi.facts.accuracy import _FORMATS, _errors, accuracy, operations_accuracy, torch_accuracy
 from varphi.facts.reference import Reference
 from varphi.numbers import ELEMENTARY, erfc, exp, exprel, hill, normal_cdf, sinc, squareplus, variable, where
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from varphi.numbers import Expression, evaluate
+from varphi.numbers import Expression
 from varphi.numbers.kernel.build import STORAGE, Signature
 from varphi.numbers.kernel.compile import Kernel, available, kernel
 
-from .formula import Formula, hides_nan
+from .formula import Formula, hides_nan, torch_program
 
 _HALVES = (torch.float16, torch.bfloat16)
 _STORAGE = {getattr(torch, name): name for name in STORAGE}
@@ -50,7 +50,9 @@ def run_times(formula: Formula, grad: Tensor, x: Tensor, parameters: Sequence[An
 def run_tower(formula: Formula, x: Tensor, parameters: Sequence[Any], order: int) -> Tensor:
     """The formula and its derivatives by x up to `order`, stacked, in one pass."""
     if not _fits_kernel(x, parameters):
-        return torch.stack(_operations(formula.tower(order), formula, x, parameters))
+        rows, wide = formula.tower(order), _wide(x)
+        results = torch_program(rows, formula.variables)(wide, *parameters)
+        return torch.stack([_as_input(r, x, wide, hides_nan(e)) for e, r in zip(rows, results, strict=True)])
     x = x.contiguous()
     result = x.new_empty((order + 1, *x.shape))
     row = x.numel() * x.element_size()
@@ -61,7 +63,9 @@ def run_tower(formula: Formula, x: Tensor, parameters: Sequence[Any], order: int
 
 def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:
     """The formula by torch operations: any device, any dtype, traceable."""
-    return _operations([formula.expression], formula, x, parameters)[0]
+    wide = _wide(x)
+    (result,) = formula.program(wide, *parameters)
+    return _as_input(result, x, wide, formula.hides_nan)
 
 
 def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
@@ -119,14 +123,14 @@ def _call(run_kernel: Kernel, addresses: Sequence[int], parameters: Sequence[Any
     run_kernel(addresses, [float(p) for p in parameters], x.numel(), torch.get_num_threads())
 
 
-def _operations(expressions: Sequence[Expression], formula: Formula, x: Any, parameters: Sequence[Any]) -> list[Any]:
-    # Half precision holds the result, not the steps to it.
-    half = isinstance(x, Tensor) and x.dtype in _HALVES
-    wide = x.float() if half else x
-    results = evaluate(expressions, dict(zip(formula.variables, (wide, *parameters), strict=True)))
-    results = [
-        torch.where(torch.isnan(wide), wide, r) if hides_nan(e) else r
-        for e, r in zip(expressions, results, strict=True)
-    ]
+def _wide(x: Any) -> Any:
+    """x in the precision of the steps: half precision holds only the result."""
+    return x.float() if isinstance(x, Tensor) and x.dtype in _HALVES else x
+
+
+def _as_input(result: Any, x: Any, wide: Any, keep_nan: bool) -> Any:
+    """The result in the shape and dtype of x, NaN where x is."""
+    if keep_nan:
+        result = torch.where(torch.isnan(wide), wide, result)
     # Numbers that float32 cannot hold widen a result to float64.
-    return [r.to(x.dtype) for r in results] if isinstance(x, Tensor) else results
+    return result.to(x.dtype) if isinstance(x, Tensor) else result

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 from varphi.numbers import Expression, derivatives, evaluate, variable
 from varphi.numbers.expression import constant
+from varphi.numbers.straight import StraightLine
 
 
 class Formula:
@@ -27,6 +27,9 @@ class Formula:
         self.orders = orders or (0,) * (1 + len(parameters))
         self.kernels: dict[Any, Any] = {}
         self._derivatives: dict[int, Formula] = {}
+        self._expression: Expression | None = None
+        self._program: StraightLine | None = None
+        self._hides_nan: bool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Formula, (self.base, self.parameters, self.orders)
@@ -45,14 +48,38 @@ class Formula:
             self._derivatives[position] = Formula(self.base, self.parameters, orders)
         return self._derivatives[position]
 
-    @cached_property
+    @property
     def expression(self) -> Expression:
+        # Not a cached_property: torch.compile cannot trace the lock in it.
+        if self._expression is None:
+            self._expression = self._derive()
+        return self._expression
+
+    def _derive(self) -> Expression:
         expression = self.base
         # Parameters first, x last: the jet in x then carries all orders of x at once.
         for name, order in reversed(list(zip(self.variables, self.orders, strict=True))):
             if order:
                 expression = _derivatives(expression, name, order)[order]
         return expression
+
+    @property
+    def program(self) -> StraightLine:
+        """The formula as a list of torch operations."""
+        if self._program is None:
+            self._program = torch_program([self.expression], self.variables)
+        return self._program
+
+    @property
+    def hides_nan(self) -> bool:
+        """Whether NaN in x may not reach the result by itself."""
+        if self._hides_nan is None:
+            self._hides_nan = hides_nan(self.expression)
+        return self._hides_nan
+
+    def prepare(self) -> None:
+        """Make now what torch.compile could not trace the making of."""
+        assert self.program is not None and self.hides_nan is not None
 
     def times(self, factor: str) -> Expression:
         """This formula times a further variable."""
@@ -61,6 +88,13 @@ class Formula:
     def tower(self, order: int) -> list[Expression]:
         """The expressions of this formula and its first `order` derivatives by x."""
         return _derivatives(self.expression, "x", order)
+
+
+def torch_program(expressions: list[Expression], variables: tuple[str, ...]) -> StraightLine:
+    """The expressions as a list of torch operations on the values of the variables."""
+    from varphi.numbers.tensor import TENSORS
+
+    return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables)
 
 
 def _derivatives(expression: Expression, name: str, order: int) -> list[Expression]:

@@ -44,11 +44,12 @@ class Activation(nn.Module):
             raw = _unconstrained(definition.name, parameter, self.values[name])
             self.register_parameter(_stored_name(parameter), nn.Parameter(torch.tensor(raw)))
         self.formula = definition.formula(self.values, self.learn)
+        self.formula.prepare()
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(self, x: Float[Tensor, ...]) -> Float[Tensor, ...]:
         return pointwise(self.formula, x, *self.arguments())
 
-    def derivatives(self, x: Float[Tensor, "..."], order: int) -> Float[Tensor, "order+1 ..."]:
+    def derivatives(self, x: Float[Tensor, ...], order: int) -> Float[Tensor, "order+1 ..."]:
         """f, f', ..., f^(order) at every element of x."""
         return derivatives(self.formula, x, tuple(self.arguments()), order)
 

@@ -7,6 +7,7 @@ names and order, and takes and gives expressions. A truth value is an expression
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -341,6 +342,7 @@ _OPERATORS = {
 }
 
 
+@functools.lru_cache(maxsize=4096)
 def name_of(function: Any) -> str:
     """The key of a torch function or method in `POINTWISE`: "exp" for `Tensor.exp_`, "erf" for `torch.special.erf`.
 

@@ -242,8 +242,10 @@ class _Reader:
         if function is not None and fits:
             return function(*[self.value(a, depth) for a in node.args])
         known = find(name)
-        if known is not None:
+        if known is not None and node.args and (function is None or known.parameters):
             return self.catalogued(known, node, depth)
+        if known is not None and function is None:
+            self.fail_at(node, f"{known.name} is applied to nothing: write {known.name}(x)")
         if function is None:
             self.unknown(node.func)
         takes = f"{fewest}" if fewest == most else f"at least {fewest}"
@@ -252,8 +254,6 @@ class _Reader:
 
     def catalogued(self, known: Definition, node: ast.Call, depth: int) -> Any:
         """A catalogue definition applied to a formula; its parameters follow by position or by name."""
-        if not node.args:
-            self.fail_at(node, f"{known.name} is applied to nothing: write {known.name}(x)")
         parameters = [p.name for p in known.parameters]
         if len(node.args) > 1 + len(parameters):
             self.fail_at(node.args[1 + len(parameters)], f"{known.name} takes {', '.join(['x', *parameters])}")

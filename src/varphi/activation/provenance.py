@@ -86,7 +86,7 @@ class Provenance:
             number = CREATED[name](*args, **kwargs)
             return [] if number is None else [(None, constant(plain(number)))]
         operands = [a for a in (*args, *kwargs.values()) if is_value(a)]
-        if (name not in POINTWISE and name != "setitem") or not operands or kwargs.get("out") is not None:
+        if not is_watched(name) or not operands or kwargs.get("out") is not None:
             return []
         if name in ("max", "min") and not any(is_value(a) for a in [*args[1:], *kwargs.values()]):
             return []
@@ -154,6 +154,11 @@ def _substituted(argument: Any, views: Mapping[int, list[tuple[Any, Expression]]
         if base is None or id(base) == root:
             return expression
     raise _NotOfRoot
+
+
+def is_watched(name: str) -> bool:
+    """Whether an operation may be a step of an activation."""
+    return name in POINTWISE or name in CREATED or name == "setitem"
 
 
 def is_value(value: Any) -> bool:

@@ -24,9 +24,9 @@ from torch.overrides import TorchFunctionMode
 
 from .layer import Activation
 from .lookup import ActivationLike, as_activation
-from .operations import POINTWISE, is_in_place, name_of
+from .operations import is_in_place, name_of
 from .pointwise import pointwise
-from .provenance import CREATED, Provenance
+from .provenance import Provenance, is_watched
 from .uses import (
     TRANSFORMER_LAYERS,
     Found,
@@ -124,8 +124,6 @@ def _standing_for(old: Any, replacement: Activation) -> Activation:
         for name, value in old.__dict__.items():
             if name.endswith("_hooks") or "_hooks_" in name or name == "training":
                 new.__dict__[name] = value
-        tensor = next(iter(old.parameters()), None)
-        return new if tensor is None else new.to(tensor.device)
     return new
 
 
@@ -141,6 +139,8 @@ def _replace_modules(model: nn.Module, paths: set[str], replacement: Activation)
         key = id(old) if isinstance(old, nn.Module) else -len(made) - 1
         if key not in made:
             made[key] = _standing_for(old, replacement)
+            tensor = next(parent.parameters(), next(model.parameters(), None))
+            made[key].to(None if tensor is None else tensor.device)
         setattr(parent, name, made[key])
     _leave_fast_path(model)
     return model
@@ -182,7 +182,7 @@ class _Replacing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is not pointwise and name_of(func) not in POINTWISE and name_of(func) not in ("setitem", *CREATED):
+        if func is not pointwise and not is_watched(name_of(func)):
             return func(*args, **kwargs)
         candidates = self.provenance.candidates(func, args, kwargs)
         in_place = is_in_place(func, kwargs)
@@ -225,8 +225,10 @@ def _refuse_checkpoint() -> None:
 
 
 def _same_shape(root: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    shapes = [a.shape for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-    return root.is_floating_point() and torch.broadcast_shapes(root.shape, *shapes) == root.shape
+    if not root.is_floating_point():
+        return False
+    shapes = {a.shape for a in (*args, *kwargs.values()) if isinstance(a, Tensor)} - {root.shape}
+    return not shapes or torch.broadcast_shapes(root.shape, *shapes) == root.shape
 
 
 def _exchange(method: Callable[..., Any], module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -244,16 +246,20 @@ def _exchange(method: Callable[..., Any], module: Any, args: tuple[Any, ...], kw
         _running.tokens = before
 
 
-@functools.cache
-def _exchange_uncompiled() -> Callable[..., Any]:
-    return torch.compiler.disable(_exchange, reason="vp.swap looks at every call as it runs")
+def _uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    if not _UNCOMPILED:
+        _UNCOMPILED.append(torch.compiler.disable(function, reason="vp.swap looks at every call as it runs"))
+    return _UNCOMPILED[0]
+
+
+_UNCOMPILED: list[Callable[..., Any]] = []
 
 
 def _under_rules(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         # torch.compile leaves these methods to Python; without it, importing its machinery would cost seconds.
-        exchange = _exchange_uncompiled() if "torch._dynamo" in sys.modules else _exchange
+        exchange = _uncompiled(_exchange) if "torch._dynamo" in sys.modules else _exchange
         return exchange(method, self, args, kwargs)
 
     return run

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from varphi.numbers import Expression, UnsupportedOperation, evaluate
 
@@ -21,10 +22,9 @@ from .layer import Activation
 from .lookup import ActivationLike, as_activation
 from .operations import is_in_place, name_of
 from .pointwise import pointwise
-from .provenance import Provenance, is_value, plain
+from .provenance import Provenance, is_value, is_watched, plain
 from .registry import definition, find, names
 from .tracing import TracingError, spelled_name, trace, user_frame, written_at
-
 
 _BY_NAME = "read by name only, "
 
@@ -72,8 +72,8 @@ def activations_in(model: nn.Module, *example_inputs: Any) -> Uses:
 
     Args:
         model: any module; it is not changed.
-        example_inputs: for a call of the model. With them a copy is run once, without gradients, and the calls that
-            happen are listed. Without them they are read by torch.fx, and where that cannot read a forward (control
+        example_inputs: for a call of the model. With them a copy is run once, and the calls that happen are
+            listed. Without them they are read by torch.fx, and where that cannot read a forward (control
             flow that depends on data), from the names of the functions it refers to.
 
     Returns:
@@ -217,7 +217,8 @@ def module_uses(model: nn.Module) -> Iterator[Use]:
             formula = module.definition.expression(module.numbers())
             yield Use(path, module.name, repr(module), "module", formula, module.name)
         elif _is_activation(module):
-            kind, formula = _kind(type(module).__name__), formula_of(module)
+            # The forward alone: the user's hooks are not to be run.
+            kind, formula = _kind(type(module).__name__), formula_of(module.forward)
             yield Use(path, _label(kind, formula), repr(module), "module", formula, kind)
         elif isinstance(module, TRANSFORMER_LAYERS) and not isinstance(module.activation, nn.Module):
             function, formula = module.activation, formula_of(module.activation)
@@ -251,9 +252,11 @@ def call_uses(model: nn.Module, inputs: tuple[Any, ...], pattern: Pattern | None
     for path, module in model.named_modules():
         if not _has_own_forward(module):
             continue
-        mentioned = list(_mentioned(module, path, pattern))
+        # What an earlier swap exchanges is looked for too: what it was exchanged for may be what is meant.
+        patterns = (pattern, *[rule.pattern for rule in rules[path]])
+        mentioned = [use for p in patterns for use in _mentioned(module, path, p)]
         try:
-            uses = _read(module, path, pattern)
+            uses = [use for p in patterns for use in _read(module, path, p)]
         except Exception as reason:  # whatever the user's code does when it runs on torch.fx's proxies
             found.reasons[path] = f"{type(reason).__name__}: {str(reason).partition(chr(10))[0]}"
             found.unread.add(path)
@@ -452,12 +455,13 @@ class _Observing(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         candidates = self.provenance.candidates(func, args, kwargs)
-        found = activation_of(func, args, kwargs, candidates, None if func is pointwise else self.pattern)
-        path, place = self._here()
-        if found is not None and path is not None and func is not pointwise:
-            _, kind, formula = found
-            use = Use(path, _label(kind, formula), _spelling(func, args, kwargs), place, formula, kind)
-            self.uses.setdefault((path, use.written, place), _after(self.rules[path], use))
+        path, place = self._here() if func is not pointwise and is_watched(name_of(func)) else (None, "")
+        for pattern in () if path is None else (self.pattern, *[rule.pattern for rule in self.rules[path]]):
+            found = activation_of(func, args, kwargs, candidates, pattern)
+            if found is not None:
+                _, kind, formula = found
+                use = Use(path or "", _label(kind, formula), _spelling(func, args, kwargs), place, formula, kind)
+                self.uses.setdefault((use.path, use.written, place), _after(self.rules[use.path], use))
         result = func(*args, **kwargs)
         if is_in_place(func, kwargs):
             self.provenance.forget(args[0])
@@ -477,10 +481,16 @@ class _Observing(TorchFunctionMode):
         return None, place
 
 
+def _detached(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return copy.deepcopy(value)
+    return value.detach().clone().requires_grad_(value.requires_grad)
+
+
 def _observed(
     model: nn.Module, inputs: tuple[Any, ...], rules: Mapping[str, tuple[Rule, ...]], pattern: Pattern | None
 ) -> list[Use]:
     mode = _Observing(model, rules, pattern)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), mode:
-        model(*copy.deepcopy(inputs))
+    with torch.random.fork_rng(devices=[]), mode:
+        model(*tree_map(_detached, inputs))
     return list(mode.uses.values())

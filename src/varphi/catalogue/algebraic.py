@@ -57,7 +57,9 @@ def fitzhugh_nagumo(x):
     return x * (1 - x * x / 3)
 
 
-@activation(latex=r"\frac{x^2}{8}+\frac x2+\frac14", source="Chou et al., Faster CryptoNets, 2018, arXiv 1811.09953")
+@activation(
+    latex=r"\frac{x^2}{8}+\frac{x}{2}+\frac{1}{4}", source="Chou et al., Faster CryptoNets, 2018, arXiv 1811.09953"
+)
 def crypto_quadratic(x):
     """A parabola near Swish with coefficients that are powers of two, for encrypted inference."""
     return (x * (0.125 * x + 0.5)) + 0.25
@@ -73,7 +75,10 @@ def rational(x):
     return 0.5 * x + tail - (tail - 0.0218) / (1 + 2.383 * x * x)
 
 
-@activation(latex=r"x,\ x+\frac{x^2}{4},\ -1", source="Wuraola, Patel & Nguang, Neurocomputing 442, 2021")
+@activation(
+    latex=r"x\ \mathrm{if}\ x>0,\ x+\frac{x^2}{4}\ \mathrm{if}\ -2\leq x\leq 0,\ -1\ \mathrm{else}",
+    source="Wuraola, Patel & Nguang, Neurocomputing 442, 2021",
+)
 def sqlu(x):
     """ELU by a parabola: the identity above zero, exactly -1 below -2."""
     lower = clamp(x, -2, 0)
@@ -91,7 +96,7 @@ def soft_modulus(x):
 
 
 @activation(
-    latex=r"\frac{x^2}{2}\ \mathrm{if}\ |x|\leq\delta,\ \delta(|x|-\frac\delta2)\ \mathrm{else}",
+    latex=r"\frac{x^2}{2}\ \mathrm{if}\ |x|\leq\delta,\ \delta(|x|-\frac{\delta}{2})\ \mathrm{else}",
     source="Huber, Ann. Math. Stat. 35, 1964",
 )
 def huber(x, delta: Positive = 1.0):

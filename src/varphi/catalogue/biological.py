@@ -90,7 +90,7 @@ def hh_beta_h(x):
     return sigmoid((x + 35) / 10)
 
 
-@activation(latex=r"\frac12\left(1+\tanh\frac{V-V_1}{V_2}\right)", source="Morris & Lecar, Biophys. J. 35, 1981")
+@activation(latex=r"\frac{1}{2}\left(1+\tanh\frac{V-V_1}{V_2}\right)", source="Morris & Lecar, Biophys. J. 35, 1981")
 def morris_lecar_m(x, v1: Real = -1.2, v2: Positive = 18.0):
     """Calcium activation at steady state, at x mV."""
     return sigmoid(2 * (x - v1) / v2)

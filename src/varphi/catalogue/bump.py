@@ -121,7 +121,7 @@ def wendland(x):
     return (1 - r) ** 4 * (4 * r + 1)
 
 
-@activation(latex=r"\frac34\max(0,1-x^2)", source="Epanechnikov, Theory Probab. Appl. 14, 1969")
+@activation(latex=r"\frac{3}{4}\max(0,1-x^2)", source="Epanechnikov, Theory Probab. Appl. 14, 1969")
 def epanechnikov(x):
     """The kernel of least mean square error: a parabola, exactly zero beyond 1."""
     r = minimum(abs(x), 1)
@@ -129,7 +129,7 @@ def epanechnikov(x):
 
 
 @activation(
-    latex=r"1-\frac{x^2}{2},\ \frac{(2-|x|)^2}{2},\ 0",
+    latex=r"1-\frac{x^2}{2}\ \mathrm{if}\ |x|\leq 1,\ \frac{1}{2}\max(0,2-|x|)^2\ \mathrm{else}",
     source="Wuraola & Patel, SQ-RBF, ICONIP 2018",
 )
 def sq_rbf(x):

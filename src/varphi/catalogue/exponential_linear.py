@@ -39,7 +39,7 @@ def selu(x):
 
 
 @activation(
-    latex=r"\frac ab x\ \mathrm{if}\ x\geq 0,\ a(e^{x/b}-1)\ \mathrm{else}",
+    latex=r"\frac{a}{b} x\ \mathrm{if}\ x\geq 0,\ a(e^{x/b}-1)\ \mathrm{else}",
     source="Trottier, Giguère & Chaib-draa, ICMLA 2017, arXiv 1605.09332",
 )
 def pelu(x, a: Positive = 1.0, b: Positive = 1.0):

@@ -64,7 +64,7 @@ def gelu(x):
 
 
 @activation(
-    latex=r"\frac x2\left(1+\tanh\left(\sqrt{2/\pi}\,(x+0.044715x^3)\right)\right)",
+    latex=r"\frac{x}{2}\left(1+\tanh\left(\sqrt{2/\pi}\,(x+0.044715x^3)\right)\right)",
     source="Hendrycks & Gimpel, 2016, arXiv 1606.08415",
     aliases=("gelu_new", "gelu_approximate", "sielu"),
 )
@@ -85,7 +85,7 @@ def modified_gelu(x, T: Positive = 1.0):
     return x * normal_cdf(T * x)
 
 
-@activation(latex=r"\alpha x\,\mathrm{erf}(x/\sqrt2)", source="Yu & Su, 2019, arXiv 1911.03925")
+@activation(latex=r"\alpha x\,\mathrm{erf}(x/\sqrt{2})", source="Yu & Su, 2019, arXiv 1911.03925")
 def sgelu(x, alpha: Positive = 1.0):
     """Symmetrical GELU: even, quadratic at zero, alpha·|x| far out."""
     return alpha * x * erf(x / _root(2))
@@ -162,7 +162,7 @@ def elish(x):
 
 
 @activation(
-    latex=r"x\,h(x)\ \mathrm{if}\ x\geq 0,\ (e^x-1)\,h(x)\ \mathrm{else};\ h=\min(\max(\tfrac{x+1}2,0),1)",
+    latex=r"x\,h(x)\ \mathrm{if}\ x\geq 0,\ (e^x-1)\,h(x)\ \mathrm{else};\ h=\min(\max(\tfrac{x+1}{2},0),1)",
     source="Basirat & Roth, 2018, arXiv 1808.00783",
 )
 def hard_elish(x):
@@ -181,7 +181,7 @@ def hard_swish(x):
     return x * (clamp(x + 3, 0, 6) / 6)
 
 
-@activation(latex=r"\frac x2\min(2,\max(0,x+2))", source="Misra, H-Mish, 2019, github.com/digantamisra98/H-Mish")
+@activation(latex=r"\frac{x}{2}\min(2,\max(0,x+2))", source="Misra, H-Mish, 2019, github.com/digantamisra98/H-Mish")
 def hard_mish(x):
     """Mish by pieces: zero below -2, the identity above 0."""
     return x * (clamp(x + 2, 0, 2) / 2)
@@ -200,7 +200,7 @@ def resech(x):
 
 
 @activation(
-    latex=r"x\,\sin\left(\tfrac\pi2\sigma(x)\right)",
+    latex=r"x\,\sin\left(\tfrac{\pi}{2}\sigma(x)\right)",
     source="Kunc & Kléma, 2024, arXiv 2402.09092 (SinSig, after Douge et al.)",
 )
 def sinsig(x):
@@ -209,7 +209,7 @@ def sinsig(x):
 
 
 @activation(
-    latex=r"x\left(\frac{\arctan x}{\pi}+\frac12\right)", source="Huang, 2024, arXiv 2405.20768", aliases=("calu",)
+    latex=r"x\left(\frac{\arctan x}{\pi}+\frac{1}{2}\right)", source="Huang, 2024, arXiv 2405.20768", aliases=("calu",)
 )
 def atlu(x):
     """GELU with the Cauchy distribution: for very negative x it tends to -1/π, not to 0."""
@@ -217,7 +217,7 @@ def atlu(x):
 
 
 @activation(
-    latex=r"\frac x2\left(1+\frac{x}{\sqrt{1+x^2}}\right)",
+    latex=r"\frac{x}{2}\left(1+\frac{x}{\sqrt{1+x^2}}\right)",
     source="Zhu et al., PFLU and FPFLU, Neurocomputing 429, 2021",
 )
 def pflu(x):

@@ -76,7 +76,7 @@ def ssu(x):
 
 
 @activation(
-    latex=r"\frac\pi2\left(\mathrm{sinc}(x-\pi)-\mathrm{sinc}(x+\pi)\right)",
+    latex=r"\frac{\pi}{2}\left(\mathrm{sinc}(x-\pi)-\mathrm{sinc}(x+\pi)\right)",
     source="Noel et al., 2021, arXiv 2111.04020",
     aliases=("decaying_sine_unit",),
 )

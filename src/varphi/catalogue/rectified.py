@@ -82,7 +82,10 @@ def thresholded_relu(x, theta: NonNegative = 1.0):
     return where(x > theta, x, 0)
 
 
-@activation(latex=r"t_r + a_r(x-t_r),\ x,\ t_l + a_l(x-t_l)", source="Jin et al., AAAI 2016, arXiv 1512.07030")
+@activation(
+    latex=r"t_r+a_r(x-t_r)\ \mathrm{if}\ x>t_r,\ t_l+a_l(x-t_l)\ \mathrm{if}\ x<t_l,\ x\ \mathrm{else}",
+    source="Jin et al., AAAI 2016, arXiv 1512.07030",
+)
 def srelu(x, t_left: Real = 0.0, a_left: Real = 0.2, t_right: Real = 1.0, a_right: Real = 0.2):
     """S-shaped rectifier: the identity between two thresholds, other slopes beyond them; t_left <= t_right."""
     inner = clamp(x, t_left, t_right)
@@ -142,7 +145,7 @@ def log_relu(x, beta: Positive = 1.0):
 
 
 @activation(
-    latex=r"0,\ \frac{(x+\beta)^2}{4\beta},\ x",
+    latex=r"\frac{(x+\beta)^2}{4\beta}\ \mathrm{if}\ |x|<\beta,\ \max(0,x)\ \mathrm{else}",
     source="Shamir & Lin, 2022, arXiv 2202.06499; Blondel, Martins & Niculae, JMLR 21, 2020, arXiv 1901.02324",
     aliases=("smelu", "sparse_plus"),
 )

@@ -47,7 +47,10 @@ def garrote_shrink(x, lam: Positive = 0.5):
 
 
 @activation(
-    latex=r"0,\ \mathrm{sgn}(x)\frac{\mu(|x|-\lambda)}{\mu-\lambda},\ x",
+    latex=(
+        r"0\ \mathrm{if}\ |x|\leq\lambda,\ "
+        r"\mathrm{sgn}(x)\frac{(\lambda+w)(|x|-\lambda)}{w}\ \mathrm{if}\ |x|\leq\lambda+w,\ x\ \mathrm{else}"
+    ),
     source="Gao & Bruce, Statistica Sinica 7, 1997",
 )
 def firm_shrink(x, lam: Positive = 0.5, width: Positive = 0.5):
@@ -57,7 +60,10 @@ def firm_shrink(x, lam: Positive = 0.5, width: Positive = 0.5):
 
 
 @activation(
-    latex=r"\mathrm{sgn}(x)[|x|-\lambda]_+,\ \frac{(a-1)x-\mathrm{sgn}(x)a\lambda}{a-2},\ x",
+    latex=(
+        r"\mathrm{sgn}(x)\max(0,|x|-\lambda)\ \mathrm{if}\ |x|\leq2\lambda,\ "
+        r"\frac{(a-1)x-\mathrm{sgn}(x)a\lambda}{a-2}\ \mathrm{if}\ |x|\leq a\lambda,\ x\ \mathrm{else}"
+    ),
     source="Fan & Li, J. Am. Stat. Assoc. 96, 2001",
     aliases=("scad",),
 )

@@ -44,7 +44,7 @@ def tanh_(x):
 
 
 @activation(
-    latex=r"1.7159\tanh\left(\tfrac23x\right)",
+    latex=r"1.7159\tanh\left(\tfrac{2}{3}x\right)",
     source="LeCun et al., Efficient BackProp, 1998",
     aliases=("scaled_tanh", "stanh"),
 )
@@ -106,7 +106,7 @@ def softsign(x):
     return x / (1 + abs(x))
 
 
-@activation(latex=r"\frac12\frac{x}{1+|x|}+\frac12", source="Elliott, 1993, technical report ISR TR 93-8")
+@activation(latex=r"\frac{1}{2}\frac{x}{1+|x|}+\frac{1}{2}", source="Elliott, 1993, technical report ISR TR 93-8")
 def elliott(x):
     """Softsign moved to (0, 1): a logistic without an exponential."""
     return where(x > 0, 1 - 0.5 / (1 + maximum(x, 0)), 0.5 / (1 - minimum(x, 0.5)))
@@ -119,7 +119,7 @@ def arctan(x):
 
 
 @activation(
-    latex=r"\frac12+\frac{\arctan x}{\pi}",
+    latex=r"\frac{1}{2}+\frac{\arctan x}{\pi}",
     source="Cauchy distribution; McCullagh & Nelder, Generalized Linear Models, 1989",
 )
 def cauchit(x):
@@ -140,7 +140,7 @@ def erf_(x):
 
 
 @activation(
-    latex=r"2\arctan\left(\tanh\tfrac x2\right)", source="Gudermann, J. reine angew. Math. 6, 1830", aliases=("gd",)
+    latex=r"2\arctan\left(\tanh\tfrac{x}{2}\right)", source="Gudermann, J. reine angew. Math. 6, 1830", aliases=("gd",)
 )
 def gudermannian(x):
     """Odd sigmoid whose slope is sech(x): links circular and hyperbolic functions."""
@@ -208,7 +208,7 @@ def sqnl(x):
 
 
 @activation(
-    latex=r"\frac1\alpha\ln\frac{1+e^{\alpha x}}{1+e^{\alpha(x-1)}}",
+    latex=r"\frac{1}{\alpha}\ln\frac{1+e^{\alpha x}}{1+e^{\alpha(x-1)}}",
     source="Klimek & Perelstein, SciPost Phys. 9, 2020, arXiv 1810.11509",
 )
 def soft_clip(x, alpha: Positive = 50.0):
@@ -217,7 +217,10 @@ def soft_clip(x, alpha: Positive = 50.0):
 
 
 @activation(
-    latex=r"0,\ -\frac{2}{\gamma^3}x^3+\frac{3}{2\gamma}x+\frac12,\ 1",
+    latex=(
+        r"\frac{1}{2}+\frac{3x}{2\gamma}-\frac{2x^3}{\gamma^3}\ \mathrm{if}\ |x|<\frac{\gamma}{2},\ "
+        r"\Theta(x)\ \mathrm{else}"
+    ),
     source="Hazimeh et al., The Tree Ensemble Layer, ICML 2020, arXiv 2002.07772",
 )
 def smooth_step(x, gamma: Positive = 1.0):
@@ -236,7 +239,7 @@ def hexpo(x, a: Positive = 1.0, b: Positive = 1.0, c: Positive = 1.0, d: Positiv
 
 
 @activation(
-    latex=r"\frac12\left(1+\mathrm{erf}\frac{x-\mu}{\sigma\sqrt2}\right)",
+    latex=r"\frac{1}{2}\left(1+\mathrm{erf}\frac{x-\mu}{\sigma\sqrt{2}}\right)",
     source="Ma et al., Mega, ICLR 2023, arXiv 2209.10655",
 )
 def laplace(x, mu: Real = 0.7071067811865476, sigma: Positive = 0.28209479177387814):

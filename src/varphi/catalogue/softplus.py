@@ -8,7 +8,7 @@ from varphi.numbers import asinh, erfc, log_sigmoid, normal_cdf, normal_pdf, sof
 
 
 @activation(
-    latex=r"\frac1\beta\ln(1+e^{\beta x})",
+    latex=r"\frac{1}{\beta}\ln(1+e^{\beta x})",
     source="Dugas et al., NIPS 2000; Glorot, Bordes & Bengio, AISTATS 2011",
     torch="Softplus",
 )
@@ -17,14 +17,14 @@ def softplus_(x, beta: Positive = 1.0):
     return softplus(beta * x) / beta
 
 
-@activation(latex=r"\frac12\left(x+\sqrt{x^2+b}\right)", source="Barron, 2021, arXiv 2112.11687")
+@activation(latex=r"\frac{1}{2}\left(x+\sqrt{x^2+b}\right)", source="Barron, 2021, arXiv 2112.11687")
 def squareplus_(x, b: Positive = 4.0):
     """Algebraic softplus: no exponential, tails that decay as 1/x."""
     return squareplus(x, b)
 
 
 @activation(
-    latex=r"\ln\left(\tfrac12 e^x + \tfrac12\right)",
+    latex=r"\ln\left(\tfrac{1}{2} e^x + \tfrac{1}{2}\right)",
     source="Schütt et al., SchNet, NIPS 2017, arXiv 1706.08566",
     aliases=("ssp",),
 )

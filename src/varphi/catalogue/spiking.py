@@ -47,14 +47,15 @@ def superspike(x, beta: Positive = 10.0):
 
 
 @activation(
-    latex=r"\frac1\pi\arctan\left(\tfrac\pi2\alpha x\right)+\frac12", source="Fang et al., ICCV 2021, arXiv 2007.05785"
+    latex=r"\frac{1}{\pi}\arctan\left(\tfrac{\pi}{2}\alpha x\right)+\frac{1}{2}",
+    source="Fang et al., ICCV 2021, arXiv 2007.05785",
 )
 def atan_spike(x, alpha: Positive = 2.0):
     """The primitive whose slope is the arctangent surrogate: a step softened with algebraic tails."""
     return (2 / pi) * atan(2 * squareplus(0.5 * pi * alpha * x, 1))
 
 
-@activation(latex=r"\frac{\alpha/2}{1+(\frac\pi2\alpha x)^2}", source="Fang et al., ICCV 2021, arXiv 2007.05785")
+@activation(latex=r"\frac{\alpha/2}{1+(\frac{\pi}{2}\alpha x)^2}", source="Fang et al., ICCV 2021, arXiv 2007.05785")
 def atan_surrogate(x, alpha: Positive = 2.0):
     """A spike's slope as a Cauchy bump of height alpha/2."""
     scaled = 0.5 * pi * alpha * x
@@ -62,7 +63,7 @@ def atan_surrogate(x, alpha: Positive = 2.0):
 
 
 @activation(
-    latex=r"\frac1a\ \mathrm{if}\ |x|<\tfrac a2,\ 0\ \mathrm{else}",
+    latex=r"\frac{1}{a}\ \mathrm{if}\ |x|<\tfrac{a}{2},\ 0\ \mathrm{else}",
     source="Wu et al., STBP, Front. Neurosci. 12, 2018, arXiv 1706.02609",
     aliases=("boxcar",),
 )

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from flint import arb
 
-from varphi.numbers.ball import Ball, POINT_OPERATIONS, OutsideDomain, point, precision
+from varphi.numbers.ball import POINT_OPERATIONS, Ball, OutsideDomain, point, precision
 from varphi.numbers.exact import polynomial
 from varphi.numbers.expression import Expression, build, ordered, variable
 from varphi.numbers.pieces import Piece, Place

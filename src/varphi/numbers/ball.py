@@ -16,7 +16,6 @@ import math
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from functools import lru_cache
 from numbers import Rational, Real
 from typing import Any

@@ -1,8 +1,8 @@
-"""Straight-line programs: several expressions of one variable, prepared once and run many times over one number system."""
+"""Straight-line programs: expressions prepared once and run many times over one number system."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .expression import Expression, ordered
@@ -12,13 +12,13 @@ _PLAIN = {"pow": (1,), "exprel": (1,), "sinc": (1,), "hill": (2,)}
 
 
 class StraightLine:
-    """The values of `roots`, expressions in the one variable `name`, at values of one number system.
+    """The values of `roots`, expressions in the variables `names`, at values of one number system.
 
     Args:
         roots: the expressions.
         operations: the number system's table, from an operation's name to its function.
         lift: turns a plain constant into a number of the system.
-        name: the variable.
+        names: the variables, in the order in which calls give their values.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class StraightLine:
         roots: Iterable[Expression],
         operations: Mapping[str, Callable[..., Any]],
         lift: Callable[[Any], Any],
-        name: str = "x",
+        names: Sequence[str] = ("x",),
     ) -> None:
         roots = list(roots)
         slots: dict[tuple[int, bool], int] = {}
@@ -41,13 +41,12 @@ class StraightLine:
                 self._values.append((node.value if key[1] else lift(node.value)) if node.is_constant else None)
             return slots[key]
 
-        self._variable = len(self._values)
-        self._values.append(None)
+        self._values.extend([None] * len(names))
         for node in ordered(roots):
             if node.operation == "variable":
-                if node.arguments[0] != name:
+                if node.arguments[0] not in names:
                     raise KeyError(f"no value given for the variable {node.arguments[0]!r}")
-                slots[id(node), False] = self._variable
+                slots[id(node), False] = names.index(node.arguments[0])
             elif not node.is_constant:
                 plain = _PLAIN.get(node.operation, ())
                 places = tuple(slot(a, i in plain) for i, a in enumerate(node.arguments))
@@ -59,9 +58,8 @@ class StraightLine:
                     self._values[place] = operation(*[self._values[p] for p in places])
         self._results = [slot(root) for root in roots]
 
-    def __call__(self, x: Any) -> list[Any]:
-        values = self._values
-        values[self._variable] = x
+    def __call__(self, *inputs: Any) -> list[Any]:
+        values = [*inputs, *self._values[len(inputs) :]]
         for operation, places, place in self._steps:
             if len(places) == 2:
                 values[place] = operation(values[places[0]], values[places[1]])

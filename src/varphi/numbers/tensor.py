@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from ._system import System, register

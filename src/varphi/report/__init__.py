@@ -1,1 +1,3 @@
 """What a person reads: cards in the terminal, figures, self-contained pages."""
+
+from .page import html as html

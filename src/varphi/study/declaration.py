@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -34,13 +34,9 @@ class Outcome:
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-class Trial(Protocol):
-    """Runs one setting with all its seeds and all tuning values as one batch.
-
-    The same seed must mean the same data, order and initial weights in every setting: the seeds are paired.
-    """
-
-    def __call__(self, setting: Setting, seeds: Sequence[int], tuning: Sequence[float], **options: Any) -> Outcome: ...
+# Runs one setting with all its seeds and all tuning values as one batch: trial(setting, seeds, tuning, **options).
+# The same seed must mean the same data, order and initial weights in every setting: the seeds are paired.
+Trial: TypeAlias = Callable[..., Outcome]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
@@ -30,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import provenance
 from . import storage as _storage
-from .declaration import Outcome, Setting, Study, key
+from .declaration import Outcome, Study, key
 from .results import Failure, Results, Row
 
 _UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
@@ -219,7 +219,7 @@ class _Worker:
         return [k for k in self.settings if k not in covered]
 
     def _enqueue(self, keys: Sequence[str]) -> None:
-        levels = {
+        levels: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(list(dict.fromkeys(s[name] for s in self.settings.values())))
             for name in self.study.factors
         }
@@ -265,7 +265,7 @@ class _Worker:
             except Exception:
                 self._fail(trial, "error", traceback.format_exc())
                 return
-        # A KeyboardInterrupt from here on leaves the trial running with this process's name; the next run takes it over.
+        # Interrupted from here on, the trial keeps this process's name and is taken over by the next run.
         self._finish(trial, outcome, chosen, time.perf_counter() - start)
 
     def _checked(self, outcome: Outcome) -> int:

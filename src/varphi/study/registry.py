@@ -34,7 +34,8 @@ def load(name: str) -> Study:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"there is no study {name!r}.{hint} Studies: {', '.join(sorted(known))}; your own is given as module:attribute"
+            f"there is no study {name!r}.{hint} Studies: {', '.join(sorted(known))}; "
+            "your own is given as module:attribute"
         )
     module, _, attribute = place.partition(":")
     found = getattr(importlib.import_module(module), attribute, None)

@@ -34,7 +34,7 @@ class Row:
     trial: int
     seconds: float
 
-    def values(self, measure: str) -> Float[np.ndarray, "seeds"]:
+    def values(self, measure: str) -> Float[np.ndarray, seeds]:
         """The measure for every seed, at the chosen tuning value."""
         if measure not in self.measures:
             raise KeyError(f"no measure {measure!r}; there are {', '.join(self.measures)}")
@@ -88,7 +88,7 @@ class Results:
             raise LookupError(f"{len(found)} finished settings have {levels}, expected one")
         return found[0]
 
-    def values(self, measure: str, **levels: Any) -> Float[np.ndarray, "seeds"]:
+    def values(self, measure: str, **levels: Any) -> Float[np.ndarray, seeds]:
         """The measure for every seed, in the one row with these levels."""
         return self.one(**levels).values(measure)
 
@@ -129,7 +129,7 @@ class Results:
         return self.study.answer(self, self.verdicts)
 
     def table(self) -> Iterator[tuple[str, ...]]:
-        """The header, then one line for each row and reference: factors, tuned value, medians of the headline measures."""
+        """The header, then a line for each row and reference: factors, tuned value, headline measures."""
         from .statistics import number
 
         shown = self.study.headline or tuple(self.study.measures)

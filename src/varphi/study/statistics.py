@@ -49,7 +49,7 @@ class Comparison:
         )
 
 
-def paired(first: Float[np.ndarray, "seeds"], second: Float[np.ndarray, "seeds"], label: str = "") -> Comparison:
+def paired(first: Float[np.ndarray, seeds], second: Float[np.ndarray, seeds], label: str = "") -> Comparison:
     """`first` - `second`, seed by seed.
 
     Infinite values stand for "no finite result" and compare as such; NaN (a run that diverged) counts as +inf.
@@ -90,7 +90,7 @@ def _by_mean(d: np.ndarray, label: str) -> Comparison:
 
 def _by_sign(d: np.ndarray, label: str) -> Comparison:
     # Pairs without a difference say nothing on its sign; the test is of the others.
-    test = stats.quantile_test(d[d != 0], q=0.0, p=0.5)
+    test = stats.quantile_test(d[d != 0], q=0, p=0.5)
     ordered = np.sort(d)
     # Order statistics of all pairs; between infinities of opposite sign there is no centre to interpolate.
     middle = ordered[(len(d) - 1) // 2], ordered[len(d) // 2]

@@ -32,7 +32,7 @@ class Verdict:
         return f"{status}: {self.evidence}"
 
 
-def judged(family: Sequence[Comparison], *, conditions: Sequence[str]) -> Verdict:
+def judged(family: Sequence[Comparison], *, conditions: Sequence[tuple[str, str]]) -> Verdict:
     """The verdict on "the difference is positive", asked under several conditions at once.
 
     Supported where it is significantly positive under every condition; refuted where it is significantly negative under
@@ -40,7 +40,7 @@ def judged(family: Sequence[Comparison], *, conditions: Sequence[str]) -> Verdic
 
     Args:
         family: one comparison for each condition; p is adjusted here.
-        conditions: the conditions in words.
+        conditions: the conditions in words, as (what, where): where it holds everywhere, the verdict says only what.
     """
     if len(family) != len(conditions) or not family:
         raise ValueError(f"{len(family)} comparisons need as many conditions, got {len(conditions)}")
@@ -53,11 +53,20 @@ def judged(family: Sequence[Comparison], *, conditions: Sequence[str]) -> Verdic
         evidence = (
             f"{len(positive)} of {len(adjusted)} conditions for it, {len(negative)} against; {_extremes(adjusted)}"
         )
-        return Verdict("only if", evidence, " or ".join(positive), adjusted)
+        return Verdict("only if", evidence, _condensed(positive, conditions), adjusted)
     if negative:
         evidence = f"the opposite in {len(negative)} of {len(adjusted)} conditions; {_extremes(adjusted)}"
         return Verdict("refuted", evidence, comparisons=adjusted)
     return Verdict("undecided", f"no difference beyond chance; {_extremes(adjusted)}", comparisons=adjusted)
+
+
+def _condensed(positive: Sequence[tuple[str, str]], conditions: Sequence[tuple[str, str]]) -> str:
+    told = []
+    for what in dict.fromkeys(what for what, _ in positive):
+        here = [where for w, where in positive if w == what]
+        everywhere = len(here) == sum(w == what for w, _ in conditions)
+        told.append(what if everywhere else f"{what} ({'; '.join(here)})")
+    return " or ".join(told)
 
 
 def _extremes(family: Sequence[Comparison]) -> str:

@@ -22,8 +22,8 @@ from varphi.numbers._system import System, UnsupportedOperation, register
 from varphi.numbers.expression import Expression, evaluate
 
 from . import vector_math
-from .single_math import Single, SingleEmitter, as_single
 from .lanes import BINARY64, DOUBLE, FLOAT, HALF, I1, I8, I16, I32, I64, Emitter, Lanes, Mask
+from .single_math import Single, SingleEmitter, as_single
 
 WIDTH, FAST_WIDTH = 8, 16
 LANES = register(System("kernels", vector_math.OPERATIONS, rank=1, types=(Lanes, Mask)))
@@ -327,7 +327,23 @@ def _narrow(at: Emitter, lanes: Lanes, storage: Any) -> ir.Value:
         return _to_bfloat16(at, lanes)
     if storage is at.form.scalar:
         return lanes.value
+    if storage is HALF and at.form is BINARY64:
+        # In one step LLVM would call a routine of compiler-rt, which is not there: a crash.
+        single = at.builder.bitcast(_odd_single(at, lanes), ir.VectorType(FLOAT, at.width))
+        return at.builder.fptrunc(single, ir.VectorType(HALF, at.width))
     return at.builder.fptrunc(lanes.value, ir.VectorType(storage, at.width))
+
+
+def _odd_single(at: Emitter, lanes: Lanes) -> ir.Value:
+    """binary64 lanes as the bits of float32, rounded to odd: a further rounding, to 16 bits, is then the only one."""
+    builder = at.builder
+    words = ir.VectorType(I32, at.width)
+    single = builder.fptrunc(lanes.value, ir.VectorType(FLOAT, at.width))
+    # Where the conversion was inexact, step back towards the exact value and set the last bit.
+    magnitude, exact = abs(Lanes(at, builder.fpext(single, at.type))), abs(lanes)
+    above = builder.zext((magnitude > exact).value, words)
+    inexact = builder.zext((~magnitude.equals(exact)).value, words)
+    return builder.or_(builder.sub(builder.bitcast(single, words), above), inexact)
 
 
 def _to_bfloat16(at: Emitter, lanes: Lanes) -> ir.Value:
@@ -338,16 +354,11 @@ def _to_bfloat16(at: Emitter, lanes: Lanes) -> ir.Value:
     def splat(value: int) -> ir.Constant:
         return ir.Constant(words, [value] * at.width)
 
-    single = lanes.value
     if at.form is BINARY64:
-        single = builder.fptrunc(lanes.value, ir.VectorType(FLOAT, at.width))
-    integer = odd = builder.bitcast(single, words)
-    if at.form is BINARY64:
-        # Round to odd: where binary64 -> float32 was inexact, step back towards the exact value and set the last bit.
-        magnitude, exact = abs(Lanes(at, builder.fpext(single, at.type))), abs(lanes)
-        above = builder.zext((magnitude > exact).value, words)
-        inexact = builder.zext((~magnitude.equals(exact)).value, words)
-        odd = builder.or_(builder.sub(integer, above), inexact)
+        integer = builder.bitcast(builder.fptrunc(lanes.value, ir.VectorType(FLOAT, at.width)), words)
+        odd = _odd_single(at, lanes)
+    else:
+        integer = odd = builder.bitcast(lanes.value, words)
     lowest = builder.and_(builder.lshr(odd, splat(16)), splat(1))
     rounded = builder.lshr(builder.add(odd, builder.add(lowest, splat(0x7FFF))), splat(16))
     finite = (abs(lanes) < float("inf")).value

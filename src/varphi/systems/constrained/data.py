@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +25,19 @@ class Part:
     """Standardised explanatory variables and target."""
 
     x: Float[Tensor, "features rows"]
-    y: Float[Tensor, "rows"]
+    y: Float[Tensor, rows]
 
 
 @dataclass(frozen=True)
 class Split:
+    """The rows to fit, to choose the learning rate by, and to measure on."""
+
     fit: Part
     validation: Part
     held_out: Part
 
 
-def randhie() -> tuple[Float[np.ndarray, "20190 9"], Float[np.ndarray, "20190"]]:
+def randhie() -> tuple[Float[np.ndarray, "20190 9"], Float[np.ndarray, 20190]]:
     """The data set as it is: explanatory variables and number of visits.
 
     Raises:
@@ -44,7 +47,7 @@ def randhie() -> tuple[Float[np.ndarray, "20190 9"], Float[np.ndarray, "20190"]]
         from statsmodels.datasets import randhie as source
     except ImportError as error:
         raise ImportError("the data set is part of statsmodels: pip install 'varphi[constrained]'") from error
-    table = source.load_pandas().data
+    table: Any = source.load_pandas().data
     return table.drop(columns="mdvis").to_numpy(float), table["mdvis"].to_numpy(float)
 
 

@@ -6,19 +6,18 @@ initial weights and order of rows are the same in every setting, so settings are
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
-
-from varphi.study import Outcome, Setting
+from torch import Tensor, nn
 
 from varphi.activation.lookup import get
+from varphi.study import Outcome, Setting
 
 from .data import Part, split
 from .heads import ElementwiseHead, Head, head
@@ -71,6 +70,12 @@ class Replicas:
         """The bias before the head, of each replica."""
         return self.flat[:, -1]
 
+    def double(self) -> Replicas:
+        """The same nets in float64."""
+        wide = copy.copy(self)
+        wide.flat = self.flat.double()
+        return wide
+
     def __call__(self, x: Float[Tensor, "features rows"] | Float[Tensor, "replicas features rows"]) -> Tensor:
         """Pre-activations of the head, (replicas, rows)."""
         h = x if x.dim() == 3 else x.expand(self.flat.shape[0], *x.shape)
@@ -85,17 +90,15 @@ def _drawn(sizes: list[tuple[int, int]], generator: torch.Generator) -> Tensor:
     return torch.cat(parts)
 
 
-@dataclass
-class _OutputLayer:
+class _OutputLayer(nn.Module):
     """The replicas as one layer with an output each, which is how a head sees them."""
 
-    replicas: Replicas
+    def __init__(self, replicas: Replicas) -> None:
+        super().__init__()
+        self.replicas = replicas
+        self.bias = replicas.bias
 
-    @property
-    def bias(self) -> Tensor:
-        return self.replicas.bias
-
-    def __call__(self, x: Tensor) -> Float[Tensor, "rows replicas"]:
+    def forward(self, x: Tensor) -> Float[Tensor, "rows replicas"]:
         return self.replicas(x).T
 
 
@@ -197,6 +200,7 @@ def _measured(
 ) -> dict[str, np.ndarray]:
     mu = close.activation(model(held_out.x)).double().numpy()
     y = held_out.y.double().numpy()
+    exact = close.activation(model.double()(held_out.x.double()))
     slopes = close.activation.derivatives(model(fit.x), 1)[1].abs()
     lowest = np.argsort(mu, axis=1, kind="stable")[:, : len(y) // 10]
     return {
@@ -204,6 +208,7 @@ def _measured(
         "deviance": np.array([poisson_deviance(y, row) for row in mu]),
         "rmse": np.sqrt(((mu - y) ** 2).mean(axis=1)),
         "zeros": (mu == 0).mean(axis=1),
+        "zeros_in_float64": (exact == 0).double().mean(dim=1).numpy(),
         "negative": (mu < 0).mean(axis=1),
         "at_true_zeros": mu[:, y == 0].mean(axis=1),
         "bias_at_low_end": np.take_along_axis(mu - y, lowest, axis=1).mean(axis=1),

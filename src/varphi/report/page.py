@@ -1,0 +1,295 @@
+"""A study's report: one HTML file that needs nothing else, on screen (light or dark), on a phone and on paper."""
+
+from __future__ import annotations
+
+import html as markup
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from cycler import cycler
+
+from varphi.study.declaration import Figure
+from varphi.study.results import Results
+from varphi.study.show import remarks
+from varphi.study.statistics import number
+
+# Stand-ins in the drawings for colours that the page decides, so that they follow light and dark.
+_INK, _FAINT = "#010203", "#020304"
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": _FAINT,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": _INK,
+    "axes.prop_cycle": cycler(color=["#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#999999"]),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": _INK,
+    "axes.titlelocation": "left",
+    "figure.facecolor": "none",
+    "font.size": 9,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.labelcolor": _INK,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "text.color": _INK,
+    "xtick.color": _FAINT,
+    "xtick.labelcolor": _INK,
+    "ytick.color": _FAINT,
+    "ytick.labelcolor": _INK,
+}
+
+_CSS = """
+:root { color-scheme: light dark; --ink: #1c2024; --soft: #5b6470; --paper: #ffffff; --panel: #f5f6f8; --line: #d9dde3;
+  --faint: #c3c8d0; --accent: #0b5cad; --supported: #18794e; --refuted: #c62a2f; --onlyif: #9a5b00;
+  --undecided: #5b6470; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #a3abb6; --paper: #15181c; --panel: #1e2227;
+  --line: #343a42; --faint: #4a515b; --accent: #7ab7ff; --supported: #5bd39a; --refuted: #ff8b8b; --onlyif: #ffc266;
+  --undecided: #a3abb6; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1.1rem 4rem; max-width: 54rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; }
+header p.kind { margin: 0; color: var(--soft); font-size: .85rem; letter-spacing: .04em; text-transform: uppercase; }
+h1 { margin: .1rem 0 .6rem; font-size: 1.9rem; line-height: 1.2; }
+h2 { margin: 2.4rem 0 .7rem; font-size: 1.25rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
+h3 { margin: 0 0 .2rem; font-size: 1rem; }
+.question { color: var(--soft); margin: 0 0 1rem; }
+.answer { margin: 0; padding: .9rem 1.1rem; background: var(--panel); border-left: 4px solid var(--accent);
+  border-radius: 4px; font-size: 1.08rem; }
+.extent { color: var(--soft); font-size: .88rem; margin: .5rem 0 0; }
+.remark { border-left: 4px solid var(--onlyif); background: var(--panel); padding: .5rem .9rem; border-radius: 4px;
+  margin: .6rem 0; font-size: .92rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.claim { border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem; margin: .8rem 0; break-inside: avoid; }
+.claim blockquote { margin: .2rem 0 .5rem; padding: 0; color: var(--soft); font-style: italic; }
+.claim p { margin: .25rem 0; }
+.claim details, details.more { font-size: .9rem; margin-top: .4rem; }
+summary { cursor: pointer; color: var(--accent); }
+.verdict { font-weight: 650; }
+.verdict::before { content: ""; display: inline-block; width: .62em; height: .62em; border-radius: 50%;
+  background: currentColor; margin-right: .45em; }
+.supported { color: var(--supported); } .refuted { color: var(--refuted); } .onlyif { color: var(--onlyif); }
+.undecided { color: var(--undecided); }
+figure { margin: 1.4rem 0; break-inside: avoid; }
+figure svg { display: block; width: 100%; max-width: 40rem; height: auto; }
+figcaption { color: var(--soft); font-size: .88rem; margin-top: .35rem; max-width: 40rem; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+table { border-collapse: collapse; width: 100%; font-size: .82rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .6rem; text-align: left; white-space: nowrap; border-top: 1px solid var(--line); }
+thead th { border-top: 0; background: var(--panel); position: sticky; top: 0; }
+td.n, th.n { text-align: right; }
+tr.group td { border-top: 2px solid var(--faint); }
+.key { font-size: .88rem; color: var(--soft); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; font-size: .9rem; margin: .5rem 0; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  font-size: .86em; }
+pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto; margin: .4rem 0; }
+@media (max-width: 34rem) { body { padding: 1rem .8rem 3rem; } h1 { font-size: 1.5rem; }
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
+@media print { :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --panel: #f3f3f3; --line: #bbb; }
+  body { max-width: none; padding: 0; font-size: 10.5pt; } .scroll { overflow: visible; border: 0; }
+  table { font-size: 6.6pt; } th, td { padding: .12rem .25rem; white-space: normal; } thead th { position: static; }
+  details > *:not(summary) { display: block; } details::details-content { content-visibility: visible; } }
+"""
+
+
+def html(results: Results, path: str | Path) -> Path:
+    """Write a study's report as one self-contained HTML page.
+
+    Args:
+        results: what `study.run` or `study.results` returned.
+        path: the file to write; its directory must exist.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: where the file cannot be written, found out before anything is drawn.
+    """
+    target = _writable(Path(path))
+    text = page(results)
+    # Whole or not at all: a reader never meets half a page.
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, "utf-8")
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return target
+
+
+def page(results: Results) -> str:
+    """The report as text."""
+    study = results.study
+    body = "\n".join(
+        [
+            f'<header><p class="kind">varphi study · {_e(study.name)}</p><h1>{_e(study.title)}</h1>',
+            f'<p class="question">{_e(study.question)}</p><p class="answer">{_e(results.answer)}</p>',
+            f'<p class="extent">{_e(_extent(results))}</p></header>',
+            *(f'<p class="remark">{_e(line)}</p>' for line in remarks(results)),
+            "<h2>Claims and verdicts</h2>",
+            *_claims(results),
+            *_figures(results),
+            "<h2>All settings</h2>",
+            _table(results),
+            "<h2>How this was made</h2>",
+            _making(results),
+        ]
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_e(study.title)} · varphi</title>\n<style>{_CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _writable(path: Path) -> Path:
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {str(path)!r}: there is no directory {str(path.parent)!r}; make it first"
+        )
+    probe = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(f"cannot write {str(path)!r}: {error.strerror}; choose another directory") from None
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"cannot write {str(path)!r}: the file is write-protected")
+    return path
+
+
+def _e(text: Any) -> str:
+    return markup.escape(str(text))
+
+
+def _extent(results: Results) -> str:
+    return (
+        f"{len(results.rows)} settings × {len(results.seeds)} paired seeds × {len(results.tuning)} values of the "
+        f"{results.study.tuning.name} (size “{results.size}”), run {_when(results)}."
+    )
+
+
+def _when(results: Results) -> str:
+    runs = list(results.record["runs"])
+    return runs[-1][:10] if runs else results.record["declared"][:10]
+
+
+def _claims(results: Results) -> Iterable[str]:
+    yield (
+        f'<p class="key">Each measure was written down before the first run ({_e(results.record["declared"])}). '
+        "Intervals are 95 %, over paired seeds; p-values are corrected by Holm's method.</p>"
+    )
+    for claim, verdict in zip(results.study.claims, results.verdicts, strict=True):
+        told = f"{verdict.status} {verdict.condition}".strip()
+        tests = "".join(
+            f'<tr><td>{_e(c.label)}</td><td class="n">{number(c.difference)}</td>'
+            f'<td class="n">[{number(c.low)}, {number(c.high)}]</td><td class="n">{c.adjusted:.2g}</td>'
+            f"<td>{_e(c.method)}</td></tr>"
+            for c in verdict.comparisons
+        )
+        table = (
+            '<div class="scroll"><table><thead><tr><th>difference</th><th class="n">value</th><th class="n">95 %</th>'
+            f'<th class="n">p (Holm)</th><th>method</th></tr></thead><tbody>{tests}</tbody></table></div>'
+        )
+        yield (
+            f'<section class="claim"><h3>{_e(claim.name)}</h3><blockquote>“{_e(claim.quote)}”</blockquote>'
+            f'<p class="verdict {verdict.status.replace(" ", "")}">{_e(told)}</p><p>{_e(verdict.evidence)}</p>'
+            f"<details><summary>How it was measured</summary><p>{_e(claim.measure)}</p>"
+            f"{table if tests else ''}</details></section>"
+        )
+
+
+def _figures(results: Results) -> Iterable[str]:
+    if results.study.figures is None or results.missing:
+        return
+    yield "<h2>Figures</h2>"
+    with mpl.rc_context(_STYLE):
+        for i, figure in enumerate(results.study.figures(results)):
+            yield (
+                f"<figure><h3>{_e(figure.title)}</h3>{_svg(figure, f'{results.study.name}-{i}')}"
+                f"<figcaption>{_e(figure.caption)}</figcaption></figure>"
+            )
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    """The drawing as inline SVG: text in the page's font, ink in the page's colours, no ids shared with others."""
+    buffer = io.StringIO()
+    salted: dict[Any, Any] = {"svg.hashsalt": salt}
+    with mpl.rc_context(salted):
+        figure.drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<svg [^>]*?viewBox=\"([^\"]*)\"[^>]*>", r'<svg viewBox="\1" role="img">', text, count=1)
+    text = re.sub(r'(id="|url\(#|xlink:href="#|href="#)', rf"\g<1>{salt}-", text).replace("xlink:href", "href")
+    text = re.sub(
+        r"font: ([\d.]+px)[^;\"]*", r"font: \1 system-ui, 'Segoe UI', Roboto, Arial, 'DejaVu Sans', sans-serif", text
+    )
+    return text.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")
+
+
+def _table(results: Results) -> str:
+    header, *lines = results.table()
+    words = len(results.study.factors)
+    shown = results.study.headline or tuple(results.study.measures)
+    head = "".join(f"<th{_numeric(i, words)}>{_e(name)}</th>" for i, name in enumerate(header))
+    body, before = [], None
+    for line in lines:
+        # A new group where any factor but the last changes.
+        group = line[: words - 1]
+        start = "<tr>" if group == before else '<tr class="group">'
+        body.append(f"{start}{_cells(line, words)}</tr>")
+        before = group
+    key = "".join(f"<dt>{_e(name)}</dt><dd>{_e(results.study.measures.get(name, ''))}</dd>" for name in shown)
+    return (
+        '<p class="key">Median over seeds [least, most]; rows without a start are references that need no seeds.</p>'
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        f"<dl>{key}</dl>"
+    )
+
+
+def _cells(line: Sequence[str], words: int) -> str:
+    return "".join(f"<td{_numeric(i, words)}>{_e(cell)}</td>" for i, cell in enumerate(line))
+
+
+def _numeric(i: int, words: int) -> str:
+    return ' class="n"' if i >= words else ""
+
+
+def _making(results: Results) -> str:
+    runs = results.record["runs"]
+    last = list(runs.values())[-1] if runs else {"command": "", "machine": "", "versions": {}}
+    facts = {
+        "Data": results.study.data,
+        "Seeds": ", ".join(map(str, results.seeds)),
+        f"{results.study.tuning.name.capitalize()} tried": ", ".join(f"{v:g}" for v in results.tuning),
+        "Chosen by": f"{results.study.tuning.by}: {results.study.measures[results.study.tuning.by]}",
+        "Declared": f"{results.record['declared']} (declaration {results.record['digest']})",
+        "Versions": ", ".join(f"{name} {version}" for name, version in last["versions"].items()),
+        "Machine": last["machine"],
+        "Time in trials": f"{sum(row.seconds for row in results.rows) / 60:.1f} minutes",
+    }
+    listed = "".join(f"<dt>{_e(name)}</dt><dd>{_e(value)}</dd>" for name, value in facts.items())
+    commands = "\n".join(f"{when[:23]}  {run['command']}" for when, run in runs.items())
+    again = shlex.join(
+        ["varphi", "study", "run", results.study.name, "--size", results.size, "--seeds", str(len(results.seeds))]
+    )
+    failed = "".join(
+        f'<details class="more"><summary>Trial {f.trial} failed: {_e(f.setting)}</summary>'
+        f"<pre>{_e(f.traceback)}</pre></details>"
+        for f in results.errors
+    )
+    return (
+        f"<dl>{listed}</dl><p>To repeat it:</p><pre>{_e(again)}</pre>"
+        f'<details class="more"><summary>Commands that made it</summary><pre>{_e(commands)}</pre></details>{failed}'
+    )
