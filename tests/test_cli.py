@@ -101,6 +101,142 @@ def test_a_place_where_nothing_can_be_written_is_found_out() -> None:
         cli.check_writable(Path("/proc/self/figure.svg"), (".svg",))
 
 
+# Facts ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_of_an_activation() -> None:
+    card = invoke("facts", "softplus", "-p", "beta=2.0")
+    for expected in ("softplus", "(1/β) ln(1+eᵝˣ)", "β = 2", "Dugas", "(0, ∞)", "0 not attained", "C∞", "increasing"):
+        assert expected in card, expected
+    assert any(0x2800 < ord(character) < 0x2900 for character in card)
+    assert "●" in card
+    assert "◐" in card
+    assert "○" not in card  # nothing is measured unless asked for
+
+
+@pytest.mark.parametrize("columns", [60, 80, 140])
+@pytest.mark.parametrize("name", ["gelu", "sin", "heaviside", "hh_alpha_h", "hill_activator"])
+def test_no_line_of_a_card_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, name: str) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert max(map(len, invoke("facts", name).splitlines())) <= columns
+
+
+def test_a_formula_has_the_facts_of_its_name() -> None:
+    named, written = (json.loads(invoke("facts", what, "--json")) for what in ("mish", "x*tanh(softplus(x))"))
+    for fact in ("range", "lipschitz", "derivative_bounds", "smoothness", "limits", "moments"):
+        assert named[fact] == written[fact]
+
+
+def test_facts_as_json() -> None:
+    facts = json.loads(invoke("facts", "gelu", "--json"))
+    assert facts["lipschitz"]["lower"] <= 1.1289041451851547 <= facts["lipschitz"]["upper"]
+    assert facts["lipschitz"]["method"] == "proved"
+    assert facts["range"]["supremum"]["upper"] == "inf"
+    assert facts["smoothness"] == "inf"
+    assert facts["moments"]["mean"]["value"] == pytest.approx(0.28209479177387814)
+    assert facts["source"].startswith("Hendrycks")
+
+
+def test_facts_on_an_interval() -> None:
+    facts = json.loads(invoke("facts", "tanh", "--on", "-2", "0.5", "--json"))
+    assert facts["on"] == [-2.0, 0.5]
+    assert facts["range"]["supremum"]["upper"] == pytest.approx(0.46211715726000973)
+    assert "moments" not in facts
+
+
+def test_a_figure_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "out.svg"
+    invoke("facts", "hard_sigmoid", "--figure", str(path))
+    assert path.read_text().lstrip().startswith("<?xml")
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "varphi", "facts", "softplus"],
+        capture_output=True,
+        timeout=120,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )
+    assert result.returncode == 0, result.stderr
+    text = result.stdout.decode("ascii")
+    assert "softplus(beta*x)/beta" in text
+    assert "(0, inf)" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["facts", "gleu"], "Did you mean 'gelu'"),
+        (["facts", "softplus", "-p", "beta=-1"], "softplus: beta must be a finite number > 0, got -1"),
+        (["facts", "softplus", "-p", "beta=nan"], "softplus: beta must be a finite number > 0, got nan"),
+        (["facts", "softplus", "-p", "beta=two"], "got 'two'"),
+        (["facts", "softplus", "-p", "gamma=1"], "no parameter 'gamma'; it takes beta=1"),
+        (["facts", "gelu", "--on", "3", "1"], "lower < upper"),
+        (["facts", "gelu", "--on", "nan", "1"], "two numbers"),
+        (["facts", "gelu", "--figure", "missing/out.svg"], "there is no directory 'missing'"),
+        (["facts", "gelu", "--figure", "out.bmp"], "must end in .svg or .png or .pdf"),
+        (["list", "--range", "wide"], "a range is one of nonnegative, positive"),
+        (["list", "--range", "2,1"], "lower <= upper"),
+        (["list", "--smooth", "-1"], "a whole number >= 0 or inf"),
+        (["list", "--lipschitz", "nan"], "a number >= 0"),
+        (["list", "--parity", "both"], "odd or even"),
+        (["list", "--family", "gate"], "Did you mean 'gated'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert message in refuse(capsys, *words)
+
+
+def test_an_error_in_a_formula_is_pointed_at(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["facts", "x*foo(x)"])
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert "'foo'" in lines[0]
+    assert lines[2].index("^") == lines[1].index("foo")
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    with pytest.raises(LookupError, match="gleu"):
+        cli.main(["facts", "gleu", "--debug"])
+
+
+# List -----------------------------------------------------------------------------------------------------------------
+
+
+def names(*words: str) -> set[str]:
+    return {entry["name"] for entry in json.loads(invoke("list", *words, "--json"))["matches"]}
+
+
+def test_the_list_is_sifted_by_facts() -> None:
+    family = ("--family", "softplus")
+    everything = names(*family)
+    assert {"softplus", "squareplus"} <= names(*family, "--range", "positive", "--smooth", "inf") <= everything
+    assert "softplus" not in names(*family, "--range", "bounded")
+    assert "softplus" not in names(*family, "--range", "-1,1")
+    assert "softplus" in names(*family, "--lipschitz", "1", "--monotone")
+    assert "softplus" not in names(*family, "--lipschitz", "0.99")
+    assert "softplus" not in names(*family, "--parity", "odd")
+
+
+def test_the_list_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = invoke("list", "--family", "softplus").splitlines()
+    assert lines[0].split()[:2] == ["name", "f(x)"]
+    assert max(map(len, lines)) <= 80
+    (row,) = [line for line in lines if line.startswith("softplus ")]
+    assert "(0, ∞)" in row
+    assert "Dugas 2000" in row
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m varphi list --family softplus | head -1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert result.stdout.startswith("name")
+    assert "Traceback" not in result.stderr
+    assert "Broken" not in result.stderr
+
+
 # Studies --------------------------------------------------------------------------------------------------------------
 
 TOY = textwrap.dedent("""

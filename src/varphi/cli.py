@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except _REFUSALS as error:
         if len(words) < len(given):
             raise
-        _complain(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        _complain(f"error: {str(error).rstrip() or type(error).__name__}")
         sys.exit(2)
     sys.exit(0)
 
@@ -301,14 +301,13 @@ def list_catalogue(
     """The catalogue, sifted by proved facts at default parameters; what is undecided is listed apart."""
     from varphi.report import listing
 
-    makers = (
-        (listing.by_range, range_),
-        (listing.by_smoothness, smooth),
-        (listing.by_lipschitz, lipschitz),
-        (listing.by_parity, parity),
-    )
-    criteria = [make(given) for make, given in makers if given is not None]
-    criteria += [listing.by_monotony()] if monotone else []
+    criteria = [
+        *([] if range_ is None else [listing.by_range(range_)]),
+        *([] if smooth is None else [listing.by_smoothness(smooth)]),
+        *([] if lipschitz is None else [listing.by_lipschitz(lipschitz)]),
+        *([] if parity is None else [listing.by_parity(parity)]),
+        *([listing.by_monotony()] if monotone else []),
+    ]
     candidates = listing.definitions(family)
     entries = [e for e in _progress(listing.sift(candidates, criteria), len(candidates)) if e is not None]
     certain, undecided = [e for e in entries if not e.undecided], [e for e in entries if e.undecided]
@@ -326,20 +325,11 @@ def list_catalogue(
 
 
 def _print_table(entries: Sequence[Entry]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from varphi.report import listing
 
-    if not entries:
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    widths = {"f(x)": 30, "source": None}
-    for column in listing.COLUMNS:
-        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=widths.get(column))
-    for entry in entries:
-        table.add_row(*map(Text, listing.row(entry)))
-    _console().print(table)
+    console = _console()
+    if entries:
+        console.print(listing.table(entries, console.width))
 
 
 def _waiting(words: str) -> AbstractContextManager[Any]:

@@ -21,10 +21,13 @@ def test_a_portrait_has_the_function_and_two_derivatives() -> None:
     assert drawing.axes[0].get_title(loc="left") == "silu"
 
 
-def test_no_line_joins_the_sides_of_a_jump() -> None:
-    slope = figure.portrait(vp.get("relu"), "relu", -1, 1, MARKS).axes[1].lines[0].get_data()
-    assert np.isnan(slope[1]).sum() == 1
-    assert set(slope[1][~np.isnan(slope[1])]) == {0.0, 1.0}
+@pytest.mark.parametrize(("lower", "upper"), [(-1, 1), (-1, 2.3)])
+def test_no_line_joins_the_sides_of_a_jump(lower: float, upper: float) -> None:
+    slope = figure.portrait(vp.get("relu"), "relu", lower, upper, MARKS).axes[1].lines[0].get_data()[1]
+    gap = int(np.flatnonzero(np.isnan(slope))[0])
+    assert np.isnan(slope).sum() == 1
+    assert set(slope[:gap]) == {0.0}
+    assert set(slope[gap + 1 :]) == {1.0}
 
 
 @pytest.mark.parametrize("ending", figure.FORMATS)

@@ -1,6 +1,7 @@
 """The small plot in the terminal."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -44,8 +45,11 @@ def test_the_curve_is_joined_however_steep(style: plot.Style) -> None:
     assert {row for row, _ in curve_cells(lines)} == set(range(10))
 
 
-def test_a_jump_is_not_joined() -> None:
-    lines = plot.draw(lambda x: float(x > 0), -1, 1, width=21, height=9, breaks=[0.0])
+@pytest.mark.parametrize("style", [plot.BRAILLE, plot.ASCII])
+@pytest.mark.parametrize("closed", [lambda x: float(x > 0), lambda x: float(x >= 0)])
+@pytest.mark.parametrize("width", [20, 21])
+def test_a_jump_is_not_joined(style: plot.Style, closed: Callable[[float], float], width: int) -> None:
+    lines = plot.draw(closed, -1, 1, width=width, height=9, breaks=[0.0], style=style)
     assert {row for row, _ in curve_cells(lines)} == {0, 8}
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from varphi.activation.layer import Activation
+from varphi.numbers import variable
 
 from . import plot
 from .curves import Curve
@@ -52,6 +53,13 @@ def formula(activation: Activation) -> str:
     if definition.latex:
         return unicode_formula(definition.latex)
     return plain_formula(definition.expression(activation.numbers()))
+
+
+def python_formula(activation: Activation) -> str:
+    """The formula in Python's spelling, parameters by name: "softplus(beta*x)/beta"."""
+    definition, values = activation.definition, activation.numbers()
+    named = {p.name: variable(p.name) for p in definition.parameters if not p.constraint.whole}
+    return str(definition.expression({**values, **named}))
 
 
 def parameters(activation: Activation) -> str:
@@ -101,7 +109,7 @@ class Card:
 
     def _head(self, say: Callable[[str], str], plain: bool) -> Iterator[Text]:
         definition = self.activation.definition
-        written = str(definition.formula(self.activation.numbers()).base) if plain else formula(self.activation)
+        written = python_formula(self.activation) if plain else formula(self.activation)
         title = Text(definition.name, style="bold")
         if definition.name != written:
             title.append(f"   f(x) = {written}", style="not bold cyan")

@@ -10,6 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from varphi.facts.facts import Facts
     from varphi.study.results import Results
@@ -38,13 +40,13 @@ def plain_data(value: Any) -> Any:
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain_data(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {name: plain_data(getattr(value, name)) for name in value._fields}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain_data(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, Mapping):
         return {str(k): plain_data(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain_data(v) for v in value]
-    if hasattr(value, "tolist"):  # NumPy's arrays and scalars
+    if isinstance(value, np.ndarray | np.generic):
         return plain_data(value.tolist())
     raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r}")
 

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -28,8 +30,8 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY = (
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 FORMATS = (".svg", ".png", ".pdf")
 
-_STYLE = {
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+_STYLE: dict[Any, Any] = {
+    "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
@@ -116,17 +118,25 @@ def portrait(activation: Activation, title: str, lower: float, upper: float, mar
 
 
 def _graph(axes: Axes, curve: Curve, lower: float, upper: float, jumps: Sequence[float], colour: str) -> None:
-    x = np.linspace(lower, upper, 1201)
-    y = np.array([curve(v) for v in x.tolist()])
+    x = _samples(lower, upper, jumps)
+    y = np.array([math.nan if math.isnan(v) else curve(v) for v in x.tolist()])
     y[~np.isfinite(y)] = np.nan
-    for jump in jumps:
-        # A gap where the graph jumps: no line may join the two sides.
-        place = int(np.searchsorted(x, jump))
-        x, y = np.insert(x, place, jump), np.insert(y, place, np.nan)
     axes.plot(x, y, color=colour)
     axes.axhline(0, color=GREY, linewidth=0.7)
     if np.isfinite(y).any() and np.nanmin(y) == np.nanmax(y):
         axes.set_ylim(float(np.nanmin(y)) - 1, float(np.nanmax(y)) + 1)
+
+
+def _samples(lower: float, upper: float, jumps: Sequence[float]) -> np.ndarray:
+    """Even points; at a jump a point on each side and a gap (NaN) between, so that no line joins them."""
+    x = np.linspace(lower, upper, 1201)
+    beside = 1e-9 * (upper - lower)
+    for jump in jumps:
+        if lower < jump < upper:
+            x = x[~(np.abs(x - jump) <= beside)]
+            place = int(np.searchsorted(np.nan_to_num(x, nan=-math.inf), jump))
+            x = np.insert(x, place, [jump - beside, math.nan, jump + beside])
+    return x
 
 
 def _levels(axes: Axes, levels: Sequence[tuple[float, str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from varphi.numbers import UnsupportedOperation
 from .notation import unicode_formula
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from varphi.facts.facts import Facts
     from varphi.facts.interval import Interval
 
@@ -169,23 +172,65 @@ def by_parity(parity: str) -> Criterion:
 
 # Presentation ---------------------------------------------------------------------------------------------------------
 
-COLUMNS = ("name", "f(x)", "range", "Lipschitz", "smooth", "source")
+_COLUMNS = ("name", "f(x)", "range", "|f′| ≤", "C^k", "source")
+_GAP, _WIDE = 2, 130
+_YEAR = re.compile(r"\b(1[6-9]\d\d|20\d\d)\b(?!\.\d)")
 
 
-def row(entry: Entry) -> tuple[str, ...]:
-    """The cells of an entry's line in the table."""
+def table(entries: Sequence[Entry], width: int) -> Table:
+    """The entries as a table at most `width` characters wide; formulas and sources are cut, numbers and names are not.
+
+    In a narrow one, a source is its first author and year.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [_row(entry, full_source=width >= _WIDE) for entry in entries]
+    drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for name, wide in zip(_COLUMNS, _widths(rows, width), strict=True):
+        # Names are folded, not cut: they are there to be copied.
+        folds = name == "name"
+        drawn.add_column(name, width=wide, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    return drawn
+
+
+def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    name, formula, *numbers, source = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    name = min(name, max(12, width // 4))
+    left = max(16, width - name - sum(numbers) - _GAP * len(_COLUMNS))
+    formula = min(formula, max(left // 2, left - source))
+    return [name, formula, *numbers, min(source, left - formula)]
+
+
+def _row(entry: Entry, full_source: bool) -> tuple[str, ...]:
     from .rows import smoothness, span, value
 
     definition, facts = entry.definition, entry.facts
-    cells = (lambda: span(facts.range, 5), lambda: value(facts.lipschitz, 5), lambda: smoothness(facts))
-    return (definition.name, unicode_formula(definition.latex), *(_told(cell) for cell in cells), definition.source)
+    cells = (
+        lambda: span(facts.range, 4),
+        lambda: value(facts.lipschitz, 4),
+        lambda: smoothness(facts),
+    )
+    source = definition.source if full_source else short_source(definition.source)
+    return (definition.name, unicode_formula(definition.latex), *(_told(cell) for cell in cells), source)
+
+
+def short_source(source: str) -> str:
+    """The first author and the first year of a source: "Dugas 2000"."""
+    author = re.split(r",| et al| & |;| \(|:", source)[0].strip()
+    year = _YEAR.search(source)
+    return f"{author} {year[0]}" if year and year[0] not in author else author
 
 
 def _told(cell: Callable[[], str]) -> str:
+    """A fact in few characters; "?" where nothing, or next to nothing, is known."""
     try:
-        return cell()
+        text = cell()
     except (ValueError, UnsupportedOperation):
-        return "undecided"
+        return "?"
+    return "?" if "[" in text[1:] or text.startswith("[[") or "∞]" in text else text
 
 
 def data(entry: Entry) -> dict[str, Any]:

@@ -72,14 +72,15 @@ def draw(
         with the x-labels.
     """
     columns, rows = width * style.across, height * style.down
-    xs = [lower + (upper - lower) * i / (columns - 1) for i in range(columns)]
+    breaks = sorted(breaks)
+    xs = [_right_of(breaks, lower + (upper - lower) * i / (columns - 1), upper - lower) for i in range(columns)]
     ys = [function(x) for x in xs]
     low, high = _window(ys)
 
     def row(y: float) -> int:
         return min(rows - 1, max(0, int((high - y) / (high - low) * rows)))
 
-    dots = _dots(xs, ys, row, sorted(breaks), (low, high))
+    dots = _dots(xs, ys, row, breaks, (low, high))
     zero = round(-lower / (upper - lower) * (columns - 1))
     column_of_zero = zero // style.across if lower < 0 < upper else None
     row_of_zero = row(0.0) // style.down if low <= 0 <= high else None
@@ -91,6 +92,12 @@ def draw(
         for r in range(height)
     ]
     return [*lines, Line("", tuple((c, "") for c in _scale(lower, upper, width, column_of_zero)))]
+
+
+def _right_of(breaks: Sequence[float], x: float, span: float) -> float:
+    """x, a little to the right where it is a break: there f has the value of neither side, or of the wrong one."""
+    beside = 1e-9 * span
+    return x + 2 * beside if any(abs(x - b) <= beside for b in breaks) else x
 
 
 def _window(ys: Sequence[float]) -> tuple[float, float]:

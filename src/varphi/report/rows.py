@@ -13,7 +13,7 @@ from .notation import certain, number
 if TYPE_CHECKING:
     from varphi.facts.facts import Facts
     from varphi.facts.interval import Interval
-    from varphi.facts.moments import Estimate
+    from varphi.facts.moments import Estimate, Moments
     from varphi.facts.results import Kink, Limit, Piece, Places, Range
 
 # Where |f'| is below this, the card calls f saturated.
@@ -139,7 +139,7 @@ def _derivative_bounds(facts: Facts) -> Rows:
 
 
 def _saturation(facts: Facts) -> Rows:
-    left, right = facts.saturation(EPSILON)
+    left, right = _inside(facts, *facts.saturation(EPSILON))
     label = f"|f′| < {EPSILON}"
     ends = [end for end in (left, right) if end is not None]
     if any(end.method == "undecided" for end in ends):
@@ -149,7 +149,16 @@ def _saturation(facts: Facts) -> Rows:
         yield Row(label, "everywhere")
         return
     sides = [f"for x {sign} {value(end, 6)}" for sign, end in (("<", left), (">", right)) if end is not None]
-    yield Row(label, " and ".join(sides) or "never far out", "saturated" if sides else "never saturates")
+    yield Row(label, " and ".join(sides) or "never", "saturated" if sides else "does not saturate")
+
+
+def _inside(facts: Facts, left: Interval | None, right: Interval | None) -> tuple[Interval | None, Interval | None]:
+    """The ends of saturation, but for those at the ends of the domain: nothing lies beyond them."""
+    lower, upper = facts.domain[0][0], facts.domain[-1][1]
+    return (
+        None if left is not None and left.upper <= lower else left,
+        None if right is not None and right.lower >= upper else right,
+    )
 
 
 # Shape ----------------------------------------------------------------------------------------------------------------
@@ -228,7 +237,7 @@ def _limits(facts: Facts) -> Rows:
     ends = facts.domain[0][0], facts.domain[-1][1]
     for end, limit in zip(ends, facts.limits, strict=True):
         found = "no limit" if limit.value is None else value(limit.value)
-        yield Row(f"x → {number(end)}", found, _growth(limit), _decided(limit.growth))
+        yield Row(f"x → {number(end)}", found, _growth(limit) if math.isinf(end) else "", _decided(limit.growth))
 
 
 def _growth(limit: Limit) -> str:
@@ -263,15 +272,13 @@ def _gaussian(facts: Facts) -> Rows:
     yield from _mean_field(facts, found)
 
 
-def _masses(found: object) -> str:
-    jumps, kinks = getattr(found, "jumps", ()), getattr(found, "kinks", ())
-    return "without the mass at jumps" if jumps else "without the mass at kinks" if kinks else ""
+def _masses(found: Moments) -> str:
+    return "without the mass at jumps" if found.jumps else "without the mass at kinks" if found.kinks else ""
 
 
-def _mean_field(facts: Facts, found: object) -> Rows:
+def _mean_field(facts: Facts, m: Moments) -> Rows:
     from varphi.facts.moments import NoCriticalPoint, mean_field
 
-    m = found
     if m.jumps:
         yield Row("χ₁", "∞", "f jumps: small differences never stay small", "computed")
         return
@@ -302,14 +309,16 @@ def _accuracy(facts: Facts) -> Rows:
         found = accuracy(facts.activation, getattr(torch, dtype), k)
         worst = f"at x = {number(found.x)}" + (f"; {number(found.mixed_ulps, 2)} mixed" if found.ulps > 100 else "")
         yield Row(f"{_DERIVATIVES[k]} in {dtype}", f"{number(found.ulps, 3)} ulp", worst, "measured")
-        for fault in found.faults:
-            yield Row("", fault, method="measured")
+        for fault in found.faults[:1]:
+            more = f" and {len(found.faults) - 1} more like it" if len(found.faults) > 1 else ""
+            yield Row("", fault + more, method="measured")
 
 
 def _cost(facts: Facts) -> Rows:
     for row in facts.cost.rows:
         text = f"{row.forward.median:.2f} × a copy"
-        yield Row(f"time, {row.size} float32", text, f"in training {row.training.median:.2f} ×", "measured")
+        size = f"2{str(row.size.bit_length() - 1).translate(_RAISED)}"
+        yield Row(f"time at {size}", text, f"in training {row.training.median:.2f} ×", "measured")
 
 
 _PROVED: dict[str, tuple[Callable[[Facts], Iterable[Row]], ...]] = {
