@@ -338,7 +338,9 @@ class Curve:
     def __init__(self, expression: Expression, lower: Any = -math.inf, upper: Any = math.inf) -> None:
         switching = sorted({n.operation for n in expression.nodes()} & _SWITCHING)
         if switching:
-            raise ValueError(f"{expression!r} is not one analytic formula ({', '.join(switching)}); take numbers.pieces first")
+            raise ValueError(
+                f"{expression!r} is not one analytic formula ({', '.join(switching)}); take numbers.pieces first"
+            )
         self.expression = expression
         self.tower = derivatives_of(expression, ORDER)
         self._points = StraightLine(self.tower, _FAST_POINTS, point)
