@@ -42,7 +42,7 @@ def test_definitions_agree_with_floats(name, x):
 def test_definitions_run_on_symbols_directly():
     t = sympy.Symbol("t", real=True)
     value = t * tanh(softplus(t))
-    assert sympy.simplify(sympy.diff(value, t).subs(t, 0)) == sympy.Rational(3, 5)
+    assert sympy.simplify(sympy.diff(value, t).subs(t, 0).rewrite(sympy.exp)) == sympy.Rational(3, 5)
 
 
 def test_removable_singularities():

@@ -13,9 +13,9 @@ from flint import arb
 
 from varphi.numbers.ball import Ball, ball, float_above, float_below, point, precision
 from varphi.numbers.enclosure import Curve, Stretch, derivatives_of
-from varphi.numbers.exact import polynomial, rational_value
+from varphi.numbers.exact import difference, polynomial, rational_value
 from varphi.numbers.expression import Expression, build, variable
-from varphi.numbers.pieces import Place, as_point, pieces
+from varphi.numbers.pieces import Place, Root, as_point, pieces
 from varphi.numbers.tail import Tail
 
 from . import symmetry
@@ -26,6 +26,7 @@ PRECISION = 128
 HIGHEST_ORDER = 4
 # One-sided derivatives are compared up to this order before two pieces count as one analytic function.
 _COMPARED = 12
+_TINY = 1e-290
 _FINE = 1100  # bits, about 330 digits: agreement to these is reported as "computed"
 
 
@@ -209,7 +210,8 @@ class Analysis:
             ):
                 value = self._value_at(place) if as_point(place).is_finite() else None
                 limit = values[0]
-                if value is None or not (value.lo >= limit.lo and value.hi <= limit.hi):
+                # A formula's value at its own end is the limit there; only a switch can make it another.
+                if value is None or value.lo > limit.hi or value.hi < limit.lo:
                     found.append(limit)
         return found
 
@@ -229,8 +231,9 @@ class Analysis:
         """The lowest order at which the one-sided derivatives differ."""
         place = left.upper
         method: Method = "proved"
+        gaps = derivatives_of(difference(right.expression, left.expression), _COMPARED)
         for k in range(_COMPARED + 1):
-            jump = _difference(left.tower[k], right.tower[k], place)
+            jump = _jump(gaps[k], left.tower[k], right.tower[k], place)
             if jump.method != "proved":
                 method = weakest(method, jump.method)
             if jump.lower == jump.upper == 0:
@@ -482,31 +485,35 @@ def _merged(stretches: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def _difference(left: Expression, right: Expression, place: Place) -> Interval:
-    """right - left at the place: exact where it can be, proved where the balls are apart, else to 330 digits."""
-    if left is right:
+def _jump(gap: Expression, left: Expression, right: Expression, place: Place) -> Interval:
+    """right - left at the place (gap is that difference): exact where it can be, by balls where these are apart.
+
+    Where they still overlap at 330 digits the two are reported as equal, "computed".
+    """
+    if gap.is_constant and gap.value == 0:
         return Interval(0.0, 0.0)
     if isinstance(place, Fraction):
-        a, b = rational_value(left, place), rational_value(right, place)
-        if a is not None and b is not None:
-            return _interval(Ball(point(b - a)))
-    values = _one_sided(left, place), _one_sided(right, place)
-    difference = values[1] - values[0]
-    if not all(v.is_finite() for v in values):
-        ends = [v.lower if v.lower == v.upper else math.nan for v in values]
-        if any(math.isinf(e) for e in ends):
-            low, high = ends[1] - ends[0], ends[1] - ends[0]
-            return Interval(low, high) if not math.isnan(low) else Interval(-math.inf, math.inf, "undecided")
-        return Interval(-math.inf, math.inf, "undecided")
-    if not difference.may_contain(0) or (difference.lo.is_zero() and difference.hi.is_zero()):
-        return _interval(difference)
+        exact = rational_value(gap, place)
+        if exact is not None:
+            return _interval(Ball(point(exact)))
+    value = _one_sided(gap, place)
+    if not value.is_finite():
+        return _infinite_jump(_one_sided(left, place), _one_sided(right, place))
+    if not value.may_contain(0) or (value.lo.is_zero() and value.hi.is_zero()):
+        return _interval(value)
     with precision(_FINE):
-        fine = _one_sided(right, place) - _one_sided(left, place)
-        if not fine.may_contain(0):
-            return _interval(fine)
-        if fine.upper <= 1e-290 and fine.lower >= -1e-290:
-            return Interval(0.0, 0.0, "computed")
-    return _interval(difference, "undecided")
+        value = _one_sided(gap, place.narrowed() if isinstance(place, Root) else place)
+    if not value.may_contain(0):
+        return _interval(value)
+    if -_TINY <= value.lower and value.upper <= _TINY:
+        return Interval(0.0, 0.0, "computed")
+    return _interval(value, "undecided")
+
+
+def _infinite_jump(left: Ball, right: Ball) -> Interval:
+    ends = [v.lower if v.lower == v.upper or v.is_finite() else math.nan for v in (left, right)]
+    gap = ends[1] - ends[0]
+    return Interval(-math.inf, math.inf, "undecided") if math.isnan(gap) else Interval(gap, gap)
 
 
 def _one_sided(expression: Expression, place: Place) -> Ball:
@@ -550,11 +557,19 @@ def _named_growth(f: Tail, value: Ball, right: bool) -> Limit | None:
             return Limit(infinite, "exponential")
         return Limit(infinite, "exponential", _interval(Ball(point(-rate)))) if k == 1 else Limit(infinite, "undecided")
     if gauge.power == 1:
-        slope = c * Ball(gauge.constant()) * (1 if right else -1)
+        slope = _leading_coefficient(f) * (1 if right else -1)
         return Limit(infinite, "linear", _interval(slope))
     if c.upper == math.inf or gauge.power.denominator == 8:
         return None
     return Limit(infinite, "power", _interval(Ball(point(gauge.power))))
+
+
+def _leading_coefficient(tail: Tail) -> Ball:
+    """The limit of the function over its gauge: the first coefficient, where that is a number."""
+    first, gauge = tail.terms[0]
+    wide = isinstance(first, Ball) and first.lo is not first.hi
+    c = tail.leading[0] if wide else first if isinstance(first, Ball) else Ball(arb(first))
+    return c * Ball(gauge.constant())
 
 
 def _growth_by_slope(slope: Tail, right: bool) -> Limit | None:
@@ -569,5 +584,5 @@ def _growth_by_slope(slope: Tail, right: bool) -> Limit | None:
     if gauge.power == -1:
         return Limit(infinite, "logarithmic")
     if gauge.power == 0:
-        return Limit(infinite, "linear", _interval(c * Ball(gauge.constant())))
+        return Limit(infinite, "linear", _interval(_leading_coefficient(slope)))
     return Limit(infinite, "power", _interval(Ball(point(gauge.power + 1))))

@@ -431,11 +431,13 @@ def _lifted(value: Any) -> Ball | None:
     if isinstance(value, (Real, arb)):
         x = point(value)
         return _new(x, x)
-    return value if isinstance(value, Ball) else None
+    return _new(value.lo, value.hi) if isinstance(value, Ball) else None
 
 
 def ball(value: Any) -> Ball:
     """A real number, an `arb` or a ball as a ball."""
+    if type(value) is Ball:
+        return value
     lifted = _lifted(value)
     if lifted is None:
         raise TypeError(f"{value!r} is no real number and no ball")

@@ -20,10 +20,11 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from flint import arb
+from flint import arb, ctx
 
 from .ball import (
     BALL_OPERATIONS,
@@ -34,7 +35,8 @@ from .ball import (
     point,
     precision,
 )
-from .expression import Expression, constant, variable
+from .exact import polynomial
+from .expression import Expression, build, constant, variable
 from .gauge import FLAT
 from .jet import derivatives
 from .straight import StraightLine
@@ -61,6 +63,33 @@ def derivatives_of(expression: Expression, order: int) -> list[Expression]:
         return evaluate([expression], {"x": value})[0]
 
     return [constant(d) for d in derivatives(along, variable("x"), order)]
+
+
+def centred(expression: Expression) -> tuple[Fraction, Expression]:
+    """(s, g) with f(x) = g(x - s), where every affine function of x in f is a multiple of x - s; (0, f) if none is."""
+    affine: dict[int, tuple[Fraction, Fraction]] = {}
+    nodes = expression.nodes()
+    for node in nodes:
+        coefficients = polynomial(node) if node.variables else None
+        if coefficients is not None and len(coefficients) == 2:
+            affine[id(node)] = (coefficients[0], coefficients[1])
+    # The largest affine subexpressions: those that stand in something that is not affine.
+    outer = {id(expression)} if id(expression) in affine else set()
+    for node in nodes:
+        if id(node) not in affine:
+            outer |= {id(a) for a in node.arguments if isinstance(a, Expression) and id(a) in affine}
+    roots = {-affine[i][0] / affine[i][1] for i in outer}
+    if len(roots) != 1 or roots == {0}:
+        return Fraction(0), expression
+    known: dict[int, Any] = {}
+    for node in nodes:
+        if id(node) in outer:
+            known[id(node)] = build("mul", affine[id(node)][1], variable("x"))
+        elif node.operation in ("variable", "constant"):
+            known[id(node)] = node
+        else:
+            known[id(node)] = build(node.operation, *[known[id(a)] for a in node.arguments])
+    return roots.pop(), known[id(expression)]
 
 
 class Corner:
@@ -257,7 +286,8 @@ class Cell:
         curvature = self.over[k + 2] * Ball(0, reach * reach / 2)
         extremum = values[k] + values[k + 1] * step + curvature
         ends = (self.left.values[k], self.right.values[k], extremum)
-        return min(e.lower for e in ends), max(e.upper for e in ends)
+        low, high = self.over[k].lower, self.over[k].upper
+        return max(low, min(e.lower for e in ends)), min(high, max(e.upper for e in ends))
 
 
 def _meet(balls: list[Ball], tails: list[Tail] | None) -> list[Ball]:
@@ -344,7 +374,8 @@ class Curve:
         self.expression = expression
         self.tower = derivatives_of(expression, ORDER)
         self._points = StraightLine(self.tower, _FAST_POINTS, point)
-        self._tails = StraightLine(self.tower, TAIL_OPERATIONS, lambda value: value)
+        self._shift, shifted = centred(expression)
+        self._tails = StraightLine(derivatives_of(shifted, ORDER), TAIL_OPERATIONS, lambda value: value)
         self._balls = StraightLine(self.tower, _FAST_BALLS, ball)
         self.lower, self.upper = point(lower), point(upper)
         self.cells = 1
@@ -398,6 +429,7 @@ class Curve:
 
     def tails(self, right: bool, start: arb) -> list[Tail] | None:
         """f, f', ..., f^(ORDER) on [start, inf), or on (-inf, -start]; None where start is too near."""
+        start = start - point(self._shift) if right else start + point(self._shift)
         if not start >= 2:
             return None
         x = variable_tail(start, right)
@@ -425,6 +457,7 @@ class Curve:
     def solve(self, k: int, level: Any, a: arb, b: arb, sign_at_a: int) -> Ball:
         """A thin ball around the one sign change of f^(k) - level between a and b: Newton's steps, then a proof."""
         shift = point(level)
+        fine = arb(2) ** -(ctx.prec * 5 // 8)
         low, high = a, b
         x = arb(((a + b) / 2).mid())
         for _ in range(200):
@@ -440,7 +473,7 @@ class Curve:
             step = g / values[k + 1] if values[k + 1].is_finite() and not values[k + 1].contains(0) else None
             nearer = None if step is None else arb((x - step).mid())
             if nearer is not None and low < nearer and nearer < high:
-                small = abs(nearer - x) < abs(nearer) * arb(2) ** -70 + arb(2) ** -140
+                small = abs(nearer - x) < abs(nearer) * fine + fine**2
                 x = nearer
                 if small:
                     break
@@ -449,7 +482,7 @@ class Curve:
             if not (low < nearer and nearer < high):
                 break
             x = nearer
-        width = abs(x) * arb(2) ** -80 + arb(2) ** -160
+        width = abs(x) * fine / 1024 + fine**2 / 1024
         for _ in range(40):
             left, right = arb((x - width).mid()), arb((x + width).mid())
             if low < left:

@@ -10,7 +10,7 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from .expression import Expression, ordered
+from .expression import Expression, build, constant, ordered
 
 _COMPARE = {
     "lt": lambda a, b: a < b,
@@ -170,4 +170,43 @@ def _polynomial_node(node: Expression, arguments: list[Polynomial | None]) -> Po
         for _ in range(int(exponent)):
             result = None if result is None else _product(result, a)
         return result
+    return None
+
+
+def difference(a: Expression, b: Expression) -> Expression:
+    """a - b with the terms that both have in common left out."""
+    coefficients: dict[int, Fraction] = {}
+    nodes: dict[int, Expression] = {}
+    for expression, sign in ((a, 1), (b, -1)):
+        stack = [(expression, Fraction(sign))]
+        while stack:
+            node, factor = stack.pop()
+            parts = _addends(node, factor)
+            if parts is not None:
+                stack += parts
+                continue
+            nodes[id(node)] = node
+            coefficients[id(node)] = coefficients.get(id(node), Fraction(0)) + factor
+    total = constant(0)
+    for key, factor in coefficients.items():
+        if factor:
+            total = build("add", total, build("mul", factor, nodes[key]))
+    return total
+
+
+def _addends(node: Expression, factor: Fraction) -> list[tuple[Expression, Fraction]] | None:
+    """The node as a sum of simpler ones, if it is one."""
+    arguments = node.arguments
+    if node.operation in ("add", "sub"):
+        return [(arguments[0], factor), (arguments[1], factor if node.operation == "add" else -factor)]
+    if node.operation == "neg":
+        return [(arguments[0], -factor)]
+    if node.operation == "constant" and node.value not in (0, 1):
+        value = node.value
+        return [(constant(1), factor * Fraction(value))] if math.isfinite(value) else None
+    if node.operation in ("mul", "div"):
+        number, other = (arguments[0], arguments[1]) if node.operation == "mul" else (arguments[1], arguments[0])
+        if number.is_constant and math.isfinite(number.value) and number.value:
+            scale = Fraction(number.value)
+            return [(other, factor * scale if node.operation == "mul" else factor / scale)]
     return None

@@ -18,34 +18,48 @@ Monomial: TypeAlias = "tuple[Fraction, Fraction]"
 Rates: TypeAlias = "tuple[tuple[Monomial, Fraction], ...]"
 
 _ZERO, _ONE, _INF = arb(0), arb(1), arb.pos_inf()
-_NOTHING = Fraction(0)
+_NOTHING, _UNITY = Fraction(0), Fraction(1)
 LINEAR: Monomial = (_NOTHING, Fraction(1))
 
 
 class Gauge:
     """X^power · exp(-Σ rate·M(X)) · κ over the pairs (M, rate) of `rates`, fastest monomial first.
 
-    κ is (2π)^(-1/2) and π^(-1/2) to the two exponents in `constants`: kept apart so that they cancel exactly.
+    κ is (2π)^(-1/2) and π^(-1/2) to the two exponents in `constants`, times the root of `surd`: kept apart so that they
+    cancel exactly.
     Equal gauges are the same object. `growth` is 1 where it tends to infinity, -1 where to 0, 0 where it is constant.
     """
 
-    __slots__ = ("_products", "_range", "constants", "growth", "is_one", "power", "rates")
+    __slots__ = ("_products", "_range", "constants", "growth", "is_one", "power", "rates", "surd")
 
     rates: Rates
     power: Fraction
     constants: tuple[int, int]
+    surd: Fraction
     growth: int
     is_one: bool
 
+<<<<<<< HEAD
     def __new__(cls, rates: Rates = (), power: Fraction | int = _NOTHING, constants: tuple[int, int] = (0, 0)) -> Gauge:
         key = (rates, power, constants)
+=======
+    def __new__(
+        cls,
+        rates: Rates = (),
+        power: Fraction | int = _NOTHING,
+        constants: tuple[int, int] = (0, 0),
+        surd: Fraction = _UNITY,
+    ) -> Gauge:
+        key = (rates, power, constants, surd)
+>>>>>>> facts
         known = _GAUGES.get(key)
         if known is not None:
             return known
         gauge = object.__new__(cls)
         gauge.rates, gauge.power, gauge.constants = rates, Fraction(power), constants
         gauge.growth = (-1 if rates[0][1] > 0 else 1) if rates else (power > 0) - (power < 0)
-        gauge.is_one = not rates and not power and constants == (0, 0)
+        gauge.surd = surd
+        gauge.is_one = not rates and not power and constants == (0, 0) and surd == 1
         gauge._products = {}
         gauge._range = None
         _GAUGES[key] = gauge
@@ -73,15 +87,16 @@ class Gauge:
             rates[monomial] = rates.get(monomial, _NOTHING) + sign * rate
         kept = tuple(sorted(((m, r) for m, r in rates.items() if r), reverse=True))
         constants = (self.constants[0] + sign * other.constants[0], self.constants[1] + sign * other.constants[1])
-        return Gauge(kept, self.power + sign * other.power, constants)
+        surd = self.surd * other.surd if sign > 0 else self.surd / other.surd
+        return Gauge(kept, self.power + sign * other.power, constants, surd)
 
     def to_the(self, q: Fraction) -> Gauge | None:
         """The q-th power; None where that leaves the constants' whole exponents."""
         constants = [c * q for c in self.constants]
-        if any(c.denominator != 1 for c in constants):
+        if any(c.denominator != 1 for c in constants) or (self.surd != 1 and q.denominator != 1):
             return None
         rates = tuple((m, r * q) for m, r in self.rates)
-        return Gauge(rates if q else (), self.power * q, (int(constants[0]), int(constants[1])))
+        return Gauge(rates if q else (), self.power * q, (int(constants[0]), int(constants[1])), self.surd ** int(q))
 
     def inverse(self) -> Gauge:
         return FLAT.over(self)
@@ -89,7 +104,7 @@ class Gauge:
     def constant(self) -> arb:
         """κ."""
         m, n = self.constants
-        value = _ONE
+        value = point(self.surd).sqrt() if self.surd != 1 else _ONE
         if m:
             value = value * (2 * arb.pi()).sqrt() ** (-m)
         return value * arb.pi().sqrt() ** (-n) if n else value
@@ -142,7 +157,7 @@ class Gauge:
         return value.hi
 
 
-_GAUGES: dict[tuple[Rates, Fraction | int, tuple[int, int]], Gauge] = {}
+_GAUGES: dict[tuple[Rates, Fraction | int, tuple[int, int], Fraction], Gauge] = {}
 FLAT = Gauge()
 
 

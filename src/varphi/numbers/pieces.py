@@ -42,6 +42,28 @@ class Piece:
     expression: Expression | None
 
 
+class Root(Ball):
+    """A root of an expression, known to a thin ball, that can be narrowed."""
+
+    __slots__ = ("expression",)
+
+    expression: Expression
+
+    @classmethod
+    def of(cls, expression: Expression, place: Ball) -> Root:
+        root = cls(place.lo, place.hi)
+        root.expression = expression
+        return root
+
+    def narrowed(self) -> Ball:
+        """The root to the precision that holds now; itself where the sign around it is not clear."""
+        curve = Curve(self.expression, self.lo.lower(), self.hi.upper())
+        left, right = (curve.at(x)[0] for x in (curve.lower, curve.upper))
+        if not (left.lo > 0 and right.hi < 0) and not (left.hi < 0 and right.lo > 0):
+            return self
+        return curve.solve(0, 0, curve.lower, curve.upper, 1 if left.lo > 0 else -1)
+
+
 def as_point(place: Place) -> arb:
     """A place as an `arb`."""
     return place.hull() if isinstance(place, Ball) else point(place)
@@ -167,7 +189,7 @@ def _exact_root(g: Expression, place: Ball) -> Place:
     guess = Fraction(float(place.hull().mid())).limit_denominator(10_000)
     if place.may_contain(guess) and rational_value(g, guess) == 0:
         return guess
-    return place
+    return Root.of(g, place)
 
 
 def _split(region: _Region, g: Expression, strict: bool) -> Iterator[tuple[_Region, int | None]]:

@@ -76,6 +76,8 @@ def _arranged(terms: Sequence[Term], start: arb) -> tuple[Term, ...]:
     """Terms merged, sorted, and the ones beyond the first few gathered in a remainder."""
     merged: dict[Gauge, Coefficient] = {}
     for c, gauge in terms:
+        if gauge.surd != 1 and (root := fraction_power(gauge.surd, Fraction(1, 2))) is not None:
+            c, gauge = _scaled(c, rational(root)), Gauge(gauge.rates, gauge.power, gauge.constants)
         merged[gauge] = _plus(merged[gauge], c) if gauge in merged else c
     kept = [(c, g) for g, c in merged.items() if not _is_exact_zero(c)]
     kept.sort(key=cmp_to_key(lambda a, b: _larger_first(a[1], b[1])))
@@ -386,7 +388,13 @@ def _pow(a: Any, p: Any) -> Tail:
         return _unknown(a) if root is None else Tail(a.start, [(_as_wide(c**q), root)], 1)
     c, _, delta = parts
     exact = fraction_power(_fraction_of(c), q) if isinstance(c, fmpq) else None
-    lead = Tail(a.start, [(_coefficient(_numeric(c) ** q) if exact is None else rational(exact), root)], 1)
+    if exact is not None:
+        lead = Tail(a.start, [(rational(exact), root)], 1)
+    elif isinstance(c, fmpq) and q.denominator == 2:  # a surd, kept exact
+        surd = Tail(a.start, [(fmpq(1), Gauge(surd=_fraction_of(c) ** int(2 * q)))])
+        lead = _mul(surd, Tail(a.start, [(fmpq(1), root)], 1))
+    else:
+        lead = Tail(a.start, [(_coefficient(_numeric(c) ** q), root)], 1)
     if not delta.terms:
         return lead
     binomial = [Fraction(1)]
@@ -444,7 +452,7 @@ def _exp_growing(u: Tail) -> Tail:
 
 def _monomial(gauge: Gauge) -> Monomial | None:
     """The gauge as a monomial X^k e^(ρX) of an exponent, if it is one."""
-    if gauge.constants != (0, 0):
+    if gauge.constants != (0, 0) or gauge.surd != 1:
         return None
     if not gauge.rates:
         return Fraction(0), gauge.power

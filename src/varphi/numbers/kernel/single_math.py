@@ -42,9 +42,9 @@ from .lanes import (
 )
 
 # A sum that keeps less than this share of its larger term is flagged.
-CANCELLATION = 0.6
+CANCELLATION = 0.7
 # A rounded argument beyond this is flagged where the function multiplies its relative error by the argument.
-AMPLIFICATION = 2.5
+AMPLIFICATION = 2.2
 
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _ROUNDER = 1.5 * 2.0**23
@@ -453,7 +453,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": _unary(sinh, _EXP_LIMIT, _magnitude),
     "cosh": _unary(cosh, _EXP_LIMIT, _magnitude),
     "tanh": _rounded(tanh),
-    "sech": _unary(sech, 0.5 * _EXP_LIMIT, _magnitude),
+    "sech": _unary(sech, 0.5 * _EXP_LIMIT, lambda x: 2.0 * abs(x)),
     "asinh": _rounded(asinh),
     "atan": _rounded(atan),
     "sigmoid": _unary(sigmoid, _EXP_LIMIT, _negative_part),
