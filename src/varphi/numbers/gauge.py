@@ -39,10 +39,6 @@ class Gauge:
     growth: int
     is_one: bool
 
-<<<<<<< HEAD
-    def __new__(cls, rates: Rates = (), power: Fraction | int = _NOTHING, constants: tuple[int, int] = (0, 0)) -> Gauge:
-        key = (rates, power, constants)
-=======
     def __new__(
         cls,
         rates: Rates = (),
@@ -51,7 +47,6 @@ class Gauge:
         surd: Fraction = _UNITY,
     ) -> Gauge:
         key = (rates, power, constants, surd)
->>>>>>> facts
         known = _GAUGES.get(key)
         if known is not None:
             return known
