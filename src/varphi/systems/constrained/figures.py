@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -84,7 +86,7 @@ def _dead(results: Results) -> Figure:
             dead = np.concatenate([row.values("dead") for row in rows])
             shares[i, j] = dead.mean()
             # On a coloured cell the ink must not follow the page's light or dark.
-            ink = {"color": "black"} if dead.any() else {}
+            ink: dict[str, Any] = {"color": "black"} if dead.any() else {}
             panel.text(j, i, f"{int(dead.sum())} of {len(dead)}", ha="center", va="center", fontsize=8.5, **ink)
     panel.imshow(np.ma.masked_equal(shares, 0), cmap="Oranges", vmin=0, vmax=2, aspect="auto")
     panel.set_xticks(range(len(starts)), starts)

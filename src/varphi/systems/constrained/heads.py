@@ -253,7 +253,7 @@ class ElementwiseHead(Head):
         """The activation's parameters as they are: tensors where they are learned."""
         activation = self.activation
         return {
-            p.name: activation.current(p) if p.name in activation.learn else activation.values[p.name]
+            p.name: activation.current(p.name) if p.name in activation.learn else activation.values[p.name]
             for p in activation.definition.parameters
         }
 
