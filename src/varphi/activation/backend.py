@@ -64,7 +64,10 @@ def run_tower(formula: Formula, x: Tensor, parameters: Sequence[Any], order: int
 def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:
     """The formula by torch operations: any device, any dtype, traceable."""
     wide = _wide(x)
-    (result,) = formula.program(wide, *parameters)
+    if type(x) in _PLAIN:
+        (result,) = formula.program(wide, *parameters)
+    else:  # a subclass may be a number system of its own
+        result = formula.expression.evaluate(**dict(zip(formula.variables, (wide, *parameters), strict=True)))
     return _as_input(result, x, wide, formula.hides_nan)
 
 

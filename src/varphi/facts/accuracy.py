@@ -94,7 +94,7 @@ def accuracy(activation: ActivationLike, dtype: torch.dtype = torch.float32, der
 def operations_accuracy(
     activation: ActivationLike, dtype: torch.dtype = torch.float32, derivative: int = 0
 ) -> Accuracy:
-    """`accuracy` of the torch operations that replace the kernel under torch.compile, torch.func and on a GPU; on a CPU."""
+    """`accuracy` of the torch operations that stand in for the kernel under torch.compile, torch.func and on a GPU."""
     layer = as_activation(activation)
     formula = layer.definition.formula(layer.values)
     for _ in range(derivative):
@@ -147,9 +147,9 @@ def _torch_routes(layer: Activation, derivative: int) -> dict[str, Route]:
 
 def torch_operation(definition: Definition) -> Callable[[Tensor], Tensor]:
     """torch.nn's class for a definition, at its defaults, in evaluation mode."""
-    kind = getattr(nn, definition.torch or "")
+    kind: Any = getattr(nn, definition.torch or "")
     # nn.Threshold alone has no defaults; it takes the definition's parameters in their order.
-    module = kind(*definition.values({}).values()) if kind is nn.Threshold else kind()
+    module = kind(*definition.values({}).values()) if definition.torch == "Threshold" else kind()
     module.eval().requires_grad_(False)
     return lambda x: module.to(x.dtype)(x)
 
@@ -299,7 +299,7 @@ class _Judgement:
         for _ in range(2):
             worst = np.concatenate([self.x[_largest(self.errors(route), 12)] for route in self.routes])
             near = self.form.numbers(self.form.around(worst, 12))
-            self.add(near[~np.isin(near.double().numpy(), self.x)])
+            self.add(near[torch.from_numpy(~np.isin(near.double().numpy(), self.x))])
 
 
 def _run(routes: Mapping[str, Route], x: Tensor) -> dict[str, np.ndarray]:

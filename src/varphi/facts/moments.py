@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ _PANELS = 20_000
 _CLOSE = 50.0  # within it the grid for zeros is even and dense
 _FLOAT_BITS = 500.0  # magnitudes beyond 2^±500 are multiplied as balls, not as floats
 
-Array = Float64[np.ndarray, "..."]
+Array: TypeAlias = Float64[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Moments:
         slope, slope_square: E f', E f'².
         curvature_square: E f''².
         value_slope: E f f'.
-        stretch: E Z f f' for the standard Z = (X - mu)/sigma: with mu = 0, sigma/2 times the derivative of E f² by sigma².
+        stretch: E Z f f' for the standard Z = (X - mu)/sigma; half the derivative of E f² by
+            sigma, where mu = 0.
         kinks: where f is continuous and f' is not; sought up to |x| = 10⁶, of endless ones those within 50.
         jumps: where f is not continuous.
         method: always "computed": quadrature in float64 with an error estimate, not a proof.
@@ -94,7 +97,7 @@ class Moments:
         return self.mean_square.value - self.mean.value**2
 
 
-# The integrands as monomials: powers of f, f', f'' and of z.
+# The integrands as monomials, in the order of Moments' fields: powers of f, f', f'' and of z.
 _MONOMIALS = {
     "mean": (1, 0, 0, 0),
     "mean_square": (2, 0, 0, 0),
@@ -110,9 +113,9 @@ _POWERS = np.array(list(_MONOMIALS.values()))
 def moments(activation: ActivationLike | Expression, mu: float = 0.0, sigma: float = 1.0) -> Moments:
     """E f, E f², E f'², ... under N(mu, sigma²), each with an error estimate.
 
-    The line is cut at the kinks and at the zeros of every part of the formula; each piece is integrated by Gauss-Legendre
-    panels that are halved until they agree. How fast the integrand falls off is found first, by ball arithmetic: so an
-    expectation that is infinite is reported as inf, and one whose mass lies far out (exp at sigma = 10) is not missed.
+    The line is cut at the kinks and at the zeros of every part of the formula; each piece is integrated by panels of
+    Gauss and Legendre, halved until they agree. How fast the integrand falls off is found first, by ball arithmetic:
+    so an expectation that is infinite is reported as inf, and mass that lies far out (exp at sigma = 10) is not missed.
 
     Args:
         activation: a name, a formula, an activation, a torch callable or module, or an expression in x.
@@ -165,7 +168,7 @@ def _integrator(expression: Expression) -> _Integrator:
 
 @dataclass(frozen=True)
 class _Extent:
-    """Between which z the integrands matter; which diverge or exceed float64; whether floats would overflow on the way."""
+    """Between which z the integrands matter; which diverge or exceed float64; whether their factors overflow."""
 
     lower: float
     upper: float
@@ -191,8 +194,8 @@ class _Integrator:
         value, error = integrate(lambda z: np.where(finite, integrand(z), 0.0), edges, shift=abs(mu) / sigma)
         value = np.where(finite.ravel(), value, math.inf)
         error = np.where(extent.diverges, 0.0, np.where(extent.overflows, math.inf, error))
-        estimates = {n: Estimate(float(v), float(e)) for n, v, e in zip(_MONOMIALS, value, error, strict=True)}
-        return Moments(mu, sigma, **estimates, kinks=self.kinks, jumps=self.jumps)
+        estimates = [Estimate(float(v), float(e)) for v, e in zip(value, error, strict=True)]
+        return Moments(mu, sigma, *estimates, kinks=self.kinks, jumps=self.jumps)
 
     def _extent(self, mu: float, sigma: float) -> _Extent:
         z = _probe()
@@ -376,6 +379,7 @@ class MeanField:
     def __init__(self, activation: ActivationLike | Expression) -> None:
         self._name = repr(activation)
         self._integrator = _integrator(_expression(activation))
+        self._spectra: dict[float, tuple[Array, float]] = {}
 
     def __repr__(self) -> str:
         return f"MeanField({self._name})"
@@ -403,7 +407,7 @@ class MeanField:
         while 1e-24 < far < 1e24:
             near, far = far, far * factor
             if excess(far) * start <= 0:
-                return float(brentq(excess, near, far, xtol=1e-300, rtol=1e-14))
+                return _root(excess, near, far)
         return math.inf if start > 0 else 0.0
 
     def chi(self, sigma_w: float, sigma_b: float) -> float:
@@ -465,12 +469,9 @@ class MeanField:
 
         lengths = np.geomspace(1e-8, 1e6, 57).tolist()
         values = [excess(q) for q in lengths]
-        brackets = [
-            (left, right)
-            for left, right, a, b in zip(lengths, lengths[1:], values, values[1:], strict=False)
-            if (a < 0) != (b < 0)
-        ]
-        roots = [float(brentq(excess, *bracket, xtol=1e-300, rtol=1e-13)) for bracket in brackets]
+        known = pairwise(zip(lengths, values, strict=True))
+        brackets = [(left, right) for (left, a), (right, b) in known if (a < 0) != (b < 0)]
+        roots = [_root(excess, *bracket) for bracket in brackets]
         points = [self._critical_point(self._critical_squares(q)[0], sigma_b, q) for q in roots]
         if not points:
             raise NoCriticalPoint(
@@ -496,8 +497,8 @@ class MeanField:
     def depth_scales(self, sigma_w: float, sigma_b: float) -> tuple[float, float]:
         """(ξ_q, ξ_c): over how many layers lengths and correlations approach their fixed points, by a factor e.
 
-        ξ_c is that of the approach to correlation 1, -1/ln χ₁, in the ordered phase and inf at the edge; in the chaotic phase,
-        that of the approach to the fixed point below 1.
+        ξ_c is that of the approach to correlation 1, -1/ln χ₁, in the ordered phase and inf at the edge; in the chaotic
+        phase, that of the approach to the fixed point below 1.
         """
         q = self._finite_fixed_point(sigma_w, sigma_b)
         length_slope = sigma_w**2 * self.at(q).stretch.value / math.sqrt(q)
@@ -508,7 +509,7 @@ class MeanField:
         """The slope of the correlation map at its fixed point below 1."""
         squares, _ = self._spectrum(q)
         series = np.polynomial.Polynomial(sigma_w**2 * squares / q) + sigma_b**2 / q
-        fixed = float(brentq(lambda c: series(c) - c, 0.0, 1 - 1e-6)) if series(0.0) > 0 else 0.0
+        fixed = _root(lambda c: float(series(c)) - c, 0.0, 1 - 1e-6) if series(0.0) > 0 else 0.0
         return float(series.deriv()(fixed))
 
     def _finite_fixed_point(self, sigma_w: float, sigma_b: float) -> float:
@@ -520,8 +521,13 @@ class MeanField:
             )
         return q
 
-    def _spectrum(self, q: float, terms: int = 256) -> tuple[Array, float]:
+    def _spectrum(self, q: float) -> tuple[Array, float]:
         """a_n² of f(√q z) = Σ a_n he_n(z)/√n!, and what is left of Σ a_n² = E f²."""
+        if q not in self._spectra:
+            self._spectra[q] = self._hermite_squares(q)
+        return self._spectra[q]
+
+    def _hermite_squares(self, q: float, terms: int = 256) -> tuple[Array, float]:
         sigma = math.sqrt(q)
         reach = 30.0
         edges = np.unique(np.concatenate([np.arange(-reach, reach + 0.1, 0.125), self._integrator.breaks / sigma]))
@@ -546,6 +552,10 @@ _SMALL_LENGTH = 1e-18
 def mean_field(activation: ActivationLike | Expression) -> MeanField:
     """The mean-field theory of wide random networks with this activation."""
     return MeanField(activation)
+
+
+def _root(function: Callable[[float], float], left: float, right: float) -> float:
+    return cast(float, brentq(function, left, right, xtol=1e-300, rtol=np.float64(1e-14)))
 
 
 def _scale(factor: float) -> float:

@@ -325,6 +325,8 @@ class Reference:
 
     def at(self, x: float | arb, order: int) -> list[arb | None]:
         """f(x), ..., f^(order)(x), each to 80 bits or better; None where no precision decides it."""
+        balls: list[arb] = []
+        narrow: list[bool] = []
         for precision in _PRECISIONS:
             balls = self.balls(x, order, precision)
             if not balls[0].is_finite():  # where f has no value, neither have its derivatives

@@ -32,6 +32,7 @@ from .ball import (
     OutsideDomain,
     ball,
     point,
+    precision,
 )
 from .expression import Expression, constant, variable
 from .gauge import FLAT
@@ -40,6 +41,10 @@ from .straight import StraightLine
 from .tail import TAIL_OPERATIONS, Tail, rational, variable_tail
 
 ORDER = 6
+# Next to a singular end means within 2^-_BESIDE.
+_BESIDE = 5000
+_LARGEST = 1.7976931348623157e308
+_SWITCHING = {"where", "abs", "sign", "maximum", "minimum"}
 _INF, _NEG_INF = arb.pos_inf(), arb.neg_inf()
 _EVERYTHING = Ball(_NEG_INF, _INF)
 _FAST_POINTS = POINT_OPERATIONS | {n: getattr(operator, n) for n in ("add", "sub", "mul", "neg")} | {
@@ -297,7 +302,10 @@ def _cut_between(a: float, b: float) -> float:
 
 @dataclass(frozen=True)
 class Extremum:
-    """The supremum (or infimum) of f^(k): between two floats; `decided` where within the tolerance."""
+    """The supremum (or infimum) of f^(k): between two floats; `decided` where these are within the tolerance.
+
+    One that is certainly beyond every finite float64 counts as decided.
+    """
 
     lower: float
     upper: float
@@ -322,9 +330,17 @@ class Curve:
     Args:
         expression: in x, without where, abs, sign, maximum or minimum.
         lower, upper: the interval's ends; ±inf allowed. Values at an end are one-sided limits.
+
+    Raises:
+        ValueError: for a formula that switches.
     """
 
     def __init__(self, expression: Expression, lower: Any = -math.inf, upper: Any = math.inf) -> None:
+        switching = sorted({n.operation for n in expression.nodes()} & _SWITCHING)
+        if switching:
+            raise ValueError(
+                f"{expression!r} is not one analytic formula ({', '.join(switching)}); take numbers.pieces first"
+            )
         self.expression = expression
         self.tower = derivatives_of(expression, ORDER)
         self._points = StraightLine(self.tower, _FAST_POINTS, point)
@@ -359,7 +375,16 @@ class Curve:
         values = self._points(x)
         if all(v.is_finite() for v in values):
             return [ball(v) for v in values]
+        if x is self.lower or x is self.upper:
+            return self._beside(x)
         return self._over(Ball(x))
+
+    def _beside(self, x: arb) -> list[Ball]:
+        """Balls around the values next to a singular end."""
+        step = arb(2) ** -_BESIDE
+        with precision(2 * _BESIDE):
+            near = (x, x + step) if x is self.lower else (x - step, x)
+            return self._over(Ball(*near))
 
     def over(self, lower: arb, upper: arb) -> list[Ball]:
         """Balls around f, f', ..., f^(ORDER) on [lower, upper]."""
@@ -440,11 +465,11 @@ class Curve:
 
     # -------------------------------------------------------------------------------------------- extrema
 
-    def supremum(self, k: int, tolerance: float = 1e-12, budget: int = 4000) -> Extremum:
+    def supremum(self, k: int, tolerance: float = 1e-12, budget: int = 1500) -> Extremum:
         """sup f^(k): best-first search over the cells."""
         return self._extremum(k, 1, tolerance, budget)
 
-    def infimum(self, k: int, tolerance: float = 1e-12, budget: int = 4000) -> Extremum:
+    def infimum(self, k: int, tolerance: float = 1e-12, budget: int = 1500) -> Extremum:
         """inf f^(k)."""
         found = self._extremum(k, -1, tolerance, budget)
         return Extremum(-found.upper, -found.lower, found.decided)
@@ -468,7 +493,7 @@ class Curve:
         while heap:
             top, _, cell = heap[0]
             gap = tolerance * max(1.0, min(abs(best), -top)) if math.isfinite(best) else 0.0
-            if -top <= max(best + gap, settled) or best == math.inf:
+            if -top <= max(best + gap, settled) or best >= _LARGEST:
                 break
             if next(count) > budget * 4 or self.cells > 20 * budget:
                 return Extremum(best, max(-top, settled), False)
@@ -493,7 +518,7 @@ class Curve:
                 if bound > best:
                     heapq.heappush(heap, (-bound, next(count), half))
         upper = max(settled, -heap[0][0] if heap else best, best)
-        decided = best == math.inf or upper - best <= 4 * tolerance * max(1.0, abs(best))
+        decided = best >= _LARGEST or upper - best <= 4 * tolerance * max(1.0, abs(best))
         return Extremum(best, upper, decided)
 
     # -------------------------------------------------------------------------------------------- signs

@@ -37,9 +37,7 @@ class Gauge:
     growth: int
     is_one: bool
 
-    def __new__(
-        cls, rates: Rates = (), power: Fraction | int = _NOTHING, constants: tuple[int, int] = (0, 0)
-    ) -> Gauge:
+    def __new__(cls, rates: Rates = (), power: Fraction | int = _NOTHING, constants: tuple[int, int] = (0, 0)) -> Gauge:
         key = (rates, power, constants)
         known = _GAUGES.get(key)
         if known is not None:

@@ -255,8 +255,9 @@ def _sech(u: Jet) -> Jet:
 def _sigmoid(u: Jet) -> Jet:
     u0 = u.c[0]
     s, r = e.sigmoid(u0), e.sigmoid(-u0)
-    # w = s - s² for the coefficients above the first: s[k](1 - 2s) - Σ, with 1 - 2s as σ(-u) - σ(u).
-    return _solve(s, s * r, u.c, lambda y, w, k: _sum([_product(r - s, y[k]), _negated(_inner_square(y, k))]))
+    # w = s - s² for the coefficients above the first: s[k](1 - 2s) - Σ, with 1 - 2s as -tanh(u/2).
+    tilt = -e.tanh(0.5 * u0) if u.order > 1 else 0
+    return _solve(s, s * r, u.c, lambda y, w, k: _sum([_product(tilt, y[k]), _negated(_inner_square(y, k))]))
 
 
 def _inner_square(y: Sequence[Any], k: int) -> Any:

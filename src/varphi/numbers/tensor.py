@@ -38,15 +38,16 @@ def _both(function: Callable[..., Tensor]) -> Callable[[Any, Any], Tensor]:
 def _where(condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, (bool, int)):
         return a if condition else b
-    if isinstance(a, Real) and isinstance(b, Real) and not (_is_short(a) and _is_short(b)):
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)) and not (_is_short(a) and _is_short(b)):
         # torch would round two numbers to the default dtype, float32.
         a, b = (torch.full((), float(v), dtype=torch.float64, device=condition.device) for v in (a, b))
     return torch.where(condition, a, b)
 
 
-def _is_short(value: Real) -> bool:
+def _is_short(value: float) -> bool:
     """Whether float32 holds the number exactly."""
-    return abs(value) < 2**24 and float(value * 2**24).is_integer()  # type: ignore[operator]
+    significand, exponent = math.frexp(value)
+    return (significand * 2**24).is_integer() and -125 < exponent <= 128
 
 
 def _sech(x: Tensor) -> Tensor:
@@ -80,9 +81,9 @@ def _log_sigmoid(x: Tensor) -> Tensor:
 
 
 def _exp_square(rate: float, x: Tensor) -> Tensor:
-    """e^(rate·x²) for rate -1 or -1/2. The rounding of x² alone would cost x²/2 ulp: x is split, x² = h² + (x-h)(x+h)."""
+    """e^(rate·x²), rate -1 or -1/2. Rounding x² would cost x²/2 ulp; so x² = h² + (x-h)(x+h), with h² exact."""
     x = torch.clamp(x, -64.0, 64.0)
-    h = torch.round(16 * x) / 16  # few bits: h² is exact
+    h = torch.round(16 * x) / 16
     return torch.exp(rate * h * h) * torch.exp(rate * (x - h) * (x + h))
 
 

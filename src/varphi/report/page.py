@@ -54,7 +54,7 @@ _CSS = """
   --line: #343a42; --faint: #4a515b; --accent: #7ab7ff; --supported: #5bd39a; --refuted: #ff8b8b; --onlyif: #ffc266;
   --undecided: #a3abb6; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1.1rem 4rem; max-width: 54rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1.5rem 1.1rem 4rem; max-width: 60rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; }
 header p.kind { margin: 0; color: var(--soft); font-size: .85rem; letter-spacing: .04em; text-transform: uppercase; }
 h1 { margin: .1rem 0 .6rem; font-size: 1.9rem; line-height: 1.2; }
@@ -226,7 +226,7 @@ def _svg(figure: Figure, salt: str) -> str:
     buffer = io.StringIO()
     salted: dict[Any, Any] = {"svg.hashsalt": salt}
     with mpl.rc_context(salted):
-        figure.drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": None})
+        figure.drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -239,23 +239,28 @@ def _svg(figure: Figure, salt: str) -> str:
 
 
 def _table(results: Results) -> str:
-    header, *lines = results.table()
-    words = len(results.study.factors)
-    shown = results.study.headline or tuple(results.study.measures)
+    references = _grid(results.reference_table(), 1) if results.references else ""
+    key = "".join(
+        f"<dt>{_e(name)}</dt><dd>{_e(results.study.measures.get(name, ''))}</dd>" for name in results.headline
+    )
+    return (
+        f"<dl>{key}</dl>"
+        + (f'<p class="key">References, which need no seeds:</p>{references}' if references else "")
+        + f'<p class="key">Median over seeds [least, most]:</p>{_grid(results.table(), len(results.study.factors))}'
+    )
+
+
+def _grid(table: Iterable[tuple[str, ...]], words: int) -> str:
+    """A table whose first `words` columns are text; a line is drawn where any of them but the last changes."""
+    header, *lines = table
     head = "".join(f"<th{_numeric(i, words)}>{_e(name)}</th>" for i, name in enumerate(header))
     body, before = [], None
     for line in lines:
-        # A new group where any factor but the last changes.
         group = line[: words - 1]
         start = "<tr>" if group == before else '<tr class="group">'
         body.append(f"{start}{_cells(line, words)}</tr>")
         before = group
-    key = "".join(f"<dt>{_e(name)}</dt><dd>{_e(results.study.measures.get(name, ''))}</dd>" for name in shown)
-    return (
-        '<p class="key">Median over seeds [least, most]; rows without a start are references that need no seeds.</p>'
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f"<dl>{key}</dl>"
-    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def _cells(line: Sequence[str], words: int) -> str:

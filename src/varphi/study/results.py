@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .declaration import Claim, Setting, Study
+from .statistics import number
 from .verdict import Verdict
 
 
@@ -98,6 +99,11 @@ class Results:
         return tuple(level for level in self.study.factors[factor] if level in present)
 
     @property
+    def headline(self) -> tuple[str, ...]:
+        """The measures shown in tables."""
+        return self.study.headline or tuple(self.study.measures)
+
+    @property
     def edges(self) -> tuple[Row, ...]:
         """Rows whose tuning value lies at the end of what was tried."""
         return tuple(row for row in self.rows if row.at_edge)
@@ -129,24 +135,24 @@ class Results:
         return self.study.answer(self, self.verdicts)
 
     def table(self) -> Iterator[tuple[str, ...]]:
-        """The header, then a line for each row and reference: factors, tuned value, headline measures."""
-        from .statistics import number
-
-        shown = self.study.headline or tuple(self.study.measures)
+        """The header, then a line for each row: factors, tuned value, headline measures."""
+        shown = self.headline
         yield (*self.study.factors, self.study.tuning.name, *shown)
         for row in self.rows:
             tuned = f"{self.tuning[row.chosen]:g}{' (edge)' if row.at_edge else ''}"
             levels = (str(row.setting[f]) for f in self.study.factors)
             yield (*levels, tuned, *(_summary(row.values(m)) for m in shown))
+
+    def reference_table(self) -> Iterator[tuple[str, ...]]:
+        """The header, then a line for each reference: its name and headline measures."""
+        shown = [m for m in self.headline if any(m in values for values in self.references.values())]
+        yield ("reference", *shown)
         for name, values in self.references.items():
-            blanks = [""] * len(self.study.factors)
-            yield (name, *blanks, *(number(values[m]) if m in values else "" for m in shown))
+            yield (name, *(number(values[m]) if m in values else "" for m in shown))
 
 
 def _summary(values: np.ndarray) -> str:
     """The median, and the range where seeds differ; runs without a number are counted."""
-    from .statistics import number
-
     absent = int(np.isnan(values).sum())
     ordered = np.sort(np.where(np.isnan(values), math.inf, values))
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]

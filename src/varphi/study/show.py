@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -17,8 +19,10 @@ def show(results: Results) -> Group:
     parts: list[RenderableType] = [
         Panel(Text(results.answer), title=results.study.title, subtitle=_extent(results)),
         _verdicts(results),
-        _table(results),
+        _table("Median over seeds [least, most]", results.table(), len(results.study.factors)),
     ]
+    if results.references:
+        parts.append(_table("References, which need no seeds", results.reference_table(), 1))
     parts += [Text(line, style="yellow") for line in remarks(results)]
     return Group(*parts)
 
@@ -58,11 +62,11 @@ def _verdicts(results: Results) -> Table:
     return table
 
 
-def _table(results: Results) -> Table:
-    header, *lines = results.table()
-    table = Table(title="Median over seeds [least, most]", title_justify="left")
+def _table(title: str, content: Iterable[tuple[str, ...]], words: int) -> Table:
+    header, *lines = content
+    table = Table(title=title, title_justify="left")
     for i, column in enumerate(header):
-        table.add_column(column, justify="left" if i < len(results.study.factors) else "right")
+        table.add_column(column, justify="left" if i < words else "right")
     for line in lines:
         table.add_row(*line)
     return table

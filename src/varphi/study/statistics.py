@@ -73,8 +73,8 @@ def paired(first: Float[np.ndarray, seeds], second: Float[np.ndarray, seeds], la
 
 def _by_mean(d: np.ndarray, label: str) -> Comparison:
     mean = float(d.mean())
-    if np.ptp(d) == 0:
-        # All pairs differ by the same amount: no resampling is needed, and BCa's acceleration would be 0/0.
+    if np.ptp(d) <= 1e-12 * np.abs(d).max():
+        # All pairs differ by the same amount (to rounding): nothing to resample, and BCa's acceleration would be 0/0.
         p = 1.0 if mean == 0 else 2.0 ** (1 - len(d))
         return Comparison(label, mean, mean, mean, p, len(d), "all equal", p)
     rng = np.random.default_rng(0)

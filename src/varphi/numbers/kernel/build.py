@@ -11,6 +11,7 @@ wide one would. Both therefore give the same result to a few units in the last p
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from varphi.numbers._system import System, UnsupportedOperation, register
 from varphi.numbers.expression import Expression, evaluate
 
 from . import vector_math
-from .lanes import BINARY64, DOUBLE, FLOAT, HALF, I1, I8, I16, I32, I64, Emitter, Lanes, Mask
+from .lanes import BINARY64, DOUBLE, FLOAT, HALF, I1, I8, I16, I32, I64, Emitter, Lanes, Mask, copysign
 from .single_math import Single, SingleEmitter, as_single
 
 WIDTH, FAST_WIDTH = 8, 16
@@ -321,12 +322,20 @@ def _widen(at: Emitter, raw: ir.Value, storage: Any) -> Lanes:
     return Lanes(at, raw if storage is at.form.scalar else at.builder.fpext(raw, at.type))
 
 
+_LARGEST = 1.7976931348622e308
+
+
 def _narrow(at: Emitter, lanes: Lanes, storage: Any) -> ir.Value:
     """Lanes as they are stored, rounded to nearest."""
     if storage is I16:
         return _to_bfloat16(at, lanes)
     if storage is at.form.scalar:
-        return lanes.value
+        # e^x stops short of infinity inside a kernel (`vector_math.exp`); outside it does not.
+        return (
+            lanes.value
+            if storage is FLOAT
+            else (abs(lanes) > _LARGEST).choose(copysign(at.lanes(math.inf), lanes), lanes).value
+        )
     if storage is HALF and at.form is BINARY64:
         # In one step LLVM would call a routine of compiler-rt, which is not there: a crash.
         single = at.builder.bitcast(_odd_single(at, lanes), ir.VectorType(FLOAT, at.width))

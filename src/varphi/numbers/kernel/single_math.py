@@ -42,9 +42,9 @@ from .lanes import (
 )
 
 # A sum that keeps less than this share of its larger term is flagged.
-CANCELLATION = 0.5
+CANCELLATION = 0.6
 # A rounded argument beyond this is flagged where the function multiplies its relative error by the argument.
-AMPLIFICATION = 4.0
+AMPLIFICATION = 2.5
 
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _ROUNDER = 1.5 * 2.0**23

@@ -50,8 +50,9 @@ def _exp_parts(x: Lanes) -> tuple[Lanes, Lanes, ir.Value]:
 
 
 def exp(x: Lanes) -> Lanes:
+    """e^x, kept just below infinity: e^x·e^(-e^x) is then 0 for huge x, not NaN. The store makes it infinite."""
     at, builder = x.at, x.at.builder
-    clipped = smallest(largest(x, -746.0), 710.0)
+    clipped = smallest(largest(x, -746.0), _MAX_EXP)
     _, tail, n = _exp_parts(clipped)
     # 2^n in two halves reaches the denormals and the largest numbers.
     half = builder.ashr(n, at.splat(at.form.integer, 1))
@@ -349,7 +350,7 @@ def exprel(x: Lanes, n: Any) -> Lanes:
     decaying = [math.factorial(n) / math.factorial(n + j + 1) for j in range(terms)]
     series = (x < 0.0).choose(e * horner(-small, decaying), horner(small, growing))
     value = _series_or_recurrence(x, n, series, expm1(x) / x, [e])
-    value = (e.equals(INF)).choose(INF, value)
+    value = (x > _MAX_EXP).choose(INF, value)
     return x.equals(-INF).choose(0.0, value)
 
 

@@ -34,6 +34,8 @@ def _deviances(results: Results) -> Figure:
         panel.set_title(f"{net}, {loss}", fontsize=9.5)
     for panel in axes[-1]:
         panel.set_xlabel("Poisson deviance")
+        # Room at the right for the counts.
+        panel.set_xlim(min(finite) - 0.05 * (limit - min(finite)), limit + 0.3 * (limit - min(finite)))
     return Figure(
         "Held-out deviance, bias started at the data's mean",
         f"A dot is a seed, a bar their median; lower is better. Runs beyond {limit:.2f}, or infinite because a "
@@ -50,10 +52,12 @@ def _dots(panel: Axes, rows: tuple[Row, ...], measure: str, limit: float = np.in
         shown = values[np.isfinite(values) & (values <= limit)]
         heights = place + jitter.uniform(-0.16, 0.16, len(shown))
         panel.plot(shown, heights, "o", color=f"C{place}", markersize=3.5, alpha=0.55, markeredgewidth=0)
-        if len(shown) * 2 > len(values):
-            panel.vlines(np.median(shown), place - 0.32, place + 0.32, color=f"C{place}", linewidth=2.2)
+        # Sorted, so that runs without a finite value stand above all others; of an even number the lower middle.
+        median = np.sort(np.where(np.isfinite(values), values, np.inf))[(len(values) - 1) // 2]
+        if median <= limit and np.isfinite(median):
+            panel.vlines(median, place - 0.32, place + 0.32, color=f"C{place}", linewidth=2.2)
         beyond, infinite = int((np.isfinite(values) & (values > limit)).sum()), int((~np.isfinite(values)).sum())
-        told = [f"{beyond}×>" * bool(beyond), f"{infinite}×{_INFINITE}" * bool(infinite)]
+        told = [f"{beyond} →" * bool(beyond), f"{infinite} {_INFINITE}" * bool(infinite)]
         panel.annotate(
             " ".join(filter(None, told)),
             (1.0, place),
@@ -64,9 +68,6 @@ def _dots(panel: Axes, rows: tuple[Row, ...], measure: str, limit: float = np.in
         )
     panel.set_yticks(range(len(rows)), [row.setting["activation"] for row in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
-    # Room at the right for the counts.
-    low, high = panel.get_xlim()
-    panel.set_xlim(low, max(high, low + (high - low) * 1.12))
 
 
 def _dead(results: Results) -> Figure:
@@ -76,11 +77,15 @@ def _dead(results: Results) -> Figure:
     panel = drawing.subplots()
     for i, activation in enumerate(activations):
         for j, start in enumerate(starts):
-            dead = np.concatenate(
-                [r.values("dead") for r in results.where(target="visits", activation=activation, start=start)]
-            )
+            rows = results.where(target="visits", activation=activation, start=start)
+            if not rows:
+                panel.text(j, i, "–", ha="center", va="center", fontsize=8.5)
+                continue
+            dead = np.concatenate([row.values("dead") for row in rows])
             shares[i, j] = dead.mean()
-            panel.text(j, i, f"{int(dead.sum())} of {len(dead)}", ha="center", va="center", fontsize=8.5)
+            # On a coloured cell the ink must not follow the page's light or dark.
+            ink = {"color": "black"} if dead.any() else {}
+            panel.text(j, i, f"{int(dead.sum())} of {len(dead)}", ha="center", va="center", fontsize=8.5, **ink)
     panel.imshow(np.ma.masked_equal(shares, 0), cmap="Oranges", vmin=0, vmax=2, aspect="auto")
     panel.set_xticks(range(len(starts)), starts)
     panel.set_yticks(range(len(activations)), activations)
@@ -90,7 +95,7 @@ def _dead(results: Results) -> Figure:
     return Figure(
         "Heads that ended dead",
         "Runs whose slope is exactly zero on every training row when training ends, over all nets and losses. "
-        "“mean” is init_bias_, “-3 revived” is a start at -3 followed by revive_.",
+        "“mean” is init_bias_, “-3 revived” is a start at -3 followed by revive_, which changes dead heads only.",
         drawing,
     )
 

@@ -1,0 +1,163 @@
+"""A report is one file that needs nothing else and says everything."""
+
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure as Drawing
+
+from varphi import report
+from varphi.study import Claim, Figure, Outcome, Size, Study, Tuning, api
+from varphi.study.verdict import Verdict
+
+
+def trial(setting, seeds, tuning):
+    if setting["f"] == "broken <b>":
+        raise RuntimeError("no & <never>")
+    return Outcome({"loss": np.full((len(tuning), len(seeds)), np.inf)})
+
+
+def figures(results):
+    drawing = Drawing(figsize=(4, 2))
+    drawing.subplots().set_title("α < β")
+    return [Figure("First <figure>", "Its caption.", drawing), Figure("Second", "", drawing)]
+
+
+def study(levels=("relu", "a<b")):
+    return Study(
+        name="small",
+        title="Small & neat",
+        question="Is 1 < 2?",
+        data="drawn <here>",
+        factors={"f": levels},
+        trial=trial,
+        measures={"loss": "what is lost"},
+        tuning=Tuning("rate", by="loss"),
+        claims=(
+            Claim("holds", "It <holds>.", "By looking.", lambda r: Verdict("only if", "42 of 43", "it is cold")),
+            Claim("breaks", "It breaks.", "By looking.", lambda r: 1 / 0),
+        ),
+        sizes={"full": Size(seeds=2, tuning=(0.1, 0.2), takes="no time")},
+        answer=lambda results, verdicts: "Yes: 1 < 2.",
+        references=lambda: {"a reference": {"loss": 1.5}},
+        figures=figures,
+    )
+
+
+@pytest.fixture
+def results(tmp_path):
+    return api.run(study(), storage=tmp_path / "t.db", progress=False)
+
+
+class Reader(HTMLParser):
+    """Collects what a page would fetch, its ids, and whether tags close in order."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.fetched, self.ids, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.fetched += [v for k, v in attrs if k in ("src", "href") and not (v or "").startswith("#")]
+        self.fetched += [tag] if tag in ("script", "link", "iframe") else []
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def read(path):
+    reader = Reader()
+    reader.feed(path.read_text("utf-8"))
+    assert not reader.open
+    return reader, " ".join(reader.text)
+
+
+def test_the_page_needs_nothing_else(results, tmp_path):
+    page = report.html(results, tmp_path / "r.html")
+    reader, _ = read(page)
+    assert reader.fetched == [] and "@import" not in page.read_text("utf-8")
+    assert not re.search(r"url\((?!#)", page.read_text("utf-8"))
+
+
+def test_the_page_says_everything(results, tmp_path):
+    _, text = read(report.html(results, tmp_path / "r.html"))
+    flat = " ".join(text.split())
+    for part in (
+        *("Small & neat", "Is 1 < 2?", "Yes: 1 < 2.", "drawn <here>", "It <holds>.", "By looking.", "42 of 43"),
+        *("only if it is cold", "could not be judged: ZeroDivisionError", "First <figure>", "a<b", "∞", "a reference"),
+        *("torch 2.", "0, 1", "0.1, 0.2", "varphi study run small --size full --seeds 2", "α < β", "what is lost"),
+    ):
+        assert part in flat, part
+
+
+def test_drawings_share_no_ids_and_take_the_pages_colours(results, tmp_path):
+    page = report.html(results, tmp_path / "r.html")
+    reader, _ = read(page)
+    assert len(reader.ids) == len(set(reader.ids)) > 0
+    drawings = re.findall(r"<svg.*?</svg>", page.read_text("utf-8"), flags=re.DOTALL)
+    assert len(drawings) == 2
+    for drawing in drawings:
+        ET.fromstring(drawing)
+        assert "var(--ink)" in drawing and "#010203" not in drawing and 'viewBox="' in drawing
+        for used in re.findall(r'(?:href="#|url\(#)([^")]+)', drawing):
+            assert f'id="{used}"' in drawing
+
+
+def test_failures_are_shown_with_their_traceback(tmp_path):
+    broken = api.run(study(("relu", "broken <b>")), storage=tmp_path / "t.db", progress=False)
+    _, text = read(report.html(broken, tmp_path / "r.html"))
+    assert "RuntimeError: no & <never>" in text and "1 of 2 settings are finished" in text
+
+
+def test_an_unwritable_path_is_refused_before_any_drawing(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(report.page, "page", lambda results: pytest.fail("worked before it checked"))
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        report.html(results, tmp_path / "none" / "r.html")
+    with pytest.raises(IsADirectoryError, match="it is a directory"):
+        report.html(results, tmp_path)
+    with pytest.raises(OSError, match="choose another directory"):
+        report.html(results, "/proc/r.html")
+
+
+def test_a_failure_while_writing_leaves_the_old_page(results, tmp_path, monkeypatch):
+    old = tmp_path / "r.html"
+    old.write_text("the old page")
+    monkeypatch.setattr(report.page, "page", lambda results: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.html(results, old)
+    assert old.read_text() == "the old page" and [p.name for p in tmp_path.glob(".r*")] == []
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs a browser (chromium)")
+def test_a_real_browser_draws_it(results, tmp_path):
+    from matplotlib.image import imread
+
+    page, picture = report.html(results, tmp_path / "r.html"), tmp_path / "r.png"
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=400,900")
+    subprocess.run(
+        ["chromium", *flags, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True, timeout=60
+    )
+    pixels = imread(picture)[..., :3]
+    # Something dark on something light, and more than two colours: text, panels, figures.
+    assert (
+        pixels.min() < 0.3
+        and pixels.max() > 0.95
+        and len(np.unique((pixels * 8).astype(int).reshape(-1, 3), axis=0)) > 8
+    )
