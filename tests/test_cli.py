@@ -298,6 +298,12 @@ def test_a_study_as_json(toy: str) -> None:
     assert shown["rows"] == data["rows"]
 
 
+def test_the_report_of_a_study(toy: str) -> None:
+    invoke("study", "run", toy, "--smoke")
+    assert "wrote page.html" in invoke("study", "report", toy, "-o", "page.html")
+    assert "Yes, b is above a." in Path("page.html").read_text("utf-8")
+
+
 def test_the_list_of_studies() -> None:
     from varphi.study import api
 

@@ -95,7 +95,9 @@ def _say(text: str, style: str) -> None:
     """One line on standard error, beside the output proper."""
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(text, style=style)
+    Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False, markup=False, emoji=False).print(
+        text, style=style
+    )
 
 
 # What commands take ---------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def _attained(found: Range) -> str:
         if math.isfinite(end.middle)
     ]
     if len(ends) == 2 and ends[0][1] is ends[1][1]:
-        return f"both ends {words[ends[0][1]]}"
+        return "neither end attained" if ends[0][1] is False else f"both ends {words[ends[0][1]]}"
     return ", ".join(f"{end} {words[attained]}" for end, attained in ends)
 
 
