@@ -105,7 +105,8 @@ def towers(names: list[str], rounds: int) -> None:
 
 def against_torch(names: list[str], rounds: int) -> None:
     print(
-        "\n2. varphi / torch.nn, float32 from N(0, 1): ratio of medians (goal: median 0.95 at 2^16 and 2^20, none over 1.2 at 2^12)"
+        "\n2. varphi / torch.nn, float32 from N(0, 1): ratio of medians "
+        "(goal: median 0.95 at 2^16 and 2^20, none over 1.2 at 2^12)"
     )
     head = "".join(f"{f'fwd 2^{n.bit_length() - 1}':>10s}{f'bwd 2^{n.bit_length() - 1}':>10s}" for n in SIZES)
     print(f"{'entry':20s}{head}{'difference':>12s}")
@@ -180,7 +181,8 @@ def main() -> None:
     smooth = [n for n in names if vp.facts(n).smoothness == float("inf")]
     with_torch = [n for n in names if vp.get(n).definition.torch]
     print(
-        f"torch {torch.__version__}, {options.threads} thread(s), {len(names)} entries, {len(smooth)} smooth, {len(with_torch)} in torch.nn"
+        f"torch {torch.__version__}, {options.threads} thread(s), {len(names)} entries, "
+        f"{len(smooth)} smooth, {len(with_torch)} in torch.nn"
     )
     against_torch(with_torch[::step] if options.quick else with_torch, rounds)
     towers(smooth[::step], rounds)

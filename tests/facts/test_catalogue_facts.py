@@ -6,8 +6,8 @@ import pytest
 from flint import arb
 
 from varphi.activation.registry import definition, names
-from varphi.facts.api import facts
 from varphi.facts.analysis import Analysis
+from varphi.facts.api import facts
 from varphi.numbers.ball import Ball, ball, precision
 from varphi.numbers.pieces import as_point
 

@@ -19,11 +19,10 @@ from varphi.numbers import (
     tanh,
     variable,
 )
-from varphi.numbers.ball import Ball, precision
+from varphi.numbers.ball import precision
 from varphi.numbers.enclosure import Curve
 
 from .test_tail import formulas
-
 
 X = variable("x")
 GELU, SILU, MISH = X * normal_cdf(X), X * sigmoid(X), X * tanh(softplus(X))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from varphi.numbers import Expression
 from varphi.numbers.kernel.build import STORAGE, Signature
@@ -86,7 +87,7 @@ def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
     )
 
 
-_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_is_wrapped = is_functorch_wrapped_tensor
 
 
 def _is_number(parameter: Any) -> bool:

@@ -94,6 +94,7 @@ def torch_program(expressions: list[Expression], variables: tuple[str, ...]) -> 
     """The expressions as a list of torch operations on the values of the variables."""
     from varphi.numbers.tensor import TENSORS
 
+    assert TENSORS.lift is not None
     return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables)
 
 

@@ -98,4 +98,5 @@ def definition(name: str) -> Definition:
 
 
 def is_registered(candidate: Definition) -> bool:
+    """Whether `candidate` is the very definition known by its name."""
     return _DEFINITIONS.get(candidate.name) is candidate

@@ -505,7 +505,7 @@ def _jump(gap: Expression, left: Expression, right: Expression, place: Place) ->
         value = _one_sided(gap, place.narrowed() if isinstance(place, Root) else place)
     if not value.may_contain(0):
         return _interval(value)
-    if -_TINY <= value.lower and value.upper <= _TINY:
+    if value.lower >= -_TINY and value.upper <= _TINY:
         return Interval(0.0, 0.0, "computed")
     return _interval(value, "undecided")
 

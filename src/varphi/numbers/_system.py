@@ -34,7 +34,7 @@ class System:
     operations: Mapping[str, Callable[..., Any]]
     rank: int
     types: tuple[type, ...] = field(default=())
-    lift: Callable[[Real], Any] | None = None
+    lift: Callable[[Any], Any] | None = None
 
     def apply(self, operation: str, *arguments: Any) -> Any:
         implementation = self.operations.get(operation)

@@ -130,7 +130,7 @@ def constant(value: Any) -> Expression:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise UnsupportedOperation(f"{value!r} is not a real constant")
     if isinstance(value, Rational):
-        exact = Fraction(value.numerator, value.denominator)
+        exact = Fraction(int(value.numerator), int(value.denominator))
         return _node("constant", int(exact) if exact.denominator == 1 else exact)
     return _node("constant", float(value))
 

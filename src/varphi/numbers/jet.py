@@ -1,8 +1,8 @@
 """Jets: truncated Taylor series, over any number system.
 
-`jet([c0, c1, ..., cK])` is c0 + c1 t + ... + cK t^K + O(t^(K+1)). Evaluating a function over the jet of x, `[x, 1, 0, ...]`,
-gives its Taylor coefficients f^(k)(x)/k! in one pass. The coefficients may be floats, tensors, balls, or expressions;
-with expressions the result is the formula of every derivative.
+`Jet([c0, c1, ..., cK])` is c0 + c1 t + ... + cK t^K + O(t^(K+1)). Evaluating a function over the jet of x,
+`[x, 1, 0, ...]`, gives its Taylor coefficients f^(k)(x)/k! in one pass. The coefficients may be floats, tensors, balls,
+or expressions; with expressions the result is the formula of every derivative.
 
 Each rule solves the differential equation of its function, y' = w(y, u) u', coefficient by coefficient (Griewank &
 Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, ch. 13). The slope w starts from its stable closed form:

@@ -1,0 +1,1 @@
+"""Kernels compiled from expressions: LLVM IR, vectorised, threaded, kept on disk."""

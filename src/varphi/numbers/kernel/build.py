@@ -23,7 +23,23 @@ from varphi.numbers._system import System, UnsupportedOperation, register
 from varphi.numbers.expression import Expression, evaluate
 
 from . import vector_math
-from .lanes import BINARY64, DOUBLE, FLOAT, HALF, I1, I8, I16, I32, I64, Emitter, Lanes, Mask, copysign
+from .lanes import (
+    BINARY64,
+    DOUBLE,
+    FLOAT,
+    HALF,
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    Emitter,
+    IRBuilder,
+    IRValue,
+    Lanes,
+    Mask,
+    copysign,
+)
 from .single_math import Single, SingleEmitter, as_single
 
 WIDTH, FAST_WIDTH = 8, 16
@@ -81,7 +97,7 @@ class _Frame:
     """The function being emitted: its arguments, unpacked."""
 
     def __init__(self, run: ir.Function, signature: Signature) -> None:
-        self.builder = ir.IRBuilder(run.append_basic_block("entry"))
+        self.builder: IRBuilder = ir.IRBuilder(run.append_basic_block("entry"))
         *addresses, scalars, self.start, self.stop = run.args
         self.storage = STORAGE[signature.dtype]
         arrays = [self.builder.bitcast(a, self.storage.as_pointer()) for a in addresses]
@@ -89,7 +105,7 @@ class _Frame:
         self.scalars = [self.builder.load(self.builder.gep(scalars, [I64(i)])) for i in range(len(signature.scalars))]
 
     @contextmanager
-    def loop(self, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
+    def loop(self, start: IRValue, stop: IRValue, step: int) -> Iterator[IRValue]:
         """for index in range(start, stop, step); leaves the builder after the loop."""
         builder = self.builder
         before = builder.block
@@ -122,7 +138,7 @@ def _emit_wide(frame: _Frame, signature: Signature) -> None:
     _wide_loop(frame, signature, frame.start)
 
 
-def _wide_loop(frame: _Frame, signature: Signature, start: ir.Value) -> None:
+def _wide_loop(frame: _Frame, signature: Signature, start: IRValue) -> None:
     at = Emitter(frame.builder, BINARY64, WIDTH)
     with frame.loop(start, frame.stop, WIDTH) as index:
         mask = _tail_mask(at, frame.builder.sub(frame.stop, index))
@@ -216,7 +232,7 @@ def _flag_extremes(at: SingleEmitter, x: Lanes, result: Lanes) -> None:
     at.flag(~(abs(result) <= 1e37) | ((abs(result) < 1e-36) & ~x.equals(0.0)))
 
 
-def _list_places(builder: ir.IRBuilder, flagged: ir.Value, offset: ir.Value, listed: ir.Value, count: ir.Value) -> None:
+def _list_places(builder: IRBuilder, flagged: IRValue, offset: IRValue, listed: IRValue, count: IRValue) -> None:
     """Append the places of the flagged lanes to the list."""
     word = ir.IntType(FAST_WIDTH)
     bits = builder.bitcast(flagged, word)
@@ -235,9 +251,7 @@ def _list_places(builder: ir.IRBuilder, flagged: ir.Value, offset: ir.Value, lis
         builder.store(builder.add(filled, builder.zext(ones, I64)), count)
 
 
-def _repair(
-    frame: _Frame, at: Emitter, signature: Signature, block: ir.Value, listed: ir.Value, count: ir.Value
-) -> None:
+def _repair(frame: _Frame, at: Emitter, signature: Signature, block: IRValue, listed: IRValue, count: IRValue) -> None:
     """Compute the listed places again in binary64."""
     builder = frame.builder
     with builder.if_then(builder.icmp_signed(">", count, I64(0)), likely=False):
@@ -259,30 +273,30 @@ def _repair(
                     builder.store(builder.extract_element(stored, I32(i)), builder.gep(array, [place]))
 
 
-def _gather(at: Emitter, array: ir.Value, storage: Any, places: Sequence[ir.Value]) -> Lanes:
-    vector: ir.Value = ir.Constant(ir.VectorType(storage, at.width), ir.Undefined)
+def _gather(at: Emitter, array: IRValue, storage: Any, places: Sequence[IRValue]) -> Lanes:
+    vector: IRValue = ir.Constant(ir.VectorType(storage, at.width), ir.Undefined)
     for i, place in enumerate(places):
         element = at.builder.load(at.builder.gep(array, [place]))
         vector = at.builder.insert_element(vector, element, I32(i))
     return _widen(at, vector, storage)
 
 
-def _declared(builder: ir.IRBuilder, name: str, kind: ir.FunctionType) -> ir.Function:
+def _declared(builder: IRBuilder, name: str, kind: ir.FunctionType) -> ir.Function:
     return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
 
 
-def _spread(builder: ir.IRBuilder, scalar: ir.Value, width: int) -> ir.Value:
+def _spread(builder: IRBuilder, scalar: IRValue, width: int) -> IRValue:
     kind = ir.VectorType(scalar.type, width)
     nothing = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(nothing, scalar, I32(0))
     return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(I32, width), [0] * width))
 
 
-def _broadcast(at: Emitter, scalar: ir.Value) -> Lanes:
+def _broadcast(at: Emitter, scalar: IRValue) -> Lanes:
     return Lanes(at, _spread(at.builder, scalar, at.width))
 
 
-def _tail_mask(at: Emitter, left: ir.Value) -> ir.Value:
+def _tail_mask(at: Emitter, left: IRValue) -> IRValue:
     """Lanes below `left` are on."""
     indices = ir.Constant(ir.VectorType(I64, at.width), list(range(at.width)))
     return at.builder.icmp_signed("<", indices, _spread(at.builder, left, at.width))
@@ -292,7 +306,7 @@ _SUFFIX = {FLOAT: "f32", DOUBLE: "f64", I16: "i16", HALF: "f16"}
 _BYTES = {FLOAT: 4, DOUBLE: 8, I16: 2, HALF: 2}
 
 
-def _load(at: Emitter, address: ir.Value, storage: Any, mask: ir.Value | None = None) -> Lanes:
+def _load(at: Emitter, address: IRValue, storage: Any, mask: IRValue | None = None) -> Lanes:
     vector = ir.VectorType(storage, at.width)
     place = at.builder.bitcast(address, vector.as_pointer())
     if mask is None:
@@ -302,7 +316,7 @@ def _load(at: Emitter, address: ir.Value, storage: Any, mask: ir.Value | None = 
     return _widen(at, at.builder.call(load, [place, I32(_BYTES[storage]), mask, ir.Constant(vector, None)]), storage)
 
 
-def _store(at: Emitter, lanes: Lanes, address: ir.Value, storage: Any, mask: ir.Value | None = None) -> None:
+def _store(at: Emitter, lanes: Lanes, address: IRValue, storage: Any, mask: IRValue | None = None) -> None:
     vector = ir.VectorType(storage, at.width)
     place = at.builder.bitcast(address, vector.as_pointer())
     if mask is None:
@@ -313,7 +327,7 @@ def _store(at: Emitter, lanes: Lanes, address: ir.Value, storage: Any, mask: ir.
     at.builder.call(store, [_narrow(at, lanes, storage), place, I32(_BYTES[storage]), mask])
 
 
-def _widen(at: Emitter, raw: ir.Value, storage: Any) -> Lanes:
+def _widen(at: Emitter, raw: IRValue, storage: Any) -> Lanes:
     """Stored elements as lanes of the emitter's format."""
     if storage is I16:  # bfloat16 is the upper half of a float32
         words = ir.VectorType(I32, at.width)
@@ -325,7 +339,7 @@ def _widen(at: Emitter, raw: ir.Value, storage: Any) -> Lanes:
 _LARGEST = 1.7976931348622e308
 
 
-def _narrow(at: Emitter, lanes: Lanes, storage: Any) -> ir.Value:
+def _narrow(at: Emitter, lanes: Lanes, storage: Any) -> IRValue:
     """Lanes as they are stored, rounded to nearest."""
     if storage is I16:
         return _to_bfloat16(at, lanes)
@@ -343,7 +357,7 @@ def _narrow(at: Emitter, lanes: Lanes, storage: Any) -> ir.Value:
     return at.builder.fptrunc(lanes.value, ir.VectorType(storage, at.width))
 
 
-def _odd_single(at: Emitter, lanes: Lanes) -> ir.Value:
+def _odd_single(at: Emitter, lanes: Lanes) -> IRValue:
     """binary64 lanes as the bits of float32, rounded to odd: a further rounding, to 16 bits, is then the only one."""
     builder = at.builder
     words = ir.VectorType(I32, at.width)
@@ -355,7 +369,7 @@ def _odd_single(at: Emitter, lanes: Lanes) -> ir.Value:
     return builder.or_(builder.sub(builder.bitcast(single, words), above), inexact)
 
 
-def _to_bfloat16(at: Emitter, lanes: Lanes) -> ir.Value:
+def _to_bfloat16(at: Emitter, lanes: Lanes) -> IRValue:
     """The nearest bfloat16, ties to even, as its 16 bits. One rounding: the float32 between keeps what was cut off."""
     builder = at.builder
     words = ir.VectorType(I32, at.width)
@@ -381,7 +395,7 @@ def _emit_work(result: ir.Module, run: ir.Function) -> None:
     The task is a table of words: the addresses, the scalars', the number of elements, the chunk size, the counter.
     """
     work = ir.Function(result, ir.FunctionType(ir.VoidType(), [I64.as_pointer()]), "work")
-    builder = ir.IRBuilder(work.append_basic_block("entry"))
+    builder: IRBuilder = ir.IRBuilder(work.append_basic_block("entry"))
     pointers = [a.type for a in run.args[:-2]]
     places = [builder.gep(work.args[0], [I64(i)]) for i in range(len(pointers) + 3)]
     arguments = [builder.inttoptr(builder.load(p), t) for p, t in zip(places, pointers, strict=False)]

@@ -10,10 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import llvmlite.ir as ir
 import numpy as np
+
+# llvmlite's inferred types are wrong (a builder's methods seem to return None), so its values are untyped here.
+IRValue: TypeAlias = Any
+IRBuilder: TypeAlias = Any
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -43,7 +47,7 @@ class Emitter:
 
     flags: tuple[str, ...] = ()
 
-    def __init__(self, builder: ir.IRBuilder, form: Format, width: int) -> None:
+    def __init__(self, builder: IRBuilder, form: Format, width: int) -> None:
         self.builder = builder
         self.form = form
         self.width = width
@@ -71,7 +75,7 @@ class Emitter:
         # llvmlite writes a float constant from the nearest double: round it to the format first.
         return Lanes(self, self.splat(self.form.scalar, to_binary32(number)))
 
-    def intrinsic(self, name: str, *arguments: ir.Value) -> ir.Value:
+    def intrinsic(self, name: str, *arguments: IRValue) -> IRValue:
         """llvm.NAME on values of one type."""
         kind = arguments[0].type
         prefix = "" if self.width == 1 else f"v{self.width}"
@@ -95,7 +99,7 @@ class Lanes:
 
     __slots__ = ("at", "value")
 
-    def __init__(self, at: Emitter, value: ir.Value) -> None:
+    def __init__(self, at: Emitter, value: IRValue) -> None:
         self.at = at
         self.value = value
 
@@ -162,7 +166,7 @@ class Mask:
     """A vector of truth values."""
 
     at: Emitter
-    value: ir.Value
+    value: IRValue
 
     def __and__(self, other: Mask) -> Mask:
         return Mask(self.at, self.at.builder.and_(self.value, other.value))
@@ -178,7 +182,7 @@ class Mask:
         a, b = self.at.lanes(yes), self.at.lanes(no)
         return Lanes(self.at, self.at.builder.select(self.value, a.value, b.value))
 
-    def any(self) -> ir.Value:
+    def any(self) -> IRValue:
         """One bit: whether some lane is true."""
         if self.at.width == 1:
             return self.value
@@ -235,24 +239,24 @@ def smallest(x: Lanes, bound: Any) -> Lanes:
     return (x > bound).choose(bound, x)
 
 
-def bits(x: Lanes) -> ir.Value:
+def bits(x: Lanes) -> IRValue:
     return x.at.builder.bitcast(x.value, x.at.shape(x.at.form.integer))
 
 
-def from_bits(at: Emitter, integer: ir.Value) -> Lanes:
+def from_bits(at: Emitter, integer: IRValue) -> Lanes:
     return Lanes(at, at.builder.bitcast(integer, at.type))
 
 
-def to_integer(x: Lanes) -> ir.Value:
+def to_integer(x: Lanes) -> IRValue:
     """Lanes that hold whole numbers of modest size, as integers."""
     return x.at.builder.fptosi(x.value, x.at.shape(x.at.form.integer))
 
 
-def from_integer(at: Emitter, integer: ir.Value) -> Lanes:
+def from_integer(at: Emitter, integer: IRValue) -> Lanes:
     return Lanes(at, at.builder.sitofp(integer, at.type))
 
 
-def power_of_two(at: Emitter, exponent: ir.Value) -> Lanes:
+def power_of_two(at: Emitter, exponent: IRValue) -> Lanes:
     """2^exponent for exponents of normal numbers."""
     form, builder = at.form, at.builder
     biased = builder.add(exponent, at.splat(form.integer, form.bias))

@@ -24,6 +24,8 @@ from .coefficients import SINGLE as C
 from .lanes import (
     BINARY32,
     Emitter,
+    IRBuilder,
+    IRValue,
     Lanes,
     Mask,
     bits,
@@ -63,7 +65,7 @@ class SingleEmitter(Emitter):
     # A product and a sum may become one fused operation: faster, and one rounding less.
     flags = ("contract",)
 
-    def __init__(self, builder: ir.IRBuilder, width: int) -> None:
+    def __init__(self, builder: IRBuilder, width: int) -> None:
         super().__init__(builder, BINARY32, width)
         self.doubts: list[Mask] = []
         self.doubting = True
@@ -170,7 +172,7 @@ def _same_magnitude(function: Callable[[Lanes], Lanes]) -> Callable[[Single], Si
     return lambda x: Single(function(x.lanes), exact=x.exact)
 
 
-def _exp_parts(x: Lanes) -> tuple[Lanes, ir.Value]:
+def _exp_parts(x: Lanes) -> tuple[Lanes, IRValue]:
     """x = n ln 2 + r: e^r - 1 and n as bits of the exponent."""
     at = x.at
     # Adding 1.5·2^23 rounds to a whole number and leaves it in the low bits.

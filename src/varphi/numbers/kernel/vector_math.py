@@ -18,6 +18,7 @@ from .coefficients import DOUBLE as C
 from .coefficients import ERFC_CENTRE
 from .lanes import (
     BINARY64,
+    IRValue,
     Lanes,
     Mask,
     bits,
@@ -42,7 +43,7 @@ _HALF_PI = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)
 _MAX_EXP, _MIN_EXP = 709.782712893384, -745.1332191019412
 
 
-def _exp_parts(x: Lanes) -> tuple[Lanes, Lanes, ir.Value]:
+def _exp_parts(x: Lanes) -> tuple[Lanes, Lanes, IRValue]:
     """x = n ln 2 + r: r, e^r - 1 and n."""
     n = round_to_integer(x * (1 / math.log(2)))
     r = fma(n, -_LN2_LOW, fma(n, -_LN2_HIGH, x))
@@ -72,7 +73,7 @@ def expm1(x: Lanes) -> Lanes:
     return (tiny | x.is_nan()).choose(x, (x > _MAX_EXP).choose(INF, value))
 
 
-def _at_least(at: Any, integer: ir.Value, bound: int) -> ir.Value:
+def _at_least(at: Any, integer: IRValue, bound: int) -> IRValue:
     limit = at.splat(at.form.integer, bound)
     return at.builder.select(at.builder.icmp_signed("<", integer, limit), limit, integer)
 
