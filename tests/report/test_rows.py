@@ -50,7 +50,8 @@ def test_a_jump() -> None:
 
 def test_infinitely_many_places_are_not_passed_off_as_all() -> None:
     card = found("sin")
-    assert card["zeros"].method == "undecided"
+    assert card["zeros"].remark == "infinitely many"
+    assert card["zeros"].value.startswith("x = −6.283185307, −3.141592654, 0, 3.141592654, 6.283185307, …")
     assert card["parity"].value == "odd"
 
 

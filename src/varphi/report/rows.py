@@ -97,8 +97,10 @@ def _fixed_points(facts: Facts) -> Rows:
 
 def _places(label: str, places: Places, on_stretches: str = "") -> Row:
     stretches = [on_stretches + _stretch(*ends) for ends in places.stretches]
-    points = [f"x = {_listed(places)}"] if len(places) else []
+    points = [f"x = {_listed(places, places.infinite)}"] if len(places) else []
     text = ", ".join([*stretches, *points])
+    if places.infinite:
+        return Row(label, text, "infinitely many")
     if places.complete:
         return Row(label, text or "none")
     return Row(label, text or "undecided", "there may be others" if text else "", "undecided")
@@ -112,10 +114,10 @@ def _stretch(lower: float, upper: float) -> str:
     return f"for x ≥ {number(lower)}" if math.isinf(upper) else f"for {number(lower)} ≤ x ≤ {number(upper)}"
 
 
-def _listed(points: Sequence[Interval]) -> str:
+def _listed(points: Sequence[Interval], infinite: bool) -> str:
     """The points nearest to zero, from left to right, and how many there are."""
     nearest = sorted(sorted(points, key=lambda p: abs(p.middle))[:_MOST], key=lambda p: p.middle)
-    more = f", … ({len(points)} found)" if len(points) > _MOST else ""
+    more = ", …" if infinite else f", … ({len(points)} found)" if len(points) > _MOST else ""
     return ", ".join(value(p) for p in nearest) + more
 
 
@@ -190,6 +192,10 @@ def _convexity(facts: Facts) -> Rows:
     overall = _overall(kinds, facts.kinks)
     if overall:
         yield Row("curvature", overall, listed if 1 < len(pieces) <= _MOST else "", method)
+        return
+    if facts.inflections.infinite:
+        yield Row("curvature", "alternates", "convex and concave without end")
+        yield _places("inflections", facts.inflections)
         return
     yield Row("curvature", listed if len(pieces) <= _MOST else f"{len(pieces)} stretches", method=method)
     yield _places("inflections", facts.inflections)
