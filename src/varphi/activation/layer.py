@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from . import backend
 from .constraint import Constraint
 from .definition import Definition, Parameter
 from .pointwise import derivatives, pointwise
+from .registry import is_registered
 
 
 class Activation(nn.Module):
@@ -45,8 +47,13 @@ class Activation(nn.Module):
             self.register_parameter(_stored_name(parameter), nn.Parameter(torch.tensor(raw)))
         self.formula = definition.formula(self.values, self.learn)
         self.formula.prepare()
+        # Only for the definition of that name, with nothing in it varied.
+        own = is_registered(definition) and not self.formula.parameters
+        self._native = backend.NATIVE.get(definition.name) if own else None
 
     def forward(self, x: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        if self._native is not None and backend.suits_native(x):
+            return self._native(x)
         return pointwise(self.formula, x, *self.arguments())
 
     def derivatives(self, x: Float[Tensor, ...], order: int) -> Float[Tensor, "order+1 ..."]:
