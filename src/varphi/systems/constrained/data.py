@@ -25,7 +25,7 @@ class Part:
     """Standardised explanatory variables and target."""
 
     x: Float[Tensor, "features rows"]
-    y: Float[Tensor, rows]
+    y: Float[Tensor, " rows"]
 
 
 @dataclass(frozen=True)
