@@ -97,7 +97,9 @@ def test_gradients_by_learned_parameters_are_those_of_the_defining_lines(name):
             assert not a.requires_grad or not any(g.any() for g in torch.autograd.grad(a, parameters))
             continue
         second = torch.autograd.grad(a, parameters, retain_graph=True)
-        torch.testing.assert_close(second, torch.autograd.grad(b, parameters, retain_graph=True), rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(
+            second, torch.autograd.grad(b, parameters, retain_graph=True), rtol=1e-11, atol=1e-12
+        )
 
 
 @each_layer
@@ -213,9 +215,7 @@ def test_compiles_whole_forward_and_backward(name):
     torch.compiler.reset()
     layer, x = make(name), points(name)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(
-        _loss_and_grads(layer, x, compiled), _loss_and_grads(layer, x), rtol=1e-12, atol=1e-13
-    )
+    torch.testing.assert_close(_loss_and_grads(layer, x, compiled), _loss_and_grads(layer, x), rtol=1e-12, atol=1e-13)
 
 
 def test_inductor_compiles_a_model_with_it():
@@ -344,7 +344,11 @@ def test_inference_mode():
 @each_layer
 def test_copies_are_equal_and_independent(name):
     layer, x = make(name), points(name)
-    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), copy.deepcopy(pickle.loads(pickle.dumps(layer)))):
+    for other in (
+        copy.deepcopy(layer),
+        pickle.loads(pickle.dumps(layer)),
+        copy.deepcopy(pickle.loads(pickle.dumps(layer))),
+    ):
         assert torch.equal(other(x), layer(x))
         assert repr(other) == repr(layer)
         assert other.definition is layer.definition
@@ -467,7 +471,9 @@ def test_none_and_complex_are_refused(value):
         vp.get("softplus", beta=value)
 
 
-@pytest.mark.parametrize("value", [-1, 0, -0.0, math.nan, math.inf, -math.inf, True, False, 10**400], ids=lambda v: str(v)[:8])
+@pytest.mark.parametrize(
+    "value", [-1, 0, -0.0, math.nan, math.inf, -math.inf, True, False, 10**400], ids=lambda v: str(v)[:8]
+)
 def test_numbers_outside_the_range_are_refused(value):
     with pytest.raises(ValueError, match=r"softplus: beta must be a finite number > 0, got"):
         vp.get("softplus", beta=value)
@@ -488,12 +494,7 @@ def test_unknown_parameters_are_not_learned():
 
 
 def test_whole_numbers_are_not_learned():
-    whole = [
-        (name, p.name)
-        for name in vp.names()
-        for p in vp.get(name).definition.parameters
-        if p.constraint.whole
-    ]
+    whole = [(name, p.name) for name in vp.names() for p in vp.get(name).definition.parameters if p.constraint.whole]
     assert whole, "the catalogue has activations with a whole-numbered parameter"
     for name, parameter in whole:
         with pytest.raises(ValueError, match=f"{name}: {parameter} is a whole number and cannot be learned"):
