@@ -213,7 +213,9 @@ def test_saturation():
     edges = about("sigmoid").saturation(1e-3)
     # sigmoid'(x) = eps at x = ± ln((1 - 2 eps ± sqrt(1 - 4 eps)) / (2 eps))
     exact = math.log((1 - 2e-3 + math.sqrt(1 - 4e-3)) / 2e-3)
-    assert edges.right.middle == pytest.approx(exact, rel=1e-12) and edges.left.middle == pytest.approx(-exact, rel=1e-12)
+    assert edges.right.middle == pytest.approx(exact, rel=1e-12) and edges.left.middle == pytest.approx(
+        -exact, rel=1e-12
+    )
     relu = about("relu").saturation(0.1)
     assert relu.left == Interval(0, 0) and relu.right is None
     tail = about("gelu").saturation(1e-30).left

@@ -104,7 +104,10 @@ def _mpf(end):
     return mp.ldexp(mp.mpf(int(mantissa)), int(exponent))
 
 
-def assert_contains(ball, value, slack=mp.mpf(10) ** -50):
+ROUNDING = mp.mpf(10) ** -50
+
+
+def assert_contains(ball, value, slack=ROUNDING):
     lower, upper = ball.lo, ball.hi
     low = _mpf(lower.lower()) if lower.is_finite() else _mpf(lower)
     high = _mpf(upper.upper()) if upper.is_finite() else _mpf(upper)
@@ -226,7 +229,10 @@ def test_derivatives_over_balls(name, a, width, share):
     function = _JETS[name]
     x = min(a + share * width, a + width)
     over = derivatives(function, Ball(a, a + width), 5)
-    reference = {"mish": lambda t: t * mp.tanh(mp.log1p(mp.exp(t))), "product": lambda t: t * mp.exp(-t * t) / (1 + t * t)}
+    reference = {
+        "mish": lambda t: t * mp.tanh(mp.log1p(mp.exp(t))),
+        "product": lambda t: t * mp.exp(-t * t) / (1 + t * t),
+    }
     exact = mp.taylor(reference.get(name, UNARY.get(name)), mp.mpf(x), 5)
     for k, coefficient in enumerate(exact):
         value = coefficient * math.factorial(k)
@@ -248,7 +254,9 @@ def test_half_lines_have_their_limits():
 
 
 @pytest.mark.parametrize("x", [1e9, 1e19, 1e300, -1e9, -1e19, -1e300])
-@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "softplus", "erf", "erfc", "normal_cdf", "sech", "erf_slope"])
+@pytest.mark.parametrize(
+    "name", ["exp", "tanh", "sigmoid", "softplus", "erf", "erfc", "normal_cdf", "sech", "erf_slope"]
+)
 def test_huge_arguments(name, x):
     """Where flint's own functions run out of exponents, the ends are still bounds."""
     value = BALL_OPERATIONS[name](Ball(x))

@@ -1,6 +1,8 @@
 """What a curve says about a formula and its derivatives, against points of it."""
 
 import math
+from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from flint import arb
@@ -19,8 +21,8 @@ from varphi.numbers import (
     tanh,
     variable,
 )
-from varphi.numbers.ball import precision
-from varphi.numbers.enclosure import Curve
+from varphi.numbers.ball import point, precision
+from varphi.numbers.enclosure import Curve, derivatives_of
 
 from .test_tail import formulas
 
@@ -83,7 +85,9 @@ def test_extrema_contain_samples(formula, a, width, k):
         best = max(best, value.upper)
     if top.decided and math.isfinite(top.upper) and math.isfinite(best):
         # A supremum far above every sample would be one that is not reached.
-        slope = max(abs(curve.over(arb(a), curve.upper)[k + 1].lower), abs(curve.over(arb(a), curve.upper)[k + 1].upper))
+        slope = max(
+            abs(curve.over(arb(a), curve.upper)[k + 1].lower), abs(curve.over(arb(a), curve.upper)[k + 1].upper)
+        )
         assert top.lower <= best + slope * width / 32 + 1e-9
 
 
@@ -108,7 +112,7 @@ def test_stretches_cover_the_curve():
     for root, at in zip(stretches[1:], (-math.sqrt(2), math.sqrt(2)), strict=True):
         assert root.start.lower <= at + 1e-15 and at - 1e-15 <= root.start.upper
         assert root.start.upper - root.start.lower < 1e-15
-    for a, b in zip(stretches, stretches[1:], strict=False):
+    for a, b in pairwise(stretches):
         assert a.stop.lower == b.start.lower
 
 
@@ -139,6 +143,22 @@ def test_one_sided_singular_end():
     assert steepest.lower > 1.7e308 and steepest.upper == math.inf and steepest.decided
     assert (curve.infimum(1).lower, curve.infimum(1).upper) == (0.0, 0.0)
     assert (Curve(log1p(X), 0, 1).infimum(2).lower, Curve(log1p(X), 0, 1).infimum(2).upper) == (-1.0, -1.0)
+
+
+@pytest.mark.parametrize("formula", [X / 10, (1 + X / 10) ** 10, X**0.1, exp(0.3 * X) / 3, (X + 7) / (X * X + 3)])
+def test_derivatives_are_exact(formula):
+    """No constant of a derivative is rounded: at 400 bits they agree with those of the formula over points."""
+    with precision(400):
+        x = arb(2.5)
+        for k, node in enumerate(derivatives_of(formula, 4)):
+            for constant in (n.value for n in node.nodes() if n.is_constant):
+                assert isinstance(constant, (int, Fraction))
+            step = arb(2) ** -60
+            below, above = (derivatives_of(formula, 4)[k].evaluate(x=x + s * step) for s in (-1, 1))
+            below, above = point(below), point(above)
+            slope = (above - below) / (2 * step)
+            following = point(derivatives_of(formula, 5)[k + 1].evaluate(x=x))
+            assert abs(slope - following) < arb(2) ** -100 * (1 + abs(following))
 
 
 def test_a_switching_formula_is_refused():

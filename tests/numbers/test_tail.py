@@ -127,13 +127,19 @@ def test_signs_that_need_exact_cancellation(formula, sign):
 
 @pytest.mark.parametrize("power", [0, 1, -2, Fraction(1, 2), Fraction(-7, 2), 5])
 @pytest.mark.parametrize(
-    "rates", [{}, {(0, 1): 1}, {(0, 1): -2}, {(0, 2): Fraction(1, 2), (0, 1): -3}, {(1, 0): 1, (0, 1): -4}, {(0, 2): -1, (0, 1): 9}]
-)  # fmt: skip
+    "rates",
+    [
+        {},
+        {(0, 1): 1},
+        {(0, 1): -2},
+        {(0, 2): Fraction(1, 2), (0, 1): -3},
+        {(1, 0): 1, (0, 1): -4},
+        {(0, 2): -1, (0, 1): 9},
+    ],
+)
 @pytest.mark.parametrize("start", [2, 5, 40])
 def test_range_of_a_gauge(power, rates, start):
-    pairs = sorted(
-        (((Fraction(m[0]), Fraction(m[1])), Fraction(r)) for m, r in rates.items()), reverse=True
-    )
+    pairs = sorted((((Fraction(m[0]), Fraction(m[1])), Fraction(r)) for m, r in rates.items()), reverse=True)
     gauge = Gauge(tuple(pairs), Fraction(power))
     with precision(128):
         image = gauge.range(arb(start))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from flint import arb
@@ -14,7 +15,7 @@ from flint import arb
 from varphi.numbers.ball import Ball, ball, float_above, float_below, point, precision
 from varphi.numbers.enclosure import Curve, Stretch, derivatives_of
 from varphi.numbers.exact import difference, polynomial, rational_value
-from varphi.numbers.expression import Expression, build, variable
+from varphi.numbers.expression import Expression, variable
 from varphi.numbers.pieces import Place, Root, as_point, pieces
 from varphi.numbers.tail import Tail
 
@@ -27,7 +28,7 @@ HIGHEST_ORDER = 4
 # One-sided derivatives are compared up to this order before two pieces count as one analytic function.
 _COMPARED = 12
 _TINY = 1e-290
-_FINE = 1100  # bits, about 330 digits: agreement to these is reported as "computed"
+_FINE = 2000  # bits: agreement to 290 digits is reported as "computed"
 
 
 def _interval(value: Ball, method: Method = "proved") -> Interval:
@@ -129,9 +130,7 @@ class Analysis:
     @cached_property
     def _breaks(self) -> list[tuple[Arc, Arc]]:
         """Neighbouring arcs that meet at a point."""
-        return [
-            (a, b) for a, b in zip(self.arcs, self.arcs[1:], strict=False) if a.upper is b.lower or a.upper == b.lower
-        ]
+        return [(a, b) for a, b in pairwise(self.arcs) if a.upper is b.lower or a.upper == b.lower]
 
     @cached_property
     def _values_at_breaks(self) -> list[Ball]:
@@ -249,7 +248,8 @@ class Analysis:
     @property
     def lipschitz(self) -> Interval:
         if self._jumps:
-            return Interval(math.inf, math.inf, weakest(*(k.jump.method for k in self._jumps)))
+            methods: list[Method] = [k.jump.method for k in self._jumps]
+            return Interval(math.inf, math.inf, weakest(*methods))
         return self.bounds(1).magnitude
 
     # ---------------------------------------------------------------------------------------- signs
@@ -298,11 +298,14 @@ class Analysis:
         x = variable("x")
         with precision(PRECISION):
             shifted = []
-            for p in pieces(build("sub", self.expression, x), self.lower, self.upper):
+            shift = difference(self.expression, x)
+            for p in pieces(shift, self.lower, self.upper):
                 if p.expression is not None:
                     curve = Curve(p.expression, as_point(p.lower), as_point(p.upper))
                     shifted.append(Arc(p.lower, p.upper, p.expression, curve))
-            return self._roots(shifted, shift=True)
+            found = self._roots(shifted, shift=True)
+            infinite = bool(found.points) and symmetry.is_periodic(shift)
+            return Places(found.points, found.stretches, found.complete, infinite)
 
     def _roots(self, arcs: list[Arc], shift: bool = False) -> Places:
         """Zeros of the arcs' formulas, those at breaks by the function's own value there."""
@@ -316,7 +319,7 @@ class Analysis:
                     if run.sign == 0:
                         stretches.append((_interval(run.start).lower, _interval(run.stop).upper))
                     complete = complete and run.sign is not None
-                points += [_interval(b.start) for a, b in zip(runs, runs[1:], strict=False) if _crosses(a, b)]
+                points += [_interval(b.start) for a, b in pairwise(runs) if _crosses(a, b)]
                 points += [p for p in map(_interval, self._inner_zeros(arc)) if p not in points]
             ends: list[Place] = [arc.lower for arc in arcs] + [arc.upper for arc in arcs[-1:]]
             for place in ends:
@@ -337,13 +340,14 @@ class Analysis:
         """Corners inside the arc where the formula is exactly zero without changing sign."""
         for corner in arc.curve.corners():
             value = corner.values[0]
-            if value.lo.is_zero() and value.hi.is_zero() and arc.curve.lower < corner.x and corner.x < arc.curve.upper:
-                if not polynomial(arc.expression) == ():
-                    yield Ball(corner.x)
+            inside = arc.curve.lower < corner.x and corner.x < arc.curve.upper
+            if inside and value.lo.is_zero() and value.hi.is_zero() and not arc.is_zero:
+                yield Ball(corner.x)
 
     def convexity(self) -> tuple[Piece, ...]:
         """The stretches on which f is convex, concave or linear."""
-        names = {1: "convex", -1: "concave", 0: "linear", None: "undecided"}
+        repeats = all(symmetry.is_periodic(arc.curve.tower[2]) for arc in self.arcs)
+        names = {1: "convex", -1: "concave", 0: "linear", None: "periodic" if repeats else "undecided"}
         found: list[Piece] = []
         bends = {(k.location, k.order): k for k in self.kinks}
         for run in self._runs(2):
@@ -469,7 +473,7 @@ def _changes(runs: list[_Run]) -> Places:
     """Where the sign changes between 1 and -1, also at breaks."""
     points = [
         _interval(b.start)
-        for a, b in zip(runs, runs[1:], strict=False)
+        for a, b in pairwise(runs)
         if a.sign is not None and b.sign is not None and a.sign * b.sign < 0
     ]
     return Places(tuple(points), (), all(r.sign is not None for r in runs))
@@ -488,7 +492,7 @@ def _merged(stretches: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _jump(gap: Expression, left: Expression, right: Expression, place: Place) -> Interval:
     """right - left at the place (gap is that difference): exact where it can be, by balls where these are apart.
 
-    Where they still overlap at 330 digits the two are reported as equal, "computed".
+    Where they still overlap at 290 digits the two are reported as equal, "computed".
     """
     if gap.is_constant and gap.value == 0:
         return Interval(0.0, 0.0)
@@ -566,10 +570,8 @@ def _named_growth(f: Tail, value: Ball, right: bool) -> Limit | None:
 
 def _leading_coefficient(tail: Tail) -> Ball:
     """The limit of the function over its gauge: the first coefficient, where that is a number."""
-    first, gauge = tail.terms[0]
-    wide = isinstance(first, Ball) and first.lo is not first.hi
-    c = tail.leading[0] if wide else first if isinstance(first, Ball) else Ball(arb(first))
-    return c * Ball(gauge.constant())
+    c, gauge = tail.leading
+    return c * Ball(gauge.constant()) if tail.scale is None else tail.scale
 
 
 def _growth_by_slope(slope: Tail, right: bool) -> Limit | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .analysis import Analysis
 
 # Changes whenever the code could give other facts for the same formula, so that older ones on disk are not used.
-VERSION = 1
+VERSION = 2
 
 HIGHEST_ORDER = 4
 _NAMES = (

@@ -77,14 +77,17 @@ def _digits(lower: float, upper: float) -> str:
 
 def weakest(*methods: Method) -> Method:
     """The method of what follows from facts known by these."""
-    return max(methods, key=_STRENGTH.index, default="proved")
+    for method in reversed(_STRENGTH):
+        if method in methods:
+            return method
+    return "proved"
 
 
 def highest(intervals: list[Interval]) -> Interval:
     """The largest of several numbers."""
     top = Interval(max(i.lower for i in intervals), max(i.upper for i in intervals))
     # A number that is certainly smaller does not matter, however little is known about it.
-    methods = [i.method for i in intervals if i.upper >= top.lower]
+    methods: list[Method] = [i.method for i in intervals if i.upper >= top.lower]
     return Interval(top.lower, top.upper, weakest(*methods))
 
 

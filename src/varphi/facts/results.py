@@ -128,7 +128,7 @@ class Places(Sequence[Interval]):
 
 
 class Piece(NamedTuple):
-    """A stretch of the line and what the function is there ("convex", "concave", "linear" or "undecided")."""
+    """A stretch of the line and what the function is there ("convex", "concave", "linear", "periodic", "undecided")."""
 
     lower: Interval
     upper: Interval
@@ -188,6 +188,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(data: Any) -> Any:
+    """The result that `encode` has written."""
     if isinstance(data, list):
         return tuple(decode(v) for v in data)
     if isinstance(data, dict) and "f" in data:
@@ -202,7 +203,7 @@ def readable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {name: readable(getattr(value, name)) for name in value._fields}
+        return {name: readable(item) for name, item in value._asdict().items()}  # pyright: ignore[reportAttributeAccessIssue]
     if dataclasses.is_dataclass(value):
         return {f.name: readable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):

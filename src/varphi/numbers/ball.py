@@ -1,9 +1,9 @@
 """Balls: sets of real numbers with rigorous ends, over python-flint's `arb`.
 
-Two number systems for one purpose. An `arb` (midpoint and radius) is a *point* known to some precision: fast, and tight
-while its radius is rounding. A `Ball` is a closed interval [lower, upper] of the extended real line, half-lines included,
-whose two ends are such points; elementary functions that are monotone are evaluated at the two ends, so a wide interval
-costs no tightness. In both, the result contains the value at every real number of the argument.
+Two number systems for one purpose. An `arb` (midpoint and radius) is a *point* known to some precision: fast, and
+tight while its radius is rounding. A `Ball` is a closed interval [lower, upper] of the extended real line (half-lines
+too), whose two ends are such points; elementary functions that are monotone are evaluated at the two ends, so a wide
+interval costs no tightness. In both, the result contains the value at every real number of the argument.
 
 Where a function is not defined on part of the argument, the result is the image of the part where it is; where it is
 defined nowhere, `OutsideDomain` is raised. Constants are exact: a float stands for the number it holds, not for the
@@ -189,6 +189,10 @@ def _thin_sinc(x: arb, n: int = 0) -> arb:
     return value
 
 
+def _index(n: Any) -> int:
+    return int(float(n)) if isinstance(n, arb) else int(n)
+
+
 class _Undecided:
     """The truth of a comparison that holds for some numbers of a ball and fails for others."""
 
@@ -254,8 +258,8 @@ POINT_OPERATIONS: dict[str, Callable[..., Any]] = {
     "normal_cdf": _thin_normal_cdf,
     "squareplus": _on_points(_thin_squareplus),
     "hill": _thin_hill,
-    "exprel": lambda x, n: _thin_exprel(x, int(n)),
-    "sinc": lambda x, n: _thin_sinc(x, int(n)),
+    "exprel": lambda x, n: _thin_exprel(x, _index(n)),
+    "sinc": lambda x, n: _thin_sinc(x, _index(n)),
     "maximum": _on_points(arb.max),
     "minimum": _on_points(arb.min),
     "where": _thin_where,
@@ -515,7 +519,7 @@ def _power(x: Ball, p: Any) -> Ball:
     if isinstance(p, arb):
         return _power(x, Ball(p))
     if isinstance(p, Rational) and p.denominator == 1:
-        return _whole_power(x, int(p))
+        return _whole_power(x, int(p.numerator))
     if isinstance(p, float) and p.is_integer():
         return _whole_power(x, int(p))
     if p < 0:

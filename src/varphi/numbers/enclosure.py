@@ -1,15 +1,15 @@
 """Enclosures: what ball arithmetic proves about a function and its derivatives on an interval or a half-line.
 
-A `Curve` is one analytic expression on one interval, ends at infinity included. It is cut into cells where needed, once
-for all questions; a cell knows balls around f, f', ..., f^(N) on it, and its corners know their values. Everything asked
-of a curve (signs, roots, extrema) is answered from these:
+A `Curve` is one analytic expression on one interval, ends at infinity included. It is cut into cells where needed, for
+all questions together; a cell knows balls around f, f', ..., f^(N) on it, and its corners know their values. All
+that is asked of a curve (signs, roots, extrema) is answered from these:
 
 - the sign of f^(k) follows from its ball, or from the sign of f^(k+1) and the values at the corners;
 - the extremum of f^(k) lies at a corner where f^(k) is monotone; where f^(k+1) is, at the one root of f^(k+1);
 - elsewhere f^(k) lies within its own ball, its mean-value form and its second-order form, all three.
 
-Towards infinity, cells are cut in the exponent ([R, R²]), and the last one is a half-line, on which half-line arithmetic
-and the asymptotic form (`numbers.tail`) decide. So the answers hold for every real number, not up to a cut-off.
+Towards infinity, cells are cut in the exponent ([R, R²]), and the last one is a half-line, on which half-line balls and
+the asymptotic form (`numbers.tail`) decide. So the answers hold for every real number, not up to a cut-off.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 from flint import arb, ctx
 
+from ._system import system_of
 from .ball import (
     BALL_OPERATIONS,
     POINT_OPERATIONS,
@@ -35,12 +36,12 @@ from .ball import (
     point,
     precision,
 )
-from .exact import polynomial
+from .exact import polynomial, rational_value
 from .expression import Expression, build, constant, variable
 from .gauge import FLAT
 from .jet import derivatives
 from .straight import StraightLine
-from .tail import TAIL_OPERATIONS, Tail, rational, variable_tail
+from .tail import TAIL_OPERATIONS, Tail, coefficient, variable_tail
 
 ORDER = 6
 # Next to a singular end means within 2^-_BESIDE.
@@ -56,11 +57,20 @@ _FAST_BALLS = BALL_OPERATIONS | {n: getattr(operator, n) for n in ("add", "sub",
 
 
 def derivatives_of(expression: Expression, order: int) -> list[Expression]:
-    """The expressions f, f', ..., f^(order) in x."""
-    from .expression import evaluate
+    """The expressions f, f', ..., f^(order) in x, exactly: every constant in them is a rational number."""
 
-    def along(value: Any) -> Any:
-        return evaluate([expression], {"x": value})[0]
+    def along(x: Any) -> Any:
+        known: dict[int, Any] = {}
+        for node in expression.nodes():
+            if node.operation == "variable":
+                known[id(node)] = x
+            elif node.is_constant:
+                # As nodes, not numbers: Python would divide two ints, or subtract two floats, with rounding.
+                known[id(node)] = constant(Fraction(node.value)) if math.isfinite(node.value) else node
+            else:
+                arguments = [known[id(a)] for a in node.arguments]
+                known[id(node)] = system_of(*arguments).apply(node.operation, *arguments)
+        return known[id(expression)]
 
     return [constant(d) for d in derivatives(along, variable("x"), order)]
 
@@ -90,6 +100,11 @@ def centred(expression: Expression) -> tuple[Fraction, Expression]:
         else:
             known[id(node)] = build(node.operation, *[known[id(a)] for a in node.arguments])
     return roots.pop(), known[id(expression)]
+
+
+def _closed(operation: str, arguments: list[Any]) -> Any:
+    """An operation on constants alone, as a point."""
+    return POINT_OPERATIONS[operation](*map(point, arguments))
 
 
 class Corner:
@@ -162,7 +177,13 @@ class Cell:
         a, b = self.left.x, self.right.x
         if a < 0:
             a, b = -b, -a
-        return bool(a >= 16) and bool(b >= 1.9 * a)
+        return bool(a >= 2) and bool(b >= 1.5 * a)
+
+    def _is_blurred(self, k: int) -> bool:
+        """Whether f^(k) is so small at a corner that rounding hides its sign, on a cell to which tails reach."""
+        if self._far or not (self.left.x >= 2 or self.right.x <= -2):
+            return False
+        return any(_sign(c.values[k]) is None for c in (self.left, self.right) if c.is_finite)
 
     @property
     def middle(self) -> Corner | None:
@@ -183,9 +204,11 @@ class Cell:
         """The sign of f^(k) - level inside the cell: 1, -1, 0 (it is that constant), or None where undecided."""
         key = (k, level)
         if key not in self._signs:
+            near = not self._far
             sign = self._find_sign(k, level)
-            if sign is None and self._is_far():
+            if sign is None and (self._is_far() or self._is_blurred(k)):
                 self._look_far()
+            if sign is None and near and self._far:
                 self._signs = {known: s for known, s in self._signs.items() if s is not None}
                 sign = self._find_sign(k, level)
             self._signs[key] = sign
@@ -368,14 +391,12 @@ class Curve:
     def __init__(self, expression: Expression, lower: Any = -math.inf, upper: Any = math.inf) -> None:
         switching = sorted({n.operation for n in expression.nodes()} & _SWITCHING)
         if switching:
-            raise ValueError(
-                f"{expression!r} is not one analytic formula ({', '.join(switching)}); take numbers.pieces first"
-            )
+            raise ValueError(f"{expression!r} switches ({', '.join(switching)}): cut it with numbers.pieces first")
         self.expression = expression
         self.tower = derivatives_of(expression, ORDER)
         self._points = StraightLine(self.tower, _FAST_POINTS, point)
         self._shift, shifted = centred(expression)
-        self._tails = StraightLine(derivatives_of(shifted, ORDER), TAIL_OPERATIONS, lambda value: value)
+        self._tails = StraightLine(derivatives_of(shifted, ORDER), TAIL_OPERATIONS, lambda value: value, closed=_closed)
         self._balls = StraightLine(self.tower, _FAST_BALLS, ball)
         self.lower, self.upper = point(lower), point(upper)
         self.cells = 1
@@ -405,10 +426,20 @@ class Curve:
             return self.limits(x > 0)
         values = self._points(x)
         if all(v.is_finite() for v in values):
-            return [ball(v) for v in values]
+            return [self._sharpened(ball(v), k, x) for k, v in enumerate(values)]
         if x is self.lower or x is self.upper:
             return self._beside(x)
         return self._over(Ball(x))
+
+    def _sharpened(self, value: Ball, k: int, x: arb) -> Ball:
+        """The value of f^(k) at x, exactly 0 where exact arithmetic finds that rounding alone keeps it from being."""
+        if not value.lo.contains(0) or value.lo.is_zero() or not x.is_exact():
+            return value
+        mantissa, exponent = x.man_exp()
+        if abs(int(exponent)) > 200:
+            return value
+        exact = rational_value(self.tower[k], Fraction(int(mantissa)) * Fraction(2) ** int(exponent))
+        return Ball(0) if exact == 0 else value
 
     def _beside(self, x: arb) -> list[Ball]:
         """Balls around the values next to a singular end."""
@@ -437,7 +468,7 @@ class Curve:
             values = self._tails(x)
         except (OutsideDomain, ZeroDivisionError):
             return None
-        return [v if isinstance(v, Tail) else Tail(start, [(rational(v), FLAT)]) for v in values]
+        return [v if isinstance(v, Tail) else Tail(start, [(coefficient(v), FLAT)]) for v in values]
 
     def limits(self, right: bool) -> list[Ball]:
         """Balls around the limits of f, f', ... at ±inf; where one has none, around all its values beyond 2^1100."""

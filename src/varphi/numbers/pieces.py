@@ -156,7 +156,9 @@ def signs(g: Expression, lower: Place, upper: Place) -> list[tuple[Place, Place,
     return found
 
 
-def _affine_signs(coefficients: tuple[Fraction, ...], lower: Place, upper: Place) -> list[tuple[Place, Place, int]]:
+def _affine_signs(
+    coefficients: tuple[Fraction, ...], lower: Place, upper: Place
+) -> list[tuple[Place, Place, int | None]]:
     offset, slope = (*coefficients, Fraction(0), Fraction(0))[:2]
     if slope == 0:
         return [(lower, upper, (offset > 0) - (offset < 0))]

@@ -19,6 +19,7 @@ class StraightLine:
         operations: the number system's table, from an operation's name to its function.
         lift: turns a plain constant into a number of the system.
         names: the variables, in the order in which calls give their values.
+        closed: computes an operation on constants alone; None: `operations` does.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class StraightLine:
         operations: Mapping[str, Callable[..., Any]],
         lift: Callable[[Any], Any],
         names: Sequence[str] = ("x",),
+        closed: Callable[[str, list[Any]], Any] | None = None,
     ) -> None:
         roots = list(roots)
         slots: dict[tuple[int, bool], int] = {}
@@ -55,7 +57,8 @@ class StraightLine:
                 if node.variables:
                     self._steps.append((operation, places, place))
                 else:
-                    self._values[place] = operation(*[self._values[p] for p in places])
+                    given = [self._values[p] for p in places]
+                    self._values[place] = closed(node.operation, given) if closed else operation(*given)
         self._results = [slot(root) for root in roots]
 
     def __call__(self, *inputs: Any) -> list[Any]:

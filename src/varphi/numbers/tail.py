@@ -169,6 +169,18 @@ class Tail:
             return Ball(value.lo, _ZERO)
         return value
 
+    @property
+    def scale(self) -> Ball | None:
+        """The limit of the function over its largest gauge without constants; None where a coefficient varies."""
+        total = Ball(0)
+        for c, gauge in self.terms:
+            if gauge.over(self.terms[0][1]).growth:
+                break
+            if _is_wide(c):
+                return None
+            total = total + _numeric(c) * Ball(gauge.constant())
+        return total
+
     def limit(self) -> Ball:
         """The limit at infinity; a ball around everything that far values do, where there is none."""
         if not self.terms:
@@ -177,9 +189,8 @@ class Tail:
             return Ball(0)
         if self.order == 1:
             return Ball(_INF) if self.sign == 1 else Ball(_NEG_INF)
-        c, gauge = self.terms[0]
-        if self.order == 0 and gauge.growth == 0 and not _is_wide(c):
-            return _numeric(c) * Ball(gauge.constant())
+        if self.order == 0 and (value := self.scale) is not None:
+            return value
         return self.hull
 
     def split(self) -> tuple[list[Term], Coefficient | None, list[Term]]:
@@ -210,7 +221,8 @@ def _fraction_of(value: fmpq) -> Fraction:
     return Fraction(int(value.p), int(value.q))
 
 
-def _coefficient(value: Any) -> Coefficient:
+def coefficient(value: Any) -> Coefficient:
+    """A constant as the coefficient of a term: exact where it is rational, else a ball."""
     if isinstance(value, fmpq):
         return value
     if isinstance(value, Real) and math.isfinite(value):
@@ -230,7 +242,7 @@ def _fraction(x: arb) -> fmpq | None:
 
 
 def _constant(value: Any, like: Tail) -> Tail:
-    return Tail(like.start, [(_coefficient(value), FLAT)])
+    return Tail(like.start, [(coefficient(value), FLAT)])
 
 
 def _ranging(value: Ball, like: Tail, sign: int | None = None) -> Tail:
@@ -370,7 +382,7 @@ def _pow(a: Any, p: Any) -> Tail:
     if not isinstance(p, Real):
         a, p = _both(a, p)
         return _exp(_mul(p, _log(a)))
-    q = Fraction(p)
+    q = Fraction(p)  # pyright: ignore[reportArgumentType, reportCallIssue]
     if q.denominator == 1:
         return _whole_power(a, int(q))
     if a.sign == 0:
@@ -394,7 +406,7 @@ def _pow(a: Any, p: Any) -> Tail:
         surd = Tail(a.start, [(fmpq(1), Gauge(surd=_fraction_of(c) ** int(2 * q)))])
         lead = _mul(surd, Tail(a.start, [(fmpq(1), root)], 1))
     else:
-        lead = Tail(a.start, [(_coefficient(_numeric(c) ** q), root)], 1)
+        lead = Tail(a.start, [(coefficient(_numeric(c) ** q), root)], 1)
     if not delta.terms:
         return lead
     binomial = [Fraction(1)]
@@ -434,7 +446,11 @@ def _exp(u: Tail) -> Tail:
 def _exp_growing(u: Tail) -> Tail:
     monomials = [_monomial(g) if isinstance(c, fmpq) else None for c, g in u.terms]
     if None not in monomials:
-        rates = [(m, -_fraction_of(c)) for m, (c, _) in zip(monomials, u.terms, strict=True)]  # type: ignore[arg-type]
+        rates = [
+            (m, -_fraction_of(c))
+            for m, (c, _) in zip(monomials, u.terms, strict=True)
+            if m is not None and isinstance(c, fmpq)
+        ]
         return Tail(u.start, [(fmpq(1), Gauge(tuple(sorted(rates, reverse=True))))], 1)
     if u.order != 1:
         return _ranging(BALL_OPERATIONS["exp"](u.hull), u, 1)
@@ -488,7 +504,7 @@ def _taylor(name: str, u: Tail, extra: tuple[Any, ...] = (), sign: int | None = 
     over = _coefficients(name, reach, extra)
     if not over[_SERIES].is_finite():
         return _ranging(function(u.hull, *extra), u, sign)
-    value = _polynomial_in(delta, [_coefficient(c) for c in at_centre[:_SERIES]], over[_SERIES])
+    value = _polynomial_in(delta, [coefficient(c) for c in at_centre[:_SERIES]], over[_SERIES])
     return Tail(value.start, value.terms, sign)
 
 
