@@ -142,7 +142,7 @@ def test_other_seeds_and_another_declaration_are_another_run(toy, storage):
     api.run(toy.study(), storage=storage, seeds=[5, 7], progress=False)
     assert api.results(toy.study(), storage).seeds == (5, 7)
     assert api.results(toy.study(), storage, size="full", seeds=3).seeds == (0, 1, 2)
-    with pytest.raises(LookupError, match="as it is declared now"):
+    with pytest.raises(StorageError, match="as it is declared now"):
         api.results(toy.study(levels=(0, 1)), storage)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import itertools
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,13 +172,9 @@ def key(setting: Setting) -> str:
     return json.dumps(setting, sort_keys=True)
 
 
-def _source(trial: Callable[..., Any]) -> str:
-    """The file that the trial is written in: with another trial, it is another experiment."""
-    module = sys.modules.get(getattr(trial, "__module__", ""))
-    path = getattr(module, "__file__", None)
-    if path:
-        return Path(path).read_text("utf-8")
-    try:
-        return inspect.getsource(trial)
-    except (OSError, TypeError):
-        return repr(trial)
+def _source(trial: Trial) -> str:
+    """The file that the trial is written in, without comments and layout: another trial is another experiment."""
+    path = inspect.getsourcefile(trial)
+    if path is None or not Path(path).exists():
+        raise ValueError(f"the trial {trial!r} must be written in a file, so that its results can be told from others'")
+    return ast.dump(ast.parse(Path(path).read_text("utf-8")))

@@ -89,8 +89,7 @@ def results(
         seeds: which seeds; likewise.
 
     Raises:
-        StorageError: where the storage does not exist.
-        LookupError: where it holds nothing of this study as it is declared now.
+        StorageError: where the storage does not exist, or holds nothing of this study as it is declared now.
     """
     found = _stored(study, storage)
     if size is not None:
@@ -101,7 +100,7 @@ def results(
     if not found:
         at = _storage.described(storage)
         wanted = f" at size {size!r}" if size else ""
-        raise LookupError(
+        raise _storage.StorageError(
             f"{at!r} holds no run of study {study.name!r}{wanted} as it is declared now; "
             f"`varphi study run {study.name}` makes one"
         )

@@ -35,7 +35,7 @@ class Row:
     trial: int
     seconds: float
 
-    def values(self, measure: str) -> Float[np.ndarray, seeds]:
+    def values(self, measure: str) -> Float[np.ndarray, " seeds"]:
         """The measure for every seed, at the chosen tuning value."""
         if measure not in self.measures:
             raise KeyError(f"no measure {measure!r}; there are {', '.join(self.measures)}")
@@ -89,7 +89,7 @@ class Results:
             raise LookupError(f"{len(found)} finished settings have {levels}, expected one")
         return found[0]
 
-    def values(self, measure: str, **levels: Any) -> Float[np.ndarray, seeds]:
+    def values(self, measure: str, **levels: Any) -> Float[np.ndarray, " seeds"]:
         """The measure for every seed, in the one row with these levels."""
         return self.one(**levels).values(measure)
 

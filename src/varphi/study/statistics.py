@@ -49,7 +49,7 @@ class Comparison:
         )
 
 
-def paired(first: Float[np.ndarray, seeds], second: Float[np.ndarray, seeds], label: str = "") -> Comparison:
+def paired(first: Float[np.ndarray, " seeds"], second: Float[np.ndarray, " seeds"], label: str = "") -> Comparison:
     """`first` - `second`, seed by seed.
 
     Infinite values stand for "no finite result" and compare as such; NaN (a run that diverged) counts as +inf.

@@ -124,7 +124,7 @@ class Head(nn.Module, ABC):
             ) from None
 
     @torch.no_grad()
-    def revive_(self, layer: nn.Module, x: Float[Tensor, "*samples features"]) -> Bool[Tensor, outputs]:
+    def revive_(self, layer: nn.Module, x: Float[Tensor, "*samples features"]) -> Bool[Tensor, " outputs"]:
         """Bring dead outputs back: shift their bias so that the median pre-activation has a slope again.
 
         Outputs that react to at least one sample stay as they are.

@@ -25,7 +25,7 @@ class HeadReport:
     samples: int
     outputs: int
     exact_zeros: float
-    dead: Bool[Tensor, outputs]
+    dead: Bool[Tensor, " outputs"]
     saturated: float
     nonfinite: float
     threshold: float

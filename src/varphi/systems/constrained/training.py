@@ -66,7 +66,7 @@ class Replicas:
         return found
 
     @property
-    def bias(self) -> Float[Tensor, replicas]:
+    def bias(self) -> Float[Tensor, " replicas"]:
         """The bias before the head, of each replica."""
         return self.flat[:, -1]
 
@@ -218,7 +218,7 @@ def _measured(
     }
 
 
-def poisson_deviance(y: Float[np.ndarray, rows], mu: Float[np.ndarray, rows]) -> float:
+def poisson_deviance(y: Float[np.ndarray, " rows"], mu: Float[np.ndarray, " rows"]) -> float:
     """Mean Poisson deviance, 2 (y ln(y/μ) - y + μ).
 
     Infinite, and left so, where an exact zero is predicted for a positive count or a negative number for any: such a
