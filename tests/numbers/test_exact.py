@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varphi.numbers import clamp, exp, expm1, hill, normal_cdf, sigmoid, sqrt, squareplus, tanh, variable, where
-from varphi.numbers.exact import fraction_power, polynomial, rational_value
+from varphi.numbers.exact import fraction_power, polynomial, rational_value, sign_beyond
 
 X = variable("x")
 RATIONALS = st.fractions(-20, 20, max_denominator=50)
@@ -56,3 +56,18 @@ def test_powers_of_fractions():
     assert fraction_power(Fraction(2), Fraction(1, 2)) is None
     assert fraction_power(Fraction(0), Fraction(-1)) is None
     assert fraction_power(Fraction(2, 3), Fraction(-2)) == Fraction(9, 4)
+
+
+@given(st.lists(st.integers(-6, 6), min_size=1, max_size=6), RATIONALS, st.sampled_from([1, -1]), st.fractions(0, 30))
+def test_sign_beyond_a_point(coefficients, start, side, step):
+    sign = sign_beyond(tuple(map(Fraction, coefficients)), start, side)
+    x = start + side * (step + Fraction(1, 1000))
+    value = sum(c * x**i for i, c in enumerate(coefficients))
+    if sign is not None:
+        assert value * sign > 0
+
+
+def test_roots_of_high_order():
+    assert sign_beyond(polynomial((X + 10) ** 9), Fraction(-10), 1) == 1
+    assert sign_beyond(polynomial((X - 1) ** 3), Fraction(1), -1) == -1
+    assert sign_beyond(polynomial(X * X - 1), Fraction(0), 1) is None

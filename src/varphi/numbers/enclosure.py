@@ -36,7 +36,7 @@ from .ball import (
     point,
     precision,
 )
-from .exact import polynomial, rational_value
+from .exact import Polynomial, polynomial, rational_value, sign_beyond
 from .expression import Expression, build, constant, variable
 from .gauge import FLAT
 from .jet import derivatives
@@ -222,6 +222,8 @@ class Cell:
             return self.tails[k].sign
         if self.curve.tower[k].is_constant:
             return _sign(ball(point(self.curve.tower[k].value)) - level)
+        if level == 0 and (plain := self._polynomial_sign(k)) is not None:
+            return plain
         if k == ORDER:
             return None
         if self.sign(k + 1) == 0:
@@ -238,6 +240,18 @@ class Cell:
             return None
         step = Ball(self.left.x - middle.x, self.right.x - middle.x)
         return _sign(middle.values[k] + self.over[k + 1] * step - level)
+
+    def _polynomial_sign(self, k: int) -> int | None:
+        """The sign of a polynomial that has no root beyond one of the ends."""
+        coefficients = self.curve.polynomials[k]
+        if not coefficients:
+            return None
+        for end, side in ((self.left.x, 1), (self.right.x, -1)):
+            if end.is_finite() and (place := _exactly(end)) is not None:
+                sign = sign_beyond(coefficients, place, side)
+                if sign is not None:
+                    return sign
+        return None
 
     def slope(self, k: int) -> int | None:
         """1 where f^(k) rises strictly, -1 where it falls strictly, None where neither is proved."""
@@ -326,6 +340,14 @@ def _diverging(slope: Tail) -> int | None:
     return _sign(c) or None if slope.terms and slow else None
 
 
+def _exactly(x: arb) -> Fraction | None:
+    """A point as the rational number it is, where it is one of ordinary size."""
+    if not x.is_exact():
+        return None
+    mantissa, exponent = x.man_exp()
+    return None if abs(int(exponent)) > 200 else Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+
+
 def _sign(value: Ball) -> int | None:
     if value.lo > 0:
         return 1
@@ -407,6 +429,11 @@ class Curve:
         return f"Curve({self.expression!r}, {float(self.lower)}, {float(self.upper)})"
 
     @cached_property
+    def polynomials(self) -> list[Polynomial | None]:
+        """f, f', ... as polynomials with rational coefficients, where they are."""
+        return [polynomial(f) for f in self.tower]
+
+    @cached_property
     def root(self) -> Cell:
         return Cell(self, self._first, self._last)
 
@@ -433,13 +460,9 @@ class Curve:
 
     def _sharpened(self, value: Ball, k: int, x: arb) -> Ball:
         """The value of f^(k) at x, exactly 0 where exact arithmetic finds that rounding alone keeps it from being."""
-        if not value.lo.contains(0) or value.lo.is_zero() or not x.is_exact():
+        if not value.lo.contains(0) or value.lo.is_zero() or (place := _exactly(x)) is None:
             return value
-        mantissa, exponent = x.man_exp()
-        if abs(int(exponent)) > 200:
-            return value
-        exact = rational_value(self.tower[k], Fraction(int(mantissa)) * Fraction(2) ** int(exponent))
-        return Ball(0) if exact == 0 else value
+        return Ball(0) if rational_value(self.tower[k], place) == 0 else value
 
     def _beside(self, x: arb) -> list[Ball]:
         """Balls around the values next to a singular end."""

@@ -173,6 +173,19 @@ def _polynomial_node(node: Expression, arguments: list[Polynomial | None]) -> Po
     return None
 
 
+def sign_beyond(coefficients: Polynomial, start: Fraction, side: int) -> int | None:
+    """The sign of a polynomial on all of (start, inf), side 1, or (-inf, start), side -1; None where it is not plain.
+
+    Expanded about the start, coefficients of one sign leave no root beyond it (Descartes).
+    """
+    shifted = list(coefficients)
+    for i in range(len(shifted)):
+        for j in range(len(shifted) - 2, i - 1, -1):
+            shifted[j] += start * shifted[j + 1]
+    signs = {(1 if c > 0 else -1) * side**i for i, c in enumerate(shifted) if c}
+    return signs.pop() if len(signs) == 1 else None
+
+
 def difference(a: Expression, b: Expression) -> Expression:
     """a - b with the terms that both have in common left out."""
     coefficients: dict[int, Fraction] = {}
