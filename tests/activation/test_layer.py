@@ -459,7 +459,7 @@ def test_tensors_that_are_not_floating_point_are_refused(dtype):
         layer.derivatives(torch.ones(3, dtype=dtype), 1)
 
 
-@pytest.mark.parametrize("value", ["abc", [1.0], "1.0x", torch.ones(2), object()], ids=repr)
+@pytest.mark.parametrize("value", ["abc", [1.0], "1.0x", torch.ones(2), object()], ids=["letters", "list", "digits and letters", "tensor", "object"])
 def test_parameters_that_are_no_number_are_refused(value):
     with pytest.raises(TypeError, match=r"softplus: beta must be a finite number > 0, got"):
         vp.get("softplus", beta=value)
