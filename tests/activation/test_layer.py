@@ -459,7 +459,11 @@ def test_tensors_that_are_not_floating_point_are_refused(dtype):
         layer.derivatives(torch.ones(3, dtype=dtype), 1)
 
 
-@pytest.mark.parametrize("value", ["abc", [1.0], "1.0x", torch.ones(2), object()], ids=["letters", "list", "digits and letters", "tensor", "object"])
+@pytest.mark.parametrize(
+    "value",
+    ["abc", [1.0], "1.0x", torch.ones(2), object()],
+    ids=["letters", "list", "digits and letters", "tensor", "object"],
+)
 def test_parameters_that_are_no_number_are_refused(value):
     with pytest.raises(TypeError, match=r"softplus: beta must be a finite number > 0, got"):
         vp.get("softplus", beta=value)
@@ -558,7 +562,7 @@ def test_gradients_by_a_parameter_for_each_row():
 
 def test_the_result_keeps_the_shape_of_x():
     formula = vp.get("softplus", learn=["beta"]).formula
-    with pytest.raises((ValueError, RuntimeError), match="broadcast|shape"):
+    with pytest.raises((ValueError, RuntimeError), match=r"broadcast|shape"):
         pointwise(formula, torch.ones(4), torch.ones(3, 1))
-    with pytest.raises((ValueError, RuntimeError), match="broadcast|shape|size"):
+    with pytest.raises((ValueError, RuntimeError), match=r"broadcast|shape|size"):
         pointwise(formula, torch.ones(4), torch.ones(3))

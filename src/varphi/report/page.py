@@ -187,7 +187,8 @@ def _when(results: Results) -> str:
 def _claims(results: Results) -> Iterable[str]:
     yield (
         f'<p class="key">Each measure was stored before the first trial was run '
-        f"({_e(results.record['declared'])}). Intervals are 95 %, over paired seeds; p-values are corrected by Holm's method.</p>"
+        f"({_e(results.record['declared'])}). Intervals are 95 %, over paired seeds; "
+        "p-values are corrected by Holm's method.</p>"
     )
     for claim, verdict in zip(results.study.claims, results.verdicts, strict=True):
         told = f"{verdict.status} {verdict.condition}".strip()
