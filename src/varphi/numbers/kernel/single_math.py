@@ -43,8 +43,9 @@ from .lanes import (
     to_integer,
 )
 
-# A sum that keeps less than this share of its larger term is flagged.
-CANCELLATION = 0.7
+# A sum that keeps less than this share of its larger term is flagged. TIGHT keeps f and f' within 8 ulp of their own
+# size, even beside a zero of f'. LOOSE lets a value beside its zero lose four bits, and flags far fewer lanes.
+TIGHT, LOOSE = 0.7, 0.1
 # A rounded argument beyond this is flagged where the function multiplies its relative error by the argument.
 AMPLIFICATION = 2.2
 
@@ -58,6 +59,7 @@ class SingleEmitter(Emitter):
     """An emitter of binary32 lanes that collects doubts.
 
     Attributes:
+        cancellation: the least share of its larger term that a sum may keep unflagged.
         doubts: conditions under which a lane must be computed again.
         doubting: whether steps add to them now.
     """
@@ -65,8 +67,9 @@ class SingleEmitter(Emitter):
     # A product and a sum may become one fused operation: faster, and one rounding less.
     flags = ("contract",)
 
-    def __init__(self, builder: IRBuilder, width: int) -> None:
+    def __init__(self, builder: IRBuilder, width: int, cancellation: float) -> None:
         super().__init__(builder, BINARY32, width)
+        self.cancellation = cancellation
         self.doubts: list[Mask] = []
         self.doubting = True
 
@@ -145,7 +148,7 @@ def _add(a: Any, b: Any, sign: int = 1) -> Single:
     p, q = as_single(a, at), as_single(b, at)
     total = p.lanes + q.lanes if sign > 0 else p.lanes - q.lanes
     if not (p.exact and q.exact):
-        at.flag(abs(total) < CANCELLATION * _larger(p, q))
+        at.flag(abs(total) < at.cancellation * _larger(p, q))
     return Single(total)
 
 
@@ -215,7 +218,7 @@ def _log(x: Single) -> Single:
     x.at.flag(~(x.lanes >= 1e-30))
     value = log(x.lanes)
     if not x.exact:
-        x.at.flag(~(abs(value) >= CANCELLATION))
+        x.at.flag(~(abs(value) >= x.at.cancellation))
     return Single(value)
 
 
@@ -323,7 +326,7 @@ def _trigonometric(offset: int) -> Callable[[Single], Single]:
         x.at.flag(~(abs(x.lanes) <= 256.0))
         if not x.exact:
             # Away from 0 a rounded argument costs |x| units, and near a zero of the function far more.
-            close = abs(value) < CANCELLATION
+            close = abs(value) < x.at.cancellation
             x.at.flag(~(abs(x.lanes) <= AMPLIFICATION * 0.5) | (close if offset else close & (abs(x.lanes) > 1.0)))
         return Single(value)
 
