@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .activation.lookup import as_activation as as_activation
     from .activation.lookup import derivatives as derivatives
     from .activation.lookup import get as get
+    from .activation.lookup import scalar as scalar
     from .activation.registry import names as names
     from .activation.swapping import swap as swap
     from .activation.tracing import trace as trace
@@ -36,6 +37,7 @@ _HOMES = {
     "get": "activation.lookup",
     "head": "systems.constrained.heads",
     "names": "activation.registry",
+    "scalar": "activation.lookup",
     "swap": "activation.swapping",
     "trace": "activation.tracing",
 }

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
+from .formula import Formula
 from .layer import Activation
 from .registry import definition, find
 
@@ -65,6 +66,26 @@ def derivatives(f: ActivationLike, x: Float[Tensor, ...], order: int) -> Float[T
         x: a floating-point tensor.
         order: the highest derivative, >= 0.
     """
-    if isinstance(order, bool) or not isinstance(order, int) or order < 0:
-        raise ValueError(f"order must be a whole number >= 0, got {order!r}")
+    _check_order("order", order)
     return as_activation(f).derivatives(x, order)
+
+
+def scalar(f: ActivationLike, *, derivative: int = 0, **parameters: Any) -> Callable[[float], float]:
+    """f, or a derivative of it, as a function of one number that numba code can call and inline.
+
+    Args:
+        f: a name, a formula, an activation, a torch callable or module.
+        derivative: which one, 0 for f itself.
+        parameters: values of its parameters, for a name or a formula.
+    """
+    from varphi.numbers.kernel.scalar import compile_scalar
+
+    _check_order("derivative", derivative)
+    activation = as_activation(f, **parameters)
+    formula = Formula(activation.definition.expression(activation.numbers()))
+    return compile_scalar(formula.tower(derivative)[derivative], ("x",))
+
+
+def _check_order(name: str, order: int) -> None:
+    if isinstance(order, bool) or not isinstance(order, int) or order < 0:
+        raise ValueError(f"{name} must be a whole number >= 0, got {order!r}")

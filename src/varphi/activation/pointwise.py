@@ -57,6 +57,11 @@ def _forward(formula: Formula, x: Tensor, parameters: tuple[Any, ...]) -> Tensor
 
 def _save(ctx: Any, formula: Formula, x: Tensor, parameters: tuple[Any, ...]) -> None:
     ctx.formula = formula
+    if not parameters:
+        ctx.numbers = ()
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+        return
     ctx.numbers = [None if isinstance(p, Tensor) else p for p in parameters]
     tensors = (x, *[p for p in parameters if isinstance(p, Tensor)])
     ctx.save_for_backward(*tensors)
@@ -75,6 +80,9 @@ class _Rules(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads_out: Any) -> tuple[Any, ...]:
         (grad,) = grads_out
+        if not ctx.numbers:
+            (x,) = ctx.saved_tensors
+            return None, times_derivative(ctx.formula, grad, x, [])
         formula, x, parameters = _Rules._inputs(ctx)
         needed = ctx.needs_input_grad[1:]
         grads: list[Tensor | None] = [None] * len(needed)
