@@ -229,6 +229,20 @@ class Facts:
         return moments.gain(self._measurable())
 
     @property
+    def backward_gain(self) -> Any:
+        """The factor on weights that keeps the variance of a layer's gradient."""
+        from . import moments
+
+        return moments.backward_gain(self._measurable())
+
+    @property
+    def mean_field(self) -> Any:
+        """Signal propagation in wide random networks: fixed points q*, χ₁, the edge of chaos, the correlation map."""
+        from . import moments
+
+        return moments.mean_field(self._measurable())
+
+    @property
     def cost(self) -> Any:
         """Time per element relative to a copy, on this machine."""
         from . import cost

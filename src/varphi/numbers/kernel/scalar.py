@@ -37,8 +37,7 @@ def compile_scalar(expression: Expression, variables: Sequence[str]) -> Callable
         raise ValueError(f"numba scalars have no operation {', '.join(sorted(unsupported))}")
     names = tuple(variables)
 
-    @intrinsic
-    def compute(typing_context: Any, numbers: Any) -> Any:
+    def typed(typing_context: Any, numbers: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             at = Emitter(builder, BINARY64, 1)
             given = [Lanes(at, v) for v in cgutils.unpack_tuple(builder, arguments[0])]
@@ -46,6 +45,8 @@ def compile_scalar(expression: Expression, variables: Sequence[str]) -> Callable
             return at.lanes(result).value
 
         return types.float64(types.UniTuple(types.float64, len(names))), emit
+
+    compute: Any = intrinsic(typed)
 
     @njit
     def function(*numbers):
