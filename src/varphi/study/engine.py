@@ -233,7 +233,7 @@ class _Worker:
     def _claim(self) -> FrozenTrial | None:
         """The next waiting trial, now running here; None if there is none."""
         for trial in self._trials(TrialState.WAITING):
-            if not self.connection.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+            if not self._take(trial):
                 continue
             if self._is_duplicate(trial):
                 # Two processes that started together may both have put a setting in the queue.
@@ -243,6 +243,13 @@ class _Worker:
             self.connection.record_heartbeat(trial._trial_id)
             return trial
         return None
+
+    def _take(self, trial: FrozenTrial) -> bool:
+        """Whether the trial was still waiting, and is now running here."""
+        try:
+            return self.connection.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
 
     def _is_duplicate(self, trial: FrozenTrial) -> bool:
         return any(
