@@ -130,11 +130,14 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(toy, storage):
     assert not results.missing and states(storage)["COMPLETE"] == 5
 
 
-def test_two_processes_share_one_study_without_double_work(toy, storage):
-    processes = [started(storage, 0.2, levels=8) for _ in range(2)]
-    assert [p.wait(timeout=90) for p in processes] == [0, 0]
-    results = api.results(toy.study(range(8), 0.2), storage)
-    assert not results.missing and states(storage)["COMPLETE"] == 8 and not results.failures
+def test_processes_that_start_together_share_one_study_without_double_work(toy, storage):
+    # Short trials: the processes meet at every claim, and at making the file.
+    processes = [started(storage, 0.01, levels=16) for _ in range(3)]
+    assert [p.wait(timeout=90) for p in processes] == [0, 0, 0]
+    results = api.results(toy.study(range(16), 0.01), storage)
+    assert not results.missing and states(storage)["COMPLETE"] == 16 and not results.failures
+    begun = Path(f"{storage}.log").read_text().split()
+    assert sorted(map(int, begun)) == list(range(16))
 
 
 def test_other_seeds_and_another_declaration_are_another_run(toy, storage):

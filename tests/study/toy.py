@@ -12,10 +12,15 @@ from varphi.study.verdict import judged
 # Set by tests: settings that raise, and how long a trial takes.
 BROKEN: set[int] = set()
 CALLS: list[dict] = []
+# Where the script writes down each trial that it begins.
+LOG: list[str] = []
 
 
 def trial(setting, seeds, tuning, *, seconds=0.0):
     CALLS.append(setting)
+    for path in LOG:
+        with open(path, "a") as log:
+            log.write(f"{setting['level']}\n")
     time.sleep(seconds)
     if setting["level"] in BROKEN:
         raise RuntimeError(f"level {setting['level']} is broken")
@@ -53,6 +58,7 @@ if __name__ == "__main__":
     from varphi.study import api
 
     levels = range(int(sys.argv[3])) if len(sys.argv) > 3 else (0, 1, 2)
+    LOG.append(f"{sys.argv[1]}.log")
     try:
         api.run(study(levels, float(sys.argv[2])), storage=sys.argv[1], progress=False)
     except KeyboardInterrupt as stop:

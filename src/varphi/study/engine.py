@@ -11,6 +11,7 @@ import datetime
 import json
 import math
 import os
+import signal
 import socket
 import threading
 import time
@@ -197,7 +198,8 @@ class _Worker:
         with _progress(self.study.title, len(self.settings), progress) as advance:
             while True:
                 advance(*self._counts())
-                trial = self._claim()
+                with _undisturbed():
+                    trial = self.current = self._claim()
                 if trial is not None:
                     self._run(trial)
                 elif not self._others_running():
@@ -233,7 +235,7 @@ class _Worker:
     def _claim(self) -> FrozenTrial | None:
         """The next waiting trial, now running here; None if there is none."""
         for trial in self._trials(TrialState.WAITING):
-            if not self.connection.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+            if not self._take(trial):
                 continue
             if self._is_duplicate(trial):
                 # Two processes that started together may both have put a setting in the queue.
@@ -244,6 +246,13 @@ class _Worker:
             return trial
         return None
 
+    def _take(self, trial: FrozenTrial) -> bool:
+        """Whether the trial was still waiting, and is now running here."""
+        try:
+            return self.connection.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
+
     def _is_duplicate(self, trial: FrozenTrial) -> bool:
         return any(
             t.number < trial.number and t.user_attrs["setting"] == trial.user_attrs["setting"]
@@ -252,7 +261,6 @@ class _Worker:
 
     def _run(self, trial: FrozenTrial) -> None:
         start = time.perf_counter()
-        self.current = trial
         with _alive(self.connection, trial._trial_id):
             try:
                 setting = self.settings[trial.user_attrs["setting"]]
@@ -264,8 +272,8 @@ class _Worker:
             except Exception:
                 self._fail(trial, "error", traceback.format_exc())
                 return
-        # Interrupted from here on, the trial keeps this process's name and is taken over by the next run.
-        self._finish(trial, outcome, chosen, time.perf_counter() - start)
+        with _undisturbed():
+            self._finish(trial, outcome, chosen, time.perf_counter() - start)
 
     def _checked(self, outcome: Outcome) -> int:
         """The chosen tuning value's place, if the trial delivered what the study declares."""
@@ -411,6 +419,22 @@ def _is_gone(trial: FrozenTrial) -> bool:
     except PermissionError:
         return False
     return False
+
+
+@contextmanager
+def _undisturbed() -> Any:
+    """Ctrl-C waits until the block is done: what the storage says and what this process knows stay the same."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
 
 
 @contextmanager

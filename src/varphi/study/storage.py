@@ -11,7 +11,8 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 DEFAULT = "varphi.db"
 _SQLITE = "sqlite:///"
@@ -54,21 +55,30 @@ def connect(storage: str | Path | None, *, create: bool = True) -> RDBStorage:
     options: dict[str, Any] = {}
     if where.startswith(_SQLITE):
         _prepare(Path(where.removeprefix(_SQLITE)), create)
-        # Writers wait for each other instead of failing.
-        options = {"connect_args": {"timeout": 60}}
+        # Writers wait for each other instead of failing; transactions begin as `_lock_from_the_start` says.
+        options = {"connect_args": {"timeout": 60, "isolation_level": None}}
     for attempt in range(5):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return RDBStorage(where, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
-        except OperationalError as error:
-            # Two processes may make the tables at the same moment; the second finds them made.
-            if "already exists" not in str(error) or attempt == 4:
+                connection = RDBStorage(where, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+            if connection.engine.dialect.name == "sqlite":
+                event.listen(connection.engine, "begin", _lock_from_the_start)
+            return connection
+        except (OperationalError, IntegrityError, ProgrammingError) as error:
+            # Two processes may make the tables at the same moment; the slower one finds them, or their rows, made.
+            made = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if not made or attempt == 4:
                 raise StorageError(f"cannot use the storage {described(storage)!r}: {error.orig}") from None
             time.sleep(0.2)
         except Exception as error:
             raise StorageError(f"cannot use the storage {described(storage)!r}: {error}") from error
     raise AssertionError("unreachable")
+
+
+def _lock_from_the_start(connection: Connection) -> None:
+    # By default SQLite lets two processes read that a trial is waiting before either writes that it took it.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _prepare(path: Path, create: bool) -> None:
