@@ -179,7 +179,8 @@ def main() -> None:
     step, rounds = (10, 5) if options.quick else (1, 15)
     names = vp.names()
     smooth = [n for n in names if vp.facts(n).smoothness == float("inf")]
-    with_torch = [n for n in names if vp.get(n).definition.torch]
+    # Threshold has no defaults in torch.nn.
+    with_torch = [n for n in names if vp.get(n).definition.torch not in (None, "Threshold")]
     print(
         f"torch {torch.__version__}, {options.threads} thread(s), {len(names)} entries, "
         f"{len(smooth)} smooth, {len(with_torch)} in torch.nn"

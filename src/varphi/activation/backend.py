@@ -27,8 +27,8 @@ _ENABLED = available()
 
 
 # torch's own operation where it is right: within 2 ulp of the definition at every float32 (the judge of
-# `varphi.facts.accuracy`). On short tensors the call costs more than the arithmetic, and this one is in C++. Not where a
-# gradient follows: at NaN torch's slopes are numbers, ours are NaN.
+# `varphi.facts.accuracy`). On short tensors the call costs more than the arithmetic, and this one is in C++. Not where
+# a gradient follows: at NaN torch's slopes are numbers, ours are NaN.
 NATIVE: dict[str, Callable[[Tensor], Tensor]] = {
     "celu": F.celu,
     "elu": F.elu,

@@ -10,6 +10,7 @@ wide one would. Both therefore give the same result to a few units in the last p
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from varphi.numbers._system import System, UnsupportedOperation, register
-from varphi.numbers.expression import Expression, evaluate
+from varphi.numbers.expression import Expression, evaluate, ordered
 
 from . import vector_math
 from .lanes import (
@@ -189,48 +190,41 @@ def _fast_results(
         values[name] = Single(_broadcast(at, at.builder.fptrunc(scalar, FLOAT)))
     known: dict[int, Any] = {}
     results: list[Single] = []
+    at.checks_products = any(n.operation in _CHOICES for n in ordered(signature.outputs))
     # The value and the first derivative keep their last digits; higher derivatives are good absolutely.
     for order, output in enumerate(signature.outputs):
         at.doubting = order <= 1
         result = as_single(evaluate([output], values, known)[0], at)
         results.append(result)
         if not result.exact and not _is_one_rounding(output):
-            _flag_extremes(at, inputs[0], result.lanes)
+            _flag_extremes(at, inputs, result.lanes)
     outputs = _keep_nan(inputs[0], [r.lanes for r in results], signature.guarded)
     return outputs, at.flagged()
 
 
-_KEEPS = {
-    "maximum",
-    "minimum",
-    "where",
-    "neg",
-    "abs",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "eq",
-    "ne",
-    "variable",
-    "constant",
-    "sign",
-}
+_CHOICES = {"where", "maximum", "minimum", "sign"}
+_EXACT = _CHOICES | {"neg", "abs", "lt", "le", "gt", "ge", "eq", "ne", "variable", "constant"}
 
 
 def _is_one_rounding(output: Expression) -> bool:
-    """Whether the output is right for every input: at most products with and sums of constants, chosen by pieces."""
+    """Whether the output is right for every input: pieces that are at most a product with or sum of a constant."""
+    if output.operation == "mul" and output.arguments[0].operation == "variable":
+        output = output.arguments[1]
+        return all(n.operation in _EXACT for n in output.nodes())
     return all(
-        n.operation in _KEEPS or (n.operation in ("mul", "add", "sub") and any(a.is_constant for a in n.arguments))
+        n.operation in _EXACT or (n.operation in ("mul", "add", "sub") and any(a.is_constant for a in n.arguments))
         for n in output.nodes()
     )
 
 
-def _flag_extremes(at: SingleEmitter, x: Lanes, result: Lanes) -> None:
+def _flag_extremes(at: SingleEmitter, inputs: Sequence[Lanes], result: Lanes) -> None:
     """Arguments or results so large or small that a step between may have left the normal numbers."""
-    size = abs(x)
-    at.flag(~(size <= 2.0**40) | ((size < 2.0**-40) & ~x.equals(0.0)))
-    at.flag(~(abs(result) <= 1e37) | ((abs(result) < 1e-36) & ~x.equals(0.0)))
+    size = abs(inputs[0])
+    nonzero = functools.reduce(Mask.__and__, [~i.equals(0.0) for i in inputs])
+    at.flag(~(size <= 2.0**40) | ((size < 2.0**-40) & nonzero))
+    at.flag(~(abs(result) <= 1e37))
+    if not at.checks_products:
+        at.flag((abs(result) < 1e-36) & nonzero)
 
 
 def _list_places(builder: IRBuilder, flagged: IRValue, offset: IRValue, listed: IRValue, count: IRValue) -> None:

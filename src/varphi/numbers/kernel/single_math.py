@@ -62,6 +62,8 @@ class SingleEmitter(Emitter):
         cancellation: the least share of its larger term that a sum may keep unflagged.
         doubts: conditions under which a lane must be computed again.
         doubting: whether steps add to them now.
+        checks_products: whether each product is watched for underflow. Where pieces are chosen, a result of 0 may be
+            meant; elsewhere it is enough to look at the result.
     """
 
     # A product and a sum may become one fused operation: faster, and one rounding less.
@@ -72,6 +74,7 @@ class SingleEmitter(Emitter):
         self.cancellation = cancellation
         self.doubts: list[Mask] = []
         self.doubting = True
+        self.checks_products = False
 
     def flag(self, condition: Mask) -> None:
         if self.doubting:
@@ -161,7 +164,10 @@ def _mul(a: Any, b: Any) -> Single:
     at = _emitter(a, b)
     p, q = as_single(a, at), as_single(b, at)
     power_of_two = any(isinstance(v, (int, float)) and v != 0 and math.frexp(v)[0] in (0.5, -0.5) for v in (a, b))
-    return Single(p.lanes * q.lanes, exact=power_of_two and p.exact and q.exact)
+    product = p.lanes * q.lanes
+    if at.checks_products and isinstance(a, Single) and isinstance(b, Single) and not power_of_two:
+        at.flag((abs(product) < 1e-36) & ~p.lanes.equals(0.0) & ~q.lanes.equals(0.0))
+    return Single(product, exact=power_of_two and p.exact and q.exact)
 
 
 def _div(a: Any, b: Any) -> Single:
