@@ -182,6 +182,8 @@ def times_derivative(formula: Formula, grad: Tensor, x: Tensor, parameters: list
 
 def derivatives(formula: Formula, x: Tensor, parameters: tuple[Any, ...], order: int) -> Tensor:
     """f, f', ..., f^(order) at every element of x, stacked: shape (order + 1, *x.shape)."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"derivatives are taken at a floating-point tensor, got {type(x).__name__}")
     _check(formula, x, parameters)
     differentiable = _may_be_dual() or _requires_grad(x, *parameters)
     if differentiable or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
