@@ -11,8 +11,6 @@ from torch import nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 import varphi as vp
-from varphi.activation.constraint import Constraint
-from varphi.activation.definition import Definition
 from varphi.activation.layer import Activation
 from varphi.activation.pointwise import pointwise
 
@@ -205,7 +203,7 @@ def test_forward_mode(name):
 
 def _loss_and_grads(layer, x, function=None):
     x = x.clone().requires_grad_()
-    loss = ((function or layer)(x) ** 2).sum()
+    loss = ((layer if function is None else function)(x) ** 2).sum()
     inputs = [x, *layer.parameters()]
     return loss.detach(), torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
 
@@ -376,13 +374,6 @@ def test_a_formula_is_copied_and_pickled():
     assert torch.equal(copy.deepcopy(layer)(x), layer(x))
 
 
-BOUNDED = Definition(name="tilted", function=Constraint, doc="")
-
-
-def tilted(x, alpha=0.25):
-    return alpha * x
-
-
 @pytest.mark.parametrize("name", LEARNED)
 def test_state_dict_round_trip(name):
     layer, fresh = make(name), make(name)
@@ -398,7 +389,7 @@ def test_state_dict_round_trip(name):
 def test_the_stored_name_says_how_a_parameter_is_kept_in_its_range():
     assert list(vp.get("softplus", learn=["beta"]).state_dict()) == ["log_beta"]
     assert list(vp.get("hill", learn=["K", "n"]).state_dict()) == ["log_K", "log_n"]
-    assert list(vp.get("boltzmann_gate", learn="half").state_dict()) == ["half"]
+    assert list(vp.get("boltzmann_gate", learn="half").state_dict()) == ["half_"]
     assert not vp.get("softplus").state_dict()
 
 
@@ -417,7 +408,20 @@ def test_no_step_leaves_the_constraint(optimiser):
         steps.zero_grad()
         (-layer(x).sum()).backward()
         steps.step()
-        assert layer.numbers()["beta"] > 0
+        layer.definition.values(layer.numbers())  # refuses what is outside
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "name, parameter", [("softplus", "beta"), ("hill", "n"), ("scad_shrink", "a"), ("smu", "alpha")]
+)
+def test_however_far_a_learned_parameter_went_it_is_inside_its_range(name, parameter, dtype):
+    layer = vp.get(name, learn=[parameter]).to(dtype)
+    (raw,) = layer.parameters()
+    for far in (-math.inf, -1e4, -30.0, 30.0, 1e4, math.inf):
+        with torch.no_grad():
+            raw.fill_(far)
+        layer.definition.values(layer.numbers())  # refuses what is outside
 
 
 def test_an_optimiser_finds_the_parameter():
@@ -460,9 +464,7 @@ def test_tensors_that_are_not_floating_point_are_refused(dtype):
 
 
 @pytest.mark.parametrize(
-    "value",
-    ["abc", [1.0], "1.0x", torch.ones(2), object()],
-    ids=["letters", "list", "digits and letters", "tensor", "object"],
+    "value", ["abc", [1.0], "1.0x", torch.ones(2), max], ids=["text", "list", "1.0x", "tensor", "function"]
 )
 def test_parameters_that_are_no_number_are_refused(value):
     with pytest.raises(TypeError, match=r"softplus: beta must be a finite number > 0, got"):
@@ -524,7 +526,7 @@ def test_parameters_at_the_edge_of_their_range_are_not_learned():
 
 
 def test_every_parameter_of_the_catalogue_can_be_learned():
-    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    x = torch.linspace(-2.03, 2.113, 9, dtype=torch.float64)  # off every kink
     for name in vp.names():
         for parameter in vp.get(name).definition.parameters:
             inside = parameter.constraint.lower < parameter.default < parameter.constraint.upper
@@ -535,6 +537,9 @@ def test_every_parameter_of_the_catalogue_can_be_learned():
             assert layer.numbers()[parameter.name] == pytest.approx(parameter.default, rel=1e-6, abs=1e-6)
             ours = torch.autograd.grad(layer(x).sum(), raw, materialize_grads=True, allow_unused=True)[0]
             theirs = plain_formula(layer, x).sum()
+            if not theirs.requires_grad:  # it has no say on these x
+                assert ours == 0
+                continue
             theirs = torch.autograd.grad(theirs, raw, materialize_grads=True, allow_unused=True)[0]
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
 
@@ -562,7 +567,7 @@ def test_gradients_by_a_parameter_for_each_row():
 
 def test_the_result_keeps_the_shape_of_x():
     formula = vp.get("softplus", learn=["beta"]).formula
-    with pytest.raises((ValueError, RuntimeError), match=r"broadcast|shape"):
+    with pytest.raises(ValueError, match=r"beta of shape \(3, 1\) does not broadcast to x of shape \(4,\)"):
         pointwise(formula, torch.ones(4), torch.ones(3, 1))
-    with pytest.raises((ValueError, RuntimeError), match=r"broadcast|shape|size"):
+    with pytest.raises(ValueError, match="does not broadcast"):
         pointwise(formula, torch.ones(4), torch.ones(3))

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
 
 from varphi.numbers import Expression
 from varphi.numbers.kernel.build import STORAGE, Signature
@@ -24,6 +23,18 @@ _HALVES = (torch.float16, torch.bfloat16)
 _STORAGE = {getattr(torch, name): name for name in STORAGE}
 _PLAIN = (Tensor, torch.nn.Parameter)
 _ENABLED = available()
+
+
+def _dense_cpu() -> frozenset[int]:
+    """To whom torch dispatches the operations of a dense CPU tensor, made in or out of inference mode."""
+    with torch.inference_mode(False):
+        keys = [torch._C._dispatch_keys(torch.empty(0)).raw_repr()]
+    with torch.inference_mode():
+        keys.append(torch._C._dispatch_keys(torch.empty(0)).raw_repr())
+    return frozenset(keys)
+
+
+_DENSE_CPU = _dense_cpu()
 
 
 # torch's own operation where it is right: within 2 ulp of the definition at every float32 (the judge of
@@ -71,7 +82,7 @@ def run(formula: Formula, x: Tensor, parameters: Sequence[Any]) -> Tensor:
 
 def run_times(formula: Formula, grad: Tensor, x: Tensor, parameters: Sequence[Any]) -> Tensor:
     """grad · formula, in one pass."""
-    if not _fits_kernel(x, parameters) or type(grad) not in _PLAIN or grad.dtype is not x.dtype:
+    if not _fits_kernel(x, parameters) or not _is_plain(grad) or grad.dtype is not x.dtype:
         return grad * run(formula, x, parameters)
     x = _dense(x)
     if grad.stride() != x.stride():
@@ -109,25 +120,24 @@ def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:
 def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
     return (
         _ENABLED
-        and type(x) in _PLAIN
-        and x.is_cpu
-        and x.dtype in _STORAGE
-        and x.layout is torch.strided
-        and x.numel() > 0
-        and not _is_wrapped(x)
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._get_tracing_state()
+        and _is_plain(x)
+        and x.dtype in _STORAGE
+        and x.numel() > 0
         and (not parameters or all(map(_is_number, parameters)))
     )
 
 
-_is_wrapped = is_functorch_wrapped_tensor
+def _is_plain(x: Tensor) -> bool:
+    """Whether the numbers of x lie in CPU memory as they are: no wrapper, no lazy sign, no unstored zeros."""
+    return type(x) in _PLAIN and torch._C._dispatch_keys(x).raw_repr() in _DENSE_CPU
 
 
 def _is_number(parameter: Any) -> bool:
     if not isinstance(parameter, Tensor):
         return True
-    return type(parameter) in _PLAIN and parameter.numel() == 1 and not _is_wrapped(parameter)
+    return parameter.numel() == 1 and _is_plain(parameter)
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -158,7 +168,12 @@ def _outputs(formula: Formula, what: str | int) -> tuple[list[Expression], tuple
 
 
 def _call(run_kernel: Kernel, addresses: Sequence[int], parameters: Sequence[Any], x: Tensor) -> None:
-    run_kernel(addresses, [float(p) for p in parameters], x.numel(), torch.get_num_threads())
+    run_kernel(
+        addresses,
+        [p.item() if isinstance(p, Tensor) else float(p) for p in parameters],
+        x.numel(),
+        torch.get_num_threads(),
+    )
 
 
 def _wide(x: Any) -> Any:

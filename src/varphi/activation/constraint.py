@@ -38,6 +38,8 @@ class Constraint:
         """`value` as a number, or an error that names the parameter, the value and what is allowed."""
         try:
             number = float(value)
+        except OverflowError:
+            number = math.inf
         except (TypeError, ValueError):
             raise TypeError(f"{owner}: {name} must be {self}, got {value!r}") from None
         if isinstance(value, bool) or not self.allows(number):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from . import backend
 from .constraint import Constraint
 from .definition import Definition, Parameter
+from .formula import Formula
 from .pointwise import derivatives, pointwise
 from .registry import is_registered
 
@@ -29,6 +30,11 @@ class Activation(nn.Module):
     Raises:
         ValueError, TypeError: for an unknown parameter, or a value outside its constraint.
     """
+
+    definition: Definition
+    values: dict[str, float | int]
+    learn: tuple[str, ...]
+    formula: Formula
 
     def __init__(self, definition: Definition, values: dict[str, Any] | None = None, learn: Iterable[str] = ()) -> None:
         super().__init__()
@@ -93,9 +99,13 @@ def _is_interval(constraint: Constraint) -> bool:
 
 
 def _stored_name(parameter: Parameter) -> str:
+    """Its name in the state dict; one that a module already uses (`half`) gets an underscore."""
     if _is_interval(parameter.constraint):
         return f"logit_{parameter.name}"
-    return f"log_{parameter.name}" if math.isfinite(parameter.constraint.lower) else parameter.name
+    if math.isfinite(parameter.constraint.lower):
+        return f"log_{parameter.name}"
+    taken = hasattr(Activation, parameter.name) or parameter.name in Activation.__annotations__
+    return f"{parameter.name}_" if taken else parameter.name
 
 
 def _unconstrained(owner: str, parameter: Parameter, value: float) -> float:
@@ -110,4 +120,10 @@ def _unconstrained(owner: str, parameter: Parameter, value: float) -> float:
 def _constrained(constraint: Constraint, raw: Tensor) -> Tensor:
     if _is_interval(constraint):
         return constraint.lower + (constraint.upper - constraint.lower) * torch.sigmoid(raw)
-    return constraint.lower + torch.exp(raw) if math.isfinite(constraint.lower) else raw
+    if not math.isfinite(constraint.lower):
+        return raw
+    # Where the exponential, or the sum, would round to an end of the range, it stays just inside.
+    # (What torch.fx traces has no dtype yet: it gets float32's limits.)
+    number = torch.finfo(raw.dtype if isinstance(raw, Tensor) else torch.float32)
+    least, most = max(number.tiny, 2 * number.eps * constraint.lower), number.max / 2
+    return constraint.lower + torch.exp(raw.clamp(math.log(least), math.log(most)))

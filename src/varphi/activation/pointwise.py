@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -30,9 +32,12 @@ def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
 
     Returns:
         A tensor of the shape, dtype and device of x.
+
+    Raises:
+        TypeError: x is not of a floating-point dtype.
+        ValueError: a parameter has more elements than x along some dimension.
     """
-    if isinstance(x, Tensor) and not x.is_floating_point():
-        raise TypeError(f"activations take floating-point tensors, got {x.dtype}; convert with x.float()")
+    _check(formula, x, parameters)
     if torch.compiler.is_compiling() or not isinstance(x, Tensor):
         return backend.by_operations(formula, x, parameters)
     if torch._C._is_torch_function_mode_enabled() and type(x) in (Tensor, Parameter):
@@ -41,12 +46,44 @@ def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
     if has_torch_function((x,)):
         return backend.by_operations(formula, x, parameters)
     if torch._C._are_functorch_transforms_active():
+        if _is_nested_forward_mode():
+            return backend.by_operations(formula, x, parameters)
         return _Transformed.apply(formula, x, *parameters)
-    if torch.is_grad_enabled() and (
-        x.requires_grad or any(isinstance(p, Tensor) and p.requires_grad for p in parameters)
-    ):
+    if _may_be_dual() or _requires_grad(x, *parameters):
         return _Pointwise.apply(formula, x, *parameters)
     return backend.run(formula, x, parameters)
+
+
+def _check(formula: Formula, x: Any, parameters: tuple[Any, ...]) -> None:
+    if not isinstance(x, Tensor):
+        return
+    if not x.is_floating_point():
+        raise TypeError(f"activations take floating-point tensors, got {x.dtype}; convert with x.float()")
+    for name, parameter in zip(formula.parameters, parameters, strict=True):
+        if isinstance(parameter, Tensor) and not _broadcasts(parameter, x):
+            shapes = f"{tuple(parameter.shape)} does not broadcast to x of shape {tuple(x.shape)}"
+            raise ValueError(f"the parameter {name} of shape {shapes}")
+
+
+def _broadcasts(parameter: Tensor, x: Tensor) -> bool:
+    """Whether the parameter has a value for each element of x, and x an element for each value."""
+    missing = x.dim() - parameter.dim()
+    return missing >= 0 and all(n in (1, m) for n, m in zip(parameter.shape, x.shape[missing:], strict=True))
+
+
+def _is_nested_forward_mode() -> bool:
+    # torch switches forward mode off inside an autograd function's jvp: the outer of two tangents would be zero.
+    stack = get_interpreter_stack() or []
+    return sum(level.key() == TransformType.Jvp for level in stack) > 1
+
+
+def _requires_grad(*inputs: Any) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
+
+
+def _may_be_dual() -> bool:
+    """Whether tensors may carry tangents of forward-mode autograd."""
+    return forward_ad._current_level >= 0
 
 
 def _forward(formula: Formula, x: Tensor, parameters: tuple[Any, ...]) -> Tensor:
@@ -145,14 +182,18 @@ def _rest(parameter: Tensor, dim: int) -> list[int]:
 def times_derivative(formula: Formula, grad: Tensor, x: Tensor, parameters: list[Any]) -> Tensor:
     """grad · ∂formula/∂x: one fused pass where nothing will differentiate it again."""
     slope = formula.derivative(0)
-    if torch.is_grad_enabled() or has_torch_function((grad, x)) or torch._C._are_functorch_transforms_active():
+    differentiable = torch.is_grad_enabled() or _may_be_dual()
+    if differentiable or has_torch_function((grad, x)) or torch._C._are_functorch_transforms_active():
         return grad * pointwise(slope, x, *parameters)
     return backend.run_times(slope, grad, x, parameters)
 
 
 def derivatives(formula: Formula, x: Tensor, parameters: tuple[Any, ...], order: int) -> Tensor:
     """f, f', ..., f^(order) at every element of x, stacked: shape (order + 1, *x.shape)."""
-    differentiable = torch.is_grad_enabled() and x.requires_grad
+    if not isinstance(x, Tensor):
+        raise TypeError(f"derivatives are taken at a floating-point tensor, got {type(x).__name__}")
+    _check(formula, x, parameters)
+    differentiable = _may_be_dual() or _requires_grad(x, *parameters)
     if differentiable or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         rows = [formula]
         for _ in range(order):

@@ -54,9 +54,12 @@ def activation(
 
 
 def add(definition: Definition) -> None:
-    """Make a definition known by its name and aliases; a name already taken is refused."""
-    for name in (definition.name, *definition.aliases):
-        if name in _DEFINITIONS or name in _ALIASES:
+    """Make a definition known by its name and aliases; a name already taken, or that no look-up finds, is refused."""
+    names = (definition.name, *definition.aliases)
+    for i, name in enumerate(names):
+        if name != canonical(name):
+            raise ValueError(f"an activation's name is lower case with '_': {canonical(name)!r}, not {name!r}")
+        if name in _DEFINITIONS or name in _ALIASES or name in names[:i]:
             raise ValueError(f"the activation name {name!r} is already taken")
     _DEFINITIONS[definition.name] = definition
     _ALIASES.update(dict.fromkeys(definition.aliases, definition.name))

@@ -334,16 +334,11 @@ def _squareplus_of(u: Jet, b: Any) -> Jet:
 
 def _hill(u: Any, k: Any, n: Any) -> Jet:
     """x^n/(K^n + x^n) from r = (x/K)^n below K and from 1/r above it, so that neither overflows."""
-    low_ratio, high_ratio = _pow(_as_jet(u / k), n), _pow(_as_jet(k / u), n)
+    low_ratio, high_ratio = _pow(u / k, n), _pow(k / u, n)
     order = low_ratio.order
     low, high = _div(low_ratio, _add(1, low_ratio)), _div(1, _add(1, high_ratio))
     below = (u.c[0] if isinstance(u, Jet) else u) <= (k.c[0] if isinstance(k, Jet) else k)
     return Jet([_select(below, low.c[i], high.c[i]) for i in range(order + 1)])
-
-
-def _as_jet(value: Any) -> Jet:
-    assert isinstance(value, Jet)
-    return value
 
 
 def _family(function: Callable[[Any, int], Any]) -> Callable[[Jet, int], Jet]:

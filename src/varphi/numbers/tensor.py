@@ -110,9 +110,10 @@ def _squareplus(x: Any, b: Any) -> Tensor:
 
 
 def _hill(x: Any, k: Any, n: Any) -> Tensor:
-    below = (x / k).clamp(max=1.0) ** n
-    above = (k / torch.where(x > k, x, k)) ** n
-    return torch.where(x <= k, below / (1 + below), 1 / (1 + above))
+    # The smaller over the larger: one power of a number in [0, 1], and no branch beside it that could spoil a gradient.
+    below = x <= k
+    power = (_where(below, x, k) / _where(below, k, x)) ** n
+    return _where(below, power, 1.0) / (1 + power)
 
 
 def _series(x: Tensor, coefficients: list[float]) -> Tensor:
