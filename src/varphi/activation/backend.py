@@ -60,11 +60,10 @@ _NATIVE_UP_TO = 8192
 def suits_native(x: Tensor) -> bool:
     """Whether torch's own operation, where `NATIVE` has one, is the fastest way."""
     return (
-        type(x) in _PLAIN
+        isinstance(x, Tensor)
         and x.dtype is torch.float32
         and x.numel() <= _NATIVE_UP_TO
-        and x.is_cpu
-        and not _is_wrapped(x)
+        and _is_plain(x)
         and not torch._C._is_torch_function_mode_enabled()
         and not (x.requires_grad and torch.is_grad_enabled())
     )

@@ -57,12 +57,12 @@ class Activation(nn.Module):
         own = is_registered(definition) and not self.formula.parameters
         self._native = backend.NATIVE.get(definition.name) if own else None
 
-    def forward(self, x: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         if self._native is not None and backend.suits_native(x):
             return self._native(x)
         return pointwise(self.formula, x, *self.arguments())
 
-    def derivatives(self, x: Float[Tensor, ...], order: int) -> Float[Tensor, "order+1 ..."]:
+    def derivatives(self, x: Float[Tensor, "..."], order: int) -> Float[Tensor, "order+1 ..."]:
         """f, f', ..., f^(order) at every element of x."""
         return derivatives(self.formula, x, tuple(self.arguments()), order)
 

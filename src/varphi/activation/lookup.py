@@ -58,7 +58,7 @@ def _is_name(text: str) -> bool:
     return all(map(str.isidentifier, words)) and not {"x", "pi", "e"} & set(words)
 
 
-def derivatives(f: ActivationLike, x: Float[Tensor, ...], order: int) -> Float[Tensor, "order+1 ..."]:
+def derivatives(f: ActivationLike, x: Float[Tensor, "..."], order: int) -> Float[Tensor, "order+1 ..."]:
     """f, f', ..., f^(order) at every element of x, in one pass.
 
     Args:

@@ -38,7 +38,7 @@ class Split:
     held_out: Part
 
 
-def randhie() -> tuple[Float[np.ndarray, "20190 9"], Float[np.ndarray, 20190]]:
+def randhie() -> tuple[Float[np.ndarray, "20190 9"], Float[np.ndarray, "20190"]]:
     """The data set as it is: explanatory variables and number of visits.
 
     Raises:

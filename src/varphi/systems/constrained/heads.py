@@ -49,10 +49,10 @@ class Head(nn.Module, ABC):
     bounds: Range
 
     @abstractmethod
-    def forward(self, z: Float[Tensor, ...]) -> Float[Tensor, ...]: ...
+    def forward(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]: ...
 
     @abstractmethod
-    def inverse(self, y: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def inverse(self, y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The z with head(z) = y; where several have it, one with a useful slope.
 
         Raises:
@@ -214,7 +214,7 @@ class ElementwiseHead(Head):
         self.bijective = self.link.bijective
         self.remedy = remedy
 
-    def forward(self, z: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def forward(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         y = self.activation(z)
         if self.scale != 1.0:
             y = self.scale * y
@@ -222,7 +222,7 @@ class ElementwiseHead(Head):
             y = self.shift + y
         return y if self.link.closed else _kept_inside(y, *self.bounds)
 
-    def inverse(self, y: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def inverse(self, y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         y = _floating(self.kind, y)
         lower, upper = self.bounds
         inside = (y >= lower) & (y < upper) if self.link.closed else (y > lower) & (y < upper)
@@ -232,7 +232,7 @@ class ElementwiseHead(Head):
             return self.link.inverse(y - lower, upper - y)
         return self.link.inverse((y - self.shift) / self.scale, **self._parameters_now())
 
-    def slopes(self, z: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def slopes(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return self.scale * self.activation.derivatives(z, 1)[1].abs()
 
     def log_abs_det_jacobian(self, z: Tensor, y: Tensor) -> Tensor:
