@@ -185,9 +185,9 @@ def _fast_results(
 ) -> tuple[list[Lanes], Mask | None]:
     """The outputs in binary32 and which lanes need the wide computation."""
     at.doubts.clear()
-    values: dict[str, Any] = {n: Single(v, exact=True) for n, v in zip(signature.inputs, inputs, strict=True)}
+    values: dict[str, Any] = {n: Single(v, 0.0) for n, v in zip(signature.inputs, inputs, strict=True)}
     for name, scalar in zip(signature.scalars, frame.scalars, strict=True):
-        values[name] = Single(_broadcast(at, at.builder.fptrunc(scalar, FLOAT)))
+        values[name] = Single(_broadcast(at, at.builder.fptrunc(scalar, FLOAT)), 0.5)
     known: dict[int, Any] = {}
     results: list[Single] = []
     at.checks_products = any(n.operation in _CHOICES for n in ordered(signature.outputs))

@@ -43,11 +43,16 @@ from .lanes import (
     to_integer,
 )
 
-# A sum that keeps less than this share of its larger term is flagged. TIGHT keeps f and f' within 8 ulp of their own
-# size, even beside a zero of f'. LOOSE lets a value beside its zero lose four bits, and flags far fewer lanes.
+# Steps carry an estimate of their relative error, in units in the last place. A sum whose result is smaller than its
+# larger term by more than the estimates allow for is flagged; so is a function that would multiply its argument's error
+# beyond the budget. ROOM was set so that the worst measured error of f and f' over the catalogue stays within 8.
+ROOM = 11.0
+AMPLIFICATION_BUDGET = 2.0
+# The most that is asked of a sum: TIGHT for values and slopes; LOOSE where higher derivatives are computed with them,
+# which lets a value beside its zero lose four bits and flags far fewer lanes.
 TIGHT, LOOSE = 0.7, 0.1
-# A rounded argument beyond this is flagged where the function multiplies its relative error by the argument.
-AMPLIFICATION = 2.2
+# Estimates: of an elementary function itself, and of a sum that was not flagged.
+_FUNCTION, _SUM = 1.5, 4.0
 
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _ROUNDER = 1.5 * 2.0**23
@@ -86,13 +91,20 @@ class SingleEmitter(Emitter):
 
 
 class Single:
-    """A binary32 value, and whether it is exact: an input or a sign or power of two away from one."""
+    """A binary32 value with an estimate of its relative error in units in the last place.
 
-    __slots__ = ("exact", "lanes")
+    An exact one has error 0: an input, or a sign or power of two away from one.
+    """
 
-    def __init__(self, lanes: Lanes, exact: bool = False) -> None:
+    __slots__ = ("error", "lanes")
+
+    def __init__(self, lanes: Lanes, error: float) -> None:
         self.lanes = lanes
-        self.exact = exact
+        self.error = error
+
+    @property
+    def exact(self) -> bool:
+        return self.error == 0.0
 
     @property
     def at(self) -> SingleEmitter:
@@ -112,7 +124,7 @@ def as_single(value: Any, at: SingleEmitter) -> Single:
     """A value or a constant as lanes."""
     if isinstance(value, Single):
         return value
-    return Single(at.lanes(value), exact=float(value) == to_binary32(float(value)))
+    return Single(at.lanes(value), 0.0 if float(value) == to_binary32(float(value)) else 0.5)
 
 
 def _rounded(function: Callable[..., Lanes]) -> Callable[..., Single]:
@@ -120,7 +132,8 @@ def _rounded(function: Callable[..., Lanes]) -> Callable[..., Single]:
 
     def step(*values: Any) -> Single:
         at = _emitter(*values)
-        return Single(function(*[v.lanes if isinstance(v, Single) else at.lanes(v) for v in values]))
+        singles = [as_single(v, at) for v in values]
+        return Single(function(*[v.lanes for v in singles]), _FUNCTION + max(v.error for v in singles))
 
     return step
 
@@ -133,15 +146,15 @@ def _unary(
     Args:
         function: its lanes.
         limit: arguments beyond ±limit are flagged.
-        growth: what the relative error of a rounded argument is multiplied by; flagged beyond AMPLIFICATION.
+        growth: what the relative error of a rounded argument is multiplied by.
     """
 
     def step(x: Single) -> Single:
         if limit is not None:
             x.at.flag(~(abs(x.lanes) <= limit))
         if growth is not None and not x.exact:
-            x.at.flag(~(growth(x.lanes) <= AMPLIFICATION))
-        return Single(function(x.lanes))
+            x.at.flag(~(growth(x.lanes) <= AMPLIFICATION_BUDGET / x.error))
+        return Single(function(x.lanes), _FUNCTION + (0.0 if x.exact else AMPLIFICATION_BUDGET))
 
     return step
 
@@ -150,9 +163,13 @@ def _add(a: Any, b: Any, sign: int = 1) -> Single:
     at = _emitter(a, b)
     p, q = as_single(a, at), as_single(b, at)
     total = p.lanes + q.lanes if sign > 0 else p.lanes - q.lanes
-    if not (p.exact and q.exact):
-        at.flag(abs(total) < at.cancellation * _larger(p, q))
-    return Single(total)
+    if p.exact and q.exact:
+        return Single(total, 0.5)
+    error = p.error + q.error
+    # Few steps can all err the same way; the errors of many average out.
+    least = max(error / ROOM, min(error / 6.0, 0.3))
+    at.flag(abs(total) < min(at.cancellation, least) * _larger(p, q))
+    return Single(total, _SUM)
 
 
 def _larger(p: Single, q: Single) -> Lanes:
@@ -167,18 +184,19 @@ def _mul(a: Any, b: Any) -> Single:
     product = p.lanes * q.lanes
     if at.checks_products and isinstance(a, Single) and isinstance(b, Single) and not power_of_two:
         at.flag((abs(product) < 1e-36) & ~p.lanes.equals(0.0) & ~q.lanes.equals(0.0))
-    return Single(product, exact=power_of_two and p.exact and q.exact)
+    return Single(product, p.error + q.error + (0.0 if power_of_two else 0.5))
 
 
 def _div(a: Any, b: Any) -> Single:
     if isinstance(b, (int, float, Fraction)) and b != 0:
         return _mul(a, float(1 / Fraction(b)))
     at = _emitter(a, b)
-    return Single(as_single(a, at).lanes / as_single(b, at).lanes)
+    p, q = as_single(a, at), as_single(b, at)
+    return Single(p.lanes / q.lanes, p.error + q.error + 0.5)
 
 
 def _same_magnitude(function: Callable[[Lanes], Lanes]) -> Callable[[Single], Single]:
-    return lambda x: Single(function(x.lanes), exact=x.exact)
+    return lambda x: Single(function(x.lanes), x.error)
 
 
 def _exp_parts(x: Lanes) -> tuple[Lanes, IRValue]:
@@ -225,7 +243,7 @@ def _log(x: Single) -> Single:
     value = log(x.lanes)
     if not x.exact:
         x.at.flag(~(abs(value) >= x.at.cancellation))
-    return Single(value)
+    return Single(value, _FUNCTION + x.error)
 
 
 def _log1p_of_fraction(e: Lanes) -> Lanes:
@@ -241,7 +259,7 @@ def _log1p(x: Single) -> Single:
     s = a / (a + 2.0)
     z = s * s
     near = fma(s * z, horner(z, C["LOG1P"]), 2.0 * s)
-    return Single((a > 1.0).choose(log(a + 1.0), near))
+    return Single((a > 1.0).choose(log(a + 1.0), near), _FUNCTION + x.error)
 
 
 def _softplus_tail(x: Lanes) -> Lanes:
@@ -333,8 +351,10 @@ def _trigonometric(offset: int) -> Callable[[Single], Single]:
         if not x.exact:
             # Away from 0 a rounded argument costs |x| units, and near a zero of the function far more.
             close = abs(value) < x.at.cancellation
-            x.at.flag(~(abs(x.lanes) <= AMPLIFICATION * 0.5) | (close if offset else close & (abs(x.lanes) > 1.0)))
-        return Single(value)
+            x.at.flag(
+                ~(abs(x.lanes) <= AMPLIFICATION_BUDGET / x.error) | (close if offset else close & (abs(x.lanes) > 1.0))
+            )
+        return Single(value, _FUNCTION + (0.0 if x.exact else AMPLIFICATION_BUDGET))
 
     return step
 
@@ -410,10 +430,10 @@ def _square_if_positive(x: Lanes) -> Lanes:
 
 def _power(x: Any, p: Any) -> Single:
     if isinstance(p, Fraction) and p == Fraction(1, 2):
-        return Single(sqrt(x.lanes))
+        return Single(sqrt(x.lanes), 0.5 + 0.5 * x.error)
     if isinstance(x, Single) and isinstance(p, (int, float, Fraction)) and p == int(p) and 0 < abs(p) <= 8:
         value = wide._whole_power(x.lanes, abs(int(p)))
-        return Single(1.0 / value if p < 0 else value)
+        return Single(1.0 / value if p < 0 else value, abs(p) * (x.error + 0.5))
     raise UnsupportedOperation("binary32 kernels have no general power")
 
 
@@ -422,7 +442,7 @@ def _extremum(greater: bool) -> Callable[[Any, Any], Single]:
         at = _emitter(a, b)
         p, q = as_single(a, at), as_single(b, at)
         wins = p.lanes > q.lanes if greater else p.lanes < q.lanes
-        return Single((wins | p.lanes.is_nan()).choose(p.lanes, q.lanes), exact=p.exact and q.exact)
+        return Single((wins | p.lanes.is_nan()).choose(p.lanes, q.lanes), max(p.error, q.error))
 
     return step
 
@@ -431,7 +451,7 @@ def _where(condition: SingleMask, a: Any, b: Any) -> Any:
     at = condition.at
     assert isinstance(at, SingleEmitter)
     p, q = as_single(a, at), as_single(b, at)
-    return Single(condition.choose(p.lanes, q.lanes), exact=p.exact and q.exact)
+    return Single(condition.choose(p.lanes, q.lanes), max(p.error, q.error))
 
 
 def _compare(name: str) -> Callable[[Any, Any], Mask]:
