@@ -87,7 +87,7 @@ def test_names_already_taken_are_refused_and_nothing_is_kept(register, taken):
         register(latex="x", source="test, 2020", name=taken)(lambda x: x)
     with pytest.raises(ValueError, match=f"'{taken}' is already taken"):
         register(latex="x", source="test, 2020", name="brand_new", aliases=("brand_new_too", taken))(lambda x: x)
-    assert (registry._DEFINITIONS, registry._ALIASES) == before
+    assert before == (registry._DEFINITIONS, registry._ALIASES)
 
 
 def test_a_name_that_could_not_be_looked_up_is_refused(register):
