@@ -167,7 +167,8 @@ def test_functions_of_constants_stay_unevaluated():
 def test_identities():
     assert x + 0 is x and 0 + x is x and x - 0 is x and x * 1 is x and 1 * x is x and x / 1 is x and x**1 is x
     assert x * 0 is constant(0) and 0 / x is constant(0) and x - x is constant(0) and x**0 is constant(1)
-    assert -(-x) is x and 0 - x is -x and -1 * x is -x and x * -1 is -x
+    negative = -x
+    assert -negative is x and 0 - x is -x and -1 * x is -x and x * -1 is -x
     assert 2 * (3 * x) is 6 * x and x * 2 is 2 * x
     assert Fraction(1, 3) * (3 * x) is x
     assert where(x > 0, y, y) is y
