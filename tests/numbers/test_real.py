@@ -6,7 +6,7 @@ from fractions import Fraction
 import mpmath
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from varphi.numbers import ELEMENTARY, OPERATIONS, exprel, hill, sinc, squareplus
@@ -16,7 +16,7 @@ mp = mpmath.mp.clone()
 mp.dps = 50
 
 INF, NAN = math.inf, math.nan
-ONE_ARGUMENT = sorted(n for n, f in ELEMENTARY.items() if f.arity == 1) + ["neg", "abs", "exprel", "sinc"]
+ONE_ARGUMENT = [*sorted(n for n, f in ELEMENTARY.items() if f.arity == 1), "neg", "abs", "exprel", "sinc"]
 TWO_ARGUMENTS = ["add", "sub", "mul", "div", "pow", "maximum", "minimum"]
 ANY = st.floats(allow_nan=True, allow_infinity=True)
 FINITE = (
@@ -39,9 +39,11 @@ REFERENCE = {
     "normal_cdf": lambda x: mp.erfc(-x / mp.sqrt(2)) / 2,
     "exprel": lambda x: mp.expm1(x) / x if x else mp.mpf(1),
     "sinc": lambda x: mp.sin(x) / x if x else mp.mpf(1),
-    **{name: getattr(mp, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "sign", "sin", "cos", "sinh", "cosh",
-                                            "tanh", "sech", "asinh", "atan", "erf", "erfc")},
+    **{name: getattr(mp, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "sign", "sin", "cos", "sinh",
+                                            "cosh", "tanh", "sech", "asinh", "atan", "erf", "erfc")},
 }  # fmt: skip
+# The others, at arguments beyond 1e5, are at their limits, and mpmath's exponents too large to wait for.
+ALGEBRAIC = {"neg", "abs", "sign", "sqrt", "log", "log1p", "asinh", "atan", "sin", "cos", "sinc"}
 DOMAIN = {"log": 0, "sqrt": 0, "log1p": -1}
 # e^(-x²): rounding x² costs x² units, up to the underflow at x² = 745.
 UNITS = {"erf_slope": 800, "normal_pdf": 800, "erfc": 60, "normal_cdf": 1600}
@@ -76,8 +78,7 @@ def test_accuracy(name, x):
     if x == DOMAIN.get(name) and name != "sqrt":
         assert unary(name)(x) == -INF
         return
-    if abs(x) > 1e5 and name in ("exp", "expm1", "sinh", "cosh", "sech", "erf_slope", "normal_pdf", "erfc", "normal_cdf",
-                                 "sigmoid", "softplus", "log_sigmoid", "exprel", "tanh", "erf"):  # fmt: skip
+    if abs(x) > 1e5 and name not in ALGEBRAIC:
         assert not math.isnan(unary(name)(x))
         return
     assert units_off(unary(name)(x), REFERENCE[name](mp.mpf(x))) <= UNITS.get(name, 4)
@@ -125,7 +126,7 @@ def test_operators_are_ieee(name, a, b):
     function = {"div": torch.true_divide}.get(name) or getattr(torch, name)
     expected = function(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)).item()
     assert (math.isnan(got) and math.isnan(expected)) or got == pytest.approx(expected, rel=1e-15, abs=0)
-    if name == "div" and got == expected == 0 or math.isinf(expected):
+    if (name == "div" and got == expected == 0) or math.isinf(expected):
         assert math.copysign(1, got) == math.copysign(1, expected)
 
 
@@ -174,6 +175,7 @@ def test_derivatives_of_exprel(x, n):
     assert abs(exprel(x, n) - true) <= 1e-13 * true
 
 
+@settings(max_examples=30)
 @given(x=st.floats(-60, 60), n=st.integers(0, 10))
 @example(0.0, 3)
 @example(1e-300, 4)
