@@ -235,6 +235,19 @@ def test_limits_of_first_derivatives(x):
         assert derivatives(FUNCTIONS[name], x, 1)[1] == slopes[x > 0] or name == "erf"
 
 
+def test_poles_and_branch_points_are_no_exceptions():
+    assert derivatives(lambda t: 1 / t, 0.0, 1) == [math.inf, -math.inf]
+    assert derivatives(lambda t: t**-2, 0.0, 1) == [math.inf, -math.inf]
+    assert derivatives(sqrt, 0.0, 1) == [0.0, math.inf]
+    assert derivatives(log, 0.0, 1) == [-math.inf, math.inf]
+    assert derivatives(lambda t: t**0.5, 0.0, 1) == [0.0, math.inf]
+    assert all(math.isnan(d) for d in derivatives(lambda t: t**0.5, -1.0, 2))
+    assert derivatives(lambda t: t**3, 1e200, 1)[0] == math.inf
+    assert derivatives(lambda t: hill(maximum(t, 0), 1.0, 2), -1.0, 2) == [0, 0, 0]
+    assert derivatives(lambda t: hill(1.0, maximum(t, 0), 2), -1.0, 2) == [1, 0, 0]
+    assert derivatives(lambda t: squareplus(t, 0.0), -1.0, 1) == [0, 0]
+
+
 # ------------------------------------------------------------------------------------------------- pieces, algebra
 
 

@@ -12,7 +12,7 @@ from varphi.numbers import ELEMENTARY, OPERATIONS, exprel, hill, maximum, minimu
 from varphi.numbers.ball import OutsideDomain, precision
 
 arb = flint.arb
-UNARY = sorted(n for n, f in ELEMENTARY.items() if f.arity == 1) + ["neg", "abs", "exprel", "sinc"]
+UNARY = [*sorted(n for n, f in ELEMENTARY.items() if f.arity == 1), "neg", "abs", "exprel", "sinc"]
 DTYPES = [torch.float64, torch.float32]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 ANY = st.floats(allow_nan=False, allow_infinity=False) | st.floats(-100, 100) | st.floats(-3, 3) | st.floats(-750, 750)
