@@ -463,9 +463,7 @@ def test_tensors_that_are_not_floating_point_are_refused(dtype):
         layer.derivatives(torch.ones(3, dtype=dtype), 1)
 
 
-@pytest.mark.parametrize(
-    "value", ["abc", [1.0], "1.0x", torch.ones(2), max], ids=["text", "list", "1.0x", "tensor", "function"]
-)
+@pytest.mark.parametrize("value", ["abc", [1.0], "1.0x", torch.ones(2), max], ids=lambda v: type(v).__name__)
 def test_parameters_that_are_no_number_are_refused(value):
     with pytest.raises(TypeError, match=r"softplus: beta must be a finite number > 0, got"):
         vp.get("softplus", beta=value)

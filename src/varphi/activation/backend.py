@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from varphi.numbers import Expression
 from varphi.numbers.kernel.build import STORAGE, Signature
@@ -184,5 +185,5 @@ def _as_input(result: Any, x: Any, wide: Any, keep_nan: bool) -> Any:
     """The result in the shape and dtype of x, NaN where x is."""
     if keep_nan:
         result = torch.where(torch.isnan(wide), wide, result)
-    # Numbers that float32 cannot hold widen a result to float64.
-    return result.to(x.dtype) if isinstance(x, Tensor) else result
+    # A choice between two numbers widens a result to float64 where x has no dtype yet.
+    return result.to(x.dtype) if isinstance(x, (Tensor, Proxy)) else result

@@ -92,10 +92,10 @@ class Formula:
 
 def torch_program(expressions: list[Expression], variables: tuple[str, ...]) -> StraightLine:
     """The expressions as a list of torch operations on the values of the variables."""
-    from varphi.numbers.tensor import TENSORS
+    from varphi.numbers.tensor import TENSORS, choose
 
     assert TENSORS.lift is not None
-    return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables)
+    return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables, choose=choose)
 
 
 def _derivatives(expression: Expression, name: str, order: int) -> list[Expression]:

@@ -19,6 +19,8 @@ class Operators:
     """Mixin: `a + b`, `a < b`, `abs(a)`, ... by the number system of the operands."""
 
     __slots__ = ()
+    # NumPy would take a number of ours for an object to put into an array.
+    __array_ufunc__ = None
 
     def __add__(self, other: Any) -> Any:
         return _apply("add", self, other)

@@ -291,6 +291,11 @@ def _compare(operation: str) -> Callable[[Any, Any], Expression]:
     return compare
 
 
+def _where(condition: Any, a: Any, b: Any) -> Expression:
+    # A parameter compared with a constant is Python's own True or False.
+    return build("where", int(condition) if isinstance(condition, bool) else condition, a, b)
+
+
 def _operation(name: str) -> Callable[..., Expression]:
     return lambda *arguments: build(name, *arguments)
 
@@ -298,5 +303,6 @@ def _operation(name: str) -> Callable[..., Expression]:
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: _operation(name) for name in _REAL_OPERATIONS},
     **{name: _compare(name) for name in _COMPARISONS},
+    "where": _where,
 }
 EXPRESSIONS = register(System("expressions", _OPERATIONS, rank=2, types=(Expression,)))

@@ -17,8 +17,9 @@ from typing import Any
 
 from . import elementary as e
 from ._operators import Operators
-from ._system import System, UnsupportedOperation, register
+from ._system import System, UnsupportedOperation, is_constant, register
 from .expression import Expression
+from .real import divide, power
 
 
 class Jet(Operators):
@@ -69,6 +70,16 @@ def _sum(terms: Sequence[Any]) -> Any:
         if not _is_zero(term):
             total = term if _is_zero(total) else total + term
     return total
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    """a / b; among floats without an exception."""
+    return divide(a, b) if is_constant(a) and is_constant(b) else a / b
+
+
+def _power(a: Any, p: Any) -> Any:
+    """a ** p; among floats without an exception, and NaN where Python would give a complex number."""
+    return power(a, p) if is_constant(a) and is_constant(p) else a**p
 
 
 def _product(a: Any, b: Any) -> Any:
@@ -134,7 +145,7 @@ def _div(a: Any, b: Any) -> Jet:
     for k, numerator in enumerate(x):
         rest = _convolve(q, y, k, 0, k - 1) if k else 0
         top = numerator if _is_zero(rest) else -rest if _is_zero(numerator) else numerator - rest
-        q.append(0 if _is_zero(top) else top / y[0])
+        q.append(0 if _is_zero(top) else _quotient(top, y[0]))
     return Jet(q)
 
 
@@ -158,7 +169,7 @@ def _pow(a: Any, p: Any) -> Jet:
         else:
             return _exp(_mul(_log(a), p) if isinstance(a, Jet) else p * e.log(a))
     if not isinstance(a, Jet):
-        return Jet([a**p])
+        return Jet([_power(a, p)])
     if _is_zero(p):
         return Jet([1, *[0] * a.order])
     if isinstance(p, float) and p.is_integer():
@@ -168,7 +179,7 @@ def _pow(a: Any, p: Any) -> Jet:
     factor: Any = 1
     for j in range(a.order + 1):
         whole = type(p) is int and 0 <= p < j  # u^p is a polynomial: the rest of the tower is zero
-        tower.append(0 if whole else factor if _is_zero(p - j) else factor * u0 ** (p - j) if j else u0**p)
+        tower.append(0 if whole else factor if _is_zero(p - j) else factor * _power(u0, p - j) if j else _power(u0, p))
         factor = factor * (p - j) / (j + 1)
     return _compose(tower, a.c)
 
@@ -215,7 +226,7 @@ def _root(y0: Any, u: Jet) -> Jet:
     for k in range(1, u.order + 1):
         inner = _convolve(y, y, k, 1, k - 1) if k > 1 else 0
         top = _sum([u.c[k], 0 if _is_zero(inner) else -inner])
-        y.append(0 if _is_zero(top) else top / (2 * y[0]))
+        y.append(0 if _is_zero(top) else _quotient(top, 2 * y[0]))
     return Jet(y)
 
 
@@ -318,7 +329,7 @@ def _squareplus(u: Any, b: Any) -> Jet:
     quarter = _div(0.25, Jet(root)).c
     for k in range(1, len(root)):
         known = _convolve(w, root, k - 1, 0, k - 2)
-        w.append((y[k - 1] if _is_zero(known) else y[k - 1] - known) / root[0])
+        w.append(_quotient(y[k - 1] if _is_zero(known) else y[k - 1] - known, root[0]))
         y.append(_sum([_slopes(u.c, w, k), _slopes(b.c, quarter, k)]))
     return Jet(y)
 
@@ -329,7 +340,7 @@ def _squareplus_of(u: Jet, b: Any) -> Jet:
     root = _sqrt(square).c
     curvature = [_product(b / 2, c) for c in _div(1, _mul(square, Jet(root))).c]
     y0 = e.squareplus(u.c[0], b)
-    return _integral(y0, _integral(y0 / root[0], curvature, u.c).c, u.c)
+    return _integral(y0, _integral(_quotient(y0, root[0]), curvature, u.c).c, u.c)
 
 
 def _hill(u: Any, k: Any, n: Any) -> Jet:

@@ -70,7 +70,7 @@ def squareplus(x: Any, b: Any) -> float:
     if b == 0:
         return max(float(x), 0.0)
     root = math.hypot(x, math.sqrt(b))
-    return 0.5 * (x + root) if x >= 0 else 0.5 * b / (root - x)
+    return 0.5 * x + 0.5 * root if x >= 0 else 0.5 * b / (root - x)
 
 
 def hill(x: Any, k: Any, n: Any) -> float:
@@ -82,8 +82,10 @@ def hill(x: Any, k: Any, n: Any) -> float:
 
 def exprel(x: Any, n: int = 0) -> float:
     x = float(x)
-    if math.isinf(x) or math.isnan(x) or exp(x) == math.inf:
+    if math.isinf(x) or math.isnan(x):
         return x if math.isnan(x) else 0.0 if x < 0 else math.inf
+    if x > 700:
+        return _exprel_above(x, n)
     if abs(x) > n + 2.0:
         value = expm1(x) / x
         for k in range(1, n + 1):
@@ -96,6 +98,15 @@ def exprel(x: Any, n: int = 0) -> float:
         j += 1
         term *= -x / (n + 1 + j) if x < 0 else x * (n + j) / (j * (n + j + 1))
     return exp(x) * total if x < 0 else total
+
+
+def _exprel_above(x: float, n: int) -> float:
+    """e^x w, with the recurrence for w alone, so that nothing overflows before the result does."""
+    w = 1 / x
+    for k in range(1, n + 1):
+        w = (1 - k * w) / x
+    root = exp(0.5 * x)
+    return w * root * root
 
 
 def sinc(x: Any, n: int = 0) -> float:
@@ -131,7 +142,9 @@ def power(x: Any, p: Any) -> float:
     except OverflowError:
         return -math.inf if x < 0 and p % 2 == 1 else math.inf
     except ValueError:
-        return math.inf if x == 0 else math.nan
+        if x != 0:
+            return math.nan
+        return math.copysign(math.inf, x) if p % 2 == 1 else math.inf
 
 
 def _extremum(pick: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -20,6 +20,8 @@ class StraightLine:
         lift: turns a plain constant into a number of the system.
         names: the variables, in the order in which calls give their values.
         closed: computes an operation on constants alone; None: `operations` does.
+        choose: what computes `where` of two constants, with the first variable's value as a fourth argument; for
+            systems whose numbers have types.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class StraightLine:
         lift: Callable[[Any], Any],
         names: Sequence[str] = ("x",),
         closed: Callable[[str, list[Any]], Any] | None = None,
+        choose: Callable[..., Any] | None = None,
     ) -> None:
         roots = list(roots)
         slots: dict[tuple[int, bool], int] = {}
@@ -53,6 +56,8 @@ class StraightLine:
                 plain = _PLAIN.get(node.operation, ())
                 places = tuple(slot(a, i in plain) for i, a in enumerate(node.arguments))
                 operation = operations[node.operation]
+                if choose and node.operation == "where" and all(a.is_constant for a in node.arguments[1:]):
+                    operation, places = choose, (*places, 0)
                 place = slot(node)
                 if node.variables:
                     self._steps.append((operation, places, place))

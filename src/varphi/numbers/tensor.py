@@ -38,16 +38,17 @@ def _both(function: Callable[..., Tensor]) -> Callable[[Any, Any], Tensor]:
 def _where(condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, (bool, int)):
         return a if condition else b
-    if isinstance(a, (int, float)) and isinstance(b, (int, float)) and not (_is_short(a) and _is_short(b)):
-        # torch would round two numbers to the default dtype, float32.
-        a, b = (torch.full((), float(v), dtype=torch.float64, device=condition.device) for v in (a, b))
+    if isinstance(a, Real) and isinstance(b, Real):
+        # torch would take two numbers for the default dtype, float32, and compute in it whatever follows.
+        a = torch.full((), float(a), dtype=torch.float64, device=condition.device)
     return torch.where(condition, a, b)
 
 
-def _is_short(value: float) -> bool:
-    """Whether float32 holds the number exactly."""
-    significand, exponent = math.frexp(value)
-    return (significand * 2**24).is_integer() and -125 < exponent <= 128
+def choose(condition: Any, a: Any, b: Any, x: Tensor) -> Any:
+    """where(condition, a, b) for two numbers, in the dtype of x."""
+    if isinstance(condition, (bool, int)):
+        return a if condition else b
+    return torch.where(condition, x.new_full((), a), b)
 
 
 def _sech(x: Tensor) -> Tensor:
