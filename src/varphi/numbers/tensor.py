@@ -38,7 +38,7 @@ def _both(function: Callable[..., Tensor]) -> Callable[[Any, Any], Tensor]:
 def _where(condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, (bool, int)):
         return a if condition else b
-    if isinstance(a, Real) and isinstance(b, Real):
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         # torch would take two numbers for the default dtype, float32, and compute in it whatever follows.
         a = torch.full((), float(a), dtype=torch.float64, device=condition.device)
     return torch.where(condition, a, b)
