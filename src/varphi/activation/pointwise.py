@@ -17,9 +17,12 @@ from torch.nn import Parameter
 from torch.overrides import handle_torch_function, has_torch_function
 
 from varphi.numbers import tensor as _tensor  # noqa: F401  (registers the system of tensors)
+from varphi.numbers import variable
 
 from . import backend
 from .formula import Formula
+
+_X = variable("x")
 
 
 def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
@@ -40,6 +43,8 @@ def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
     _check(formula, x, parameters)
     if torch.compiler.is_compiling() or not isinstance(x, Tensor):
         return backend.by_operations(formula, x, parameters)
+    if formula.expression is _X:
+        return x
     if torch._C._is_torch_function_mode_enabled() and type(x) in (Tensor, Parameter):
         # To a mode (a default device, a swap) an activation is one operation, not the many it is made of.
         return handle_torch_function(pointwise, (x,), formula, x, *parameters)
