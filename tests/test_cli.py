@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from varphi import cli
+from varphi.cli.arguments import check_writable, parsed_parameters
 
 HEAVY = ("torch", "numba", "llvmlite", "sympy", "flint", "matplotlib", "scipy", "optuna", "numpy")
 
@@ -65,32 +66,32 @@ def test_python_m_varphi_is_the_same_command() -> None:
 
 
 def test_parameters_are_parsed_as_numbers() -> None:
-    assert cli.parsed_parameters(["beta=2.0", " n = 3", "b=-1e-3"]) == {"beta": 2.0, "n": 3, "b": -1e-3}
-    assert isinstance(cli.parsed_parameters(["n=3"])["n"], int)
+    assert parsed_parameters(["beta=2.0", " n = 3", "b=-1e-3"]) == {"beta": 2.0, "n": 3, "b": -1e-3}
+    assert isinstance(parsed_parameters(["n=3"])["n"], int)
 
 
 @pytest.mark.parametrize("text", ["beta", "beta=", "=2", ""])
 def test_a_parameter_without_name_or_value_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="NAME=VALUE"):
-        cli.parsed_parameters([text])
+        parsed_parameters([text])
 
 
 def test_a_parameter_given_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="'beta' is given twice"):
-        cli.parsed_parameters(["beta=1", "beta=2"])
+        parsed_parameters(["beta=1", "beta=2"])
 
 
 def test_an_output_path_is_checked_before_work(tmp_path: Path) -> None:
     endings = (".svg", ".png")
-    assert cli.check_writable(tmp_path / "new.SVG", endings) == tmp_path / "new.SVG"
+    assert check_writable(tmp_path / "new.SVG", endings) == tmp_path / "new.SVG"
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match=r"must end in \.svg or \.png"):
-        cli.check_writable(tmp_path / "figure.bmp", endings)
+        check_writable(tmp_path / "figure.bmp", endings)
     with pytest.raises(FileNotFoundError, match="there is no directory"):
-        cli.check_writable(tmp_path / "missing" / "figure.svg", endings)
+        check_writable(tmp_path / "missing" / "figure.svg", endings)
     (tmp_path / "folder.svg").mkdir()
     with pytest.raises(IsADirectoryError, match="is a directory"):
-        cli.check_writable(tmp_path / "folder.svg", endings)
+        check_writable(tmp_path / "folder.svg", endings)
 
 
 def test_a_place_where_nothing_can_be_written_is_found_out() -> None:
@@ -98,7 +99,7 @@ def test_a_place_where_nothing_can_be_written_is_found_out() -> None:
     if not Path("/proc/self").is_dir():
         pytest.skip("needs Linux")
     with pytest.raises(OSError, match="cannot write"):
-        cli.check_writable(Path("/proc/self/figure.svg"), (".svg",))
+        check_writable(Path("/proc/self/figure.svg"), (".svg",))
 
 
 # Facts ----------------------------------------------------------------------------------------------------------------
