@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 ORIGIN = (
-    "Simulated. For every seed, x ~ U(-1, 1) and y = A sin 3x + γ·Cauchy(0, 1): 512 rows to fit, and 512 more, as noisy, "
-    "that serve only to choose one learning rate for each setting (the classical fits have none to choose). The truth "
-    "A sin 3x is used for measuring alone, on 401 equidistant points of [-1, 1]."
+    "Simulated. For every seed, x ~ U(-1, 1) and y = A sin 3x + γ·Cauchy(0, 1): 512 rows to fit, and 512 more, as "
+    "noisy, that serve only to choose one learning rate for each setting (the classical fits have none to choose). The "
+    "truth A sin 3x is used for measuring alone, on 401 equidistant points of [-1, 1]."
 )
 ROWS, GRID = 512, 401
 

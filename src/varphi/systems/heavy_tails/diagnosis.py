@@ -153,8 +153,8 @@ _CALM = "Every sample has its fair say; nothing to change for the gradient's sak
 _ADVICE: tuple[tuple[Callable[[GradientTails], bool], str], ...] = (
     (
         lambda g: g.tail is not None and g.tail.high < 2 and g.top_share > 0.05,
-        "The gradient's variance is infinite: a few samples decide every step, and more data will not average them out. "
-        "Use a loss with bounded influence (CauchyNLL, AutoHuber); a bounded output activation alone does not help.",
+        "The gradient's variance is infinite: a few samples decide every step, and more data will not average them "
+        "out. Use a loss with bounded influence (CauchyNLL, AutoHuber): a bounded output activation is no substitute.",
     ),
     (
         lambda g: g.top_share > 0.1 and not (g.tail is not None and g.tail.high < 2),
@@ -162,8 +162,8 @@ _ADVICE: tuple[tuple[Callable[[GradientTails], bool], str], ...] = (
     ),
     (
         lambda g: any(share > 0.5 for share in g.saturated.values()),
-        "More than half of a layer is saturated and learns slowly: check the scale of its inputs, or widen the range of "
-        "a bounded head.",
+        "More than half of a layer is saturated and learns slowly: check the scale of its inputs, or widen the "
+        "range of a bounded head.",
     ),
 )
 

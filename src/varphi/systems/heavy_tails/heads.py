@@ -145,9 +145,7 @@ class BoundedHead(Head):
     def log_abs_det_jacobian(self, z: Tensor, y: Tensor) -> Tensor:
         link = LINKS.get(self.activation.name)
         log_slope = (
-            link.log_slope(z)
-            if link is not None and link.bounded
-            else self.activation.derivatives(z, 1)[1].abs().log()
+            link.log_slope(z) if link is not None and link.bounded else self.activation.derivatives(z, 1)[1].abs().log()
         )
         return self._stretch(z).log() + log_slope
 

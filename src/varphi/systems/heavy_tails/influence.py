@@ -47,8 +47,8 @@ class Influence:
         gross_error_sensitivity: sup|ψ|/E[ψ'] under standard normal noise (Hampel 1974): how far one bad sample can
             shift the estimate, times the number of samples; inf where ψ is unbounded.
         efficiency_normal, efficiency_cauchy: asymptotic efficiency: the Cramér-Rao variance over the variance of the
-            location estimate, under normal and under Cauchy noise, the scale settled at that noise; 0 where the variance
-            is infinite.
+            location estimate, under normal and under Cauchy noise, the scale settled at that noise; 0 where the
+            variance is infinite.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Influence:
     def __str__(self) -> str:
         rejected = f"none beyond |r| = {self.rejection_point:.4g}" if math.isfinite(self.rejection_point) else "on all"
         return (
-            f"{self.name}: influence {rejected}; gross-error sensitivity {self.gross_error_sensitivity:.4g}; efficiency "
-            f"{self.efficiency_normal:.1%} at the normal, {self.efficiency_cauchy:.1%} at the Cauchy"
+            f"{self.name}: influence {rejected}; gross-error sensitivity {self.gross_error_sensitivity:.4g}; "
+            f"efficiency {self.efficiency_normal:.1%} at the normal, {self.efficiency_cauchy:.1%} at the Cauchy"
         )
 
     def plot(self, axes: Any = None, limit: float = 10.0, **style: Any) -> Any:

@@ -6,6 +6,7 @@ data, initial weights and order of rows are the same in every setting, so settin
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from varphi.activation.lookup import get
 
 from .heads import BoundedHead
-from .losses import AutoHuber, AutoTukey, CauchyNLL, RobustLoss, StudentTNLL
+from .losses import AutoHuber, AutoTukey, CauchyNLL, StudentTNLL
 
 HEADS: dict[str, str | tuple[float, float] | None] = {
     "identity": None,
@@ -37,15 +38,17 @@ WIDTHS = (32, 32)
 
 
 class Replicas:
-    """Many copies of one net, features → tanh layers → one pre-activation; rows run along the last dimension.
+    """Many copies of one net, features → hidden layers → one pre-activation; rows run along the last dimension.
 
     Attributes:
         flat: every weight, (replicas, weights).
     """
 
-    def __init__(self, features: int, seeds: Sequence[int], copies: int, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(
+        self, features: int, seeds: Sequence[int], copies: int, widths: Sequence[int] = WIDTHS, hidden: str = "tanh"
+    ) -> None:
         ends = (features, *widths, 1)
-        self.sizes = list(zip(ends[:-1], ends[1:], strict=True))
+        self.sizes = list(itertools.pairwise(ends))
         # torch.nn.Linear's own start: uniform in ±1/sqrt(inputs), drawn seed by seed.
         drawn = []
         for seed in seeds:
@@ -53,7 +56,7 @@ class Replicas:
             parts = [(2 * torch.rand((n + 1) * m, generator=generator) - 1) / math.sqrt(n) for n, m in self.sizes]
             drawn.append(torch.cat(parts))
         self.flat = torch.stack(drawn).repeat(copies, 1)
-        self.tanh = get("tanh")
+        self.activation = get(hidden)
 
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
@@ -70,7 +73,7 @@ class Replicas:
         h = x
         *inner, (weight, bias) = self.layers
         for w, b in inner:
-            h = self.tanh(torch.baddbmm(b, w, h))
+            h = self.activation(torch.baddbmm(b, w, h))
         return torch.baddbmm(bias, weight, h)[:, 0]
 
 
@@ -161,6 +164,7 @@ def trained(
     watch: Callable[[Fit], Tensor] | None = None,
     every: int = 20,
     widths: Sequence[int] = WIDTHS,
+    hidden: str = "tanh",
 ) -> Fit:
     """Train every seed with every learning rate; replicas are ordered rate by rate, seed by seed.
 
@@ -169,7 +173,7 @@ def trained(
     """
     replicas = len(rates) * len(seeds)
     x, y = x.repeat(len(rates), 1, 1), y.repeat(len(rates), 1)
-    net = Replicas(x.shape[1], seeds, len(rates), widths)
+    net = Replicas(x.shape[1], seeds, len(rates), widths, hidden)
     fit = Fit(net, _head(head, y), LOSSES[loss](replicas))
     if isinstance(fit.loss, (CauchyNLL, StudentTNLL)):
         fit.loss.calibrate_(y)
@@ -219,6 +223,3 @@ def output_gradients(fit: Fit, x: Tensor, y: Tensor) -> Float[Tensor, "replicas 
     z.requires_grad_(True)
     (gradient,) = torch.autograd.grad(fit.loss(fit.close(z), y).sum(), z)
     return gradient
-
-
-__all__ = ["HEADS", "LOSSES", "METHODS", "SGD", "Adam", "Fit", "Replicas", "RobustLoss", "output_gradients", "trained"]
