@@ -223,7 +223,7 @@ def _answer(results: Results, verdicts: Sequence[Verdict]) -> str:
     return (
         f"With squared loss the net's median error is {number(squared)}; a head of median±3 MADN makes it "
         f"{number(bounded)}, a Cauchy likelihood with learned scale {number(cauchy)} (hidden tanh, Adam); both "
-        f"together on a gelu net give {number(_middle(ours))} (worst of {len(ours)} seeds {number(float(np.max(ours)))}), "
+        f"together on a gelu net give {number(_middle(ours))} (worst seed {number(float(np.max(ours)))}), "
         f"the best classical fit, {peer.setting['loss']}, {number(_middle(peer.values('error')))}."
     )
 
