@@ -81,9 +81,9 @@ def _by_head_and_loss(results: Results) -> Figure:
     axes[-1].set_xlabel("median |error| on the truth (logarithmic)")
     _legend(drawing, list(HEADS))
     return Figure(
-        "The loss decides, not the output",
-        "Cauchy noise, γ = 0.1, hidden tanh. A dot is a seed, a bar their median; lower is better. The vertical line is "
-        f"the best classical fit, {_best(results)}. Runs beyond 10 or diverged are counted at the right.",
+        "Error by head and loss",
+        "Cauchy noise, γ = 0.1, hidden tanh. A dot is a seed, a bar their median; lower is better. The vertical line "
+        f"is the best classical fit, {_best(results)}. Runs beyond 10 or diverged are counted at the right.",
         drawing,
     )
 
@@ -104,8 +104,8 @@ def _beside_classical(results: Results) -> Figure:
     _lines(panel, names, "median |error| on the truth (logarithmic)")
     return Figure(
         "Nets with Cauchy likelihood beside classical fits",
-        "Cauchy noise, γ = 0.1, Adam. Classical fits are linear in the Chebyshev polynomials T₀ to T₇, a basis that suits "
-        "the truth; the nets know no basis. Runs beyond 1 are counted at the right.",
+        "Cauchy noise, γ = 0.1, Adam. Classical fits are linear in the Chebyshev polynomials T₀ to T₇, a basis that "
+        "suits the truth; the nets know no basis. Runs beyond 1 are counted at the right.",
         drawing,
     )
 
@@ -121,8 +121,8 @@ def _influences() -> Figure:
     told = "; ".join(f"{n} {i.efficiency_normal:.0%} and {i.efficiency_cauchy:.0%}" for n, i in found.items())
     return Figure(
         "How far one residual pulls",
-        "Influence ψ at the scale each loss takes under standard normal noise, slope 1 at 0 where it has one. Asymptotic "
-        f"efficiency for a location under normal and under Cauchy noise: {told}.",
+        "Influence ψ at the scale each loss takes under standard normal noise, slope 1 at 0 where it has one. "
+        f"Asymptotic efficiency for a location under normal and under Cauchy noise: {told}.",
         drawing,
     )
 
@@ -141,8 +141,8 @@ def _gradients(results: Results) -> Figure:
     _legend(drawing, list(HEADS))
     return Figure(
         "Who carries the gradient",
-        "Gradient with respect to pre-activations at the end of training (Adam, γ = 0.1). Left: an equal share would be "
-        "1 % (dashed). Right: left of the dashed line its variance is infinite; indices beyond 100 (no tail) are "
+        "Gradient with respect to pre-activations at the end of training (Adam, γ = 0.1). Left: an equal share would "
+        "be 1 % (dashed). Right: left of the dashed line its variance is infinite; indices beyond 100 (no tail) are "
         "counted at the right, seeds with too few non-zero gradients left out.",
         drawing,
     )
@@ -192,7 +192,7 @@ def _other_labels(results: Results, others: Sequence[str]) -> Figure:
     _legend(drawing, list(HEADS))
     return Figure(
         "Stronger noise, and a truth outside the head's range",
-        "Hidden tanh, Adam. With A = 1.5 the truth leaves [-1, 1] on a part of the inputs, and a tanh head cannot follow.",
+        "Hidden tanh, Adam. With A = 1.5 the truth leaves [-1, 1] on a part of the inputs; a tanh head cannot follow.",
         drawing,
     )
 

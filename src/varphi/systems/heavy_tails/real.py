@@ -90,8 +90,8 @@ CLAIMS = (
         quote="[Not the chapter's sentence, but what it is held against:] with a loss of bounded influence the "
         "outlier's excessive influence on the parameter update is weakened, whatever closes the model.",
         measure="Logarithm of the median held-out |error|, identity output, squared loss minus Cauchy likelihood, "
-        "paired over splits, for each data set. Supported if larger for squared loss on each (95 %, Holm), 'only if' where on "
-        "some; refuted if nowhere larger and somewhere smaller.",
+        "paired over splits, for each data set. Supported if larger for squared loss on each (95 %, Holm), 'only if' "
+        "where on some; refuted if nowhere larger and somewhere smaller.",
         judge=_loss_repairs,
     ),
 )
