@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from varphi.activation.lookup import as_activation
+from varphi.facts.api import facts
 
 from .heads import BoundedHead
 
@@ -108,7 +109,8 @@ class GradientTails:
         of: with respect to what.
         tail: the tail index of the sizes; None where too few samples have a gradient.
         top_share: the share of the sizes' sum that the largest 1 % of samples carry (an equal share would be 1 %).
-        saturated: from a layer's name to the share of its activations whose slope is below a tenth of the largest.
+        saturated: from the name of a bounded activation to the share of its values where the slope is below a tenth of
+            the largest.
         advice: in plain words.
     """
 
@@ -219,7 +221,7 @@ def _sizes(each: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, chunk
     if len(x) != len(y):
         raise ValueError(f"{len(x)} inputs do not match {len(y)} targets")
     parts = [each(a, b) for a, b in zip(x.split(chunk), y.split(chunk), strict=True)]
-    return torch.cat(parts).double().cpu().numpy()
+    return torch.cat(parts).detach().double().cpu().numpy()
 
 
 def _by_parameters(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -253,40 +255,39 @@ def _scalar(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _saturated(model: nn.Module, x: Tensor) -> dict[str, float]:
-    """Of every activation with a largest slope: how many of its values have less than a tenth of it."""
+    """Of every bounded activation: how many of its values have less than a tenth of its largest slope."""
     seen: dict[str, Tensor] = {}
+    slopes = {name: _slopes_of(module) for name, module in model.named_modules()}
+    inside_heads = {f"{name}.activation".lstrip(".") for name, m in model.named_modules() if isinstance(m, BoundedHead)}
     hooks = [
         module.register_forward_hook(lambda _m, inputs, _o, name=name: seen.update({name: inputs[0]}))
         for name, module in model.named_modules()
-        if _slopes_of(module) is not None
+        if slopes[name] is not None and name not in inside_heads
     ]
     try:
         model(x)
     finally:
         for hook in hooks:
             hook.remove()
-    named = dict(model.named_modules())
-    shares = {}
-    for name, z in seen.items():
-        slopes = _slopes_of(named[name])
-        assert slopes is not None
-        shares[name or type(model).__name__] = float((slopes(z) < SATURATED).double().mean())
-    return shares
+    return {
+        name or type(model).__name__: float((slope(seen[name]) < SATURATED).double().mean())
+        for name, slope in slopes.items()
+        if slope is not None and name in seen
+    }
 
 
 def _slopes_of(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """|f'| as a share of the largest slope on [-8, 8], for a module that is an elementwise activation."""
+    """|f'| as a share of its supremum, for a module that is a bounded elementwise activation; else None."""
     if isinstance(module, BoundedHead):
         return module.saturation
-    if any(True for _ in module.children()) or isinstance(module, nn.Identity):
+    if any(True for _ in module.children()):
         return None
     try:
         activation = as_activation(module)
     except (TypeError, ValueError):
         return None
-    on_line = activation.derivatives(torch.linspace(-8, 8, 1601), 1)[1].abs()
-    largest = float(on_line.max())
-    # A straight line (the identity, dropout in eval mode) cannot saturate.
-    if float(on_line.min()) == largest:
+    proved = facts(activation)
+    if not math.isfinite(proved.range.width):
         return None
-    return lambda z: activation.derivatives(z, 1)[1].abs() / largest
+    steepest = proved.lipschitz.upper
+    return lambda z: activation.derivatives(z, 1)[1].abs() / steepest
