@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -194,7 +194,7 @@ def gradient_tails(
     """
     if of not in ("parameters", "output"):
         raise ValueError(f"of is 'parameters' or 'output', got {of!r}")
-    pairs = [data] if isinstance(data, tuple) else list(data)
+    pairs = cast("list[tuple[Tensor, Tensor]]", [data] if isinstance(data, tuple) else list(data))
     modules = [m for m in (model, loss) if isinstance(m, nn.Module)]
     modes = [m.training for m in modules]
     for module in modules:

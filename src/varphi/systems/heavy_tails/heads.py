@@ -133,7 +133,9 @@ class BoundedHead(Head):
         if not len(crossings):
             raise ValueError(f"{self.activation.name} comes no nearer to {target!r} than rounding; widen the range")
         nearest = crossings[np.argmin(np.abs(_PLACES[crossings]))]
-        return float(brentq(lambda z: self._value(np.array([z]))[0] - target, *_PLACES[nearest : nearest + 2]))
+        left, right = _PLACES[nearest : nearest + 2]
+        root: Any = brentq(lambda z: self._value(np.array([z]))[0] - target, left, right, xtol=1e-300, rtol=1e-15)
+        return float(root)
 
     def _value(self, z: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -177,13 +179,13 @@ class BoundedHead(Head):
         if bool(self.lower.isnan().any()):
             raise RuntimeError(f"the range median±{self.times:g} MADN needs targets: call head.calibrate_(y) first")
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # A calibration has the shape of its targets: the buffers take the shape of what is loaded.
         for name in ("lower", "upper"):
             stored = state_dict.get(prefix + name)
             if stored is not None:
                 setattr(self, name, torch.empty_like(stored))
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _told(self) -> str:
         if self.lower.numel() == 1:

@@ -60,13 +60,10 @@ class Influence:
     efficiency_cauchy: float
 
     def __str__(self) -> str:
-        rejected = (
-            f"none beyond |r| = {self.rejection_point:.4g}"
-            if math.isfinite(self.rejection_point)
-            else "at every residual"
-        )
+        rejects = math.isfinite(self.rejection_point)
+        reach = f"up to |r| = {self.rejection_point:.4g}" if rejects else "at every residual"
         return (
-            f"{self.name}: influence {rejected}; gross-error sensitivity {self.gross_error_sensitivity:.4g}; "
+            f"{self.name}: influence {reach}; gross-error sensitivity {self.gross_error_sensitivity:.4g}; "
             f"efficiency {self.efficiency_normal:.1%} at the normal, {self.efficiency_cauchy:.1%} at the Cauchy"
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -144,13 +144,13 @@ class Likelihood(RobustLoss):
         if not self.learned:
             return float(self.floor.flatten()[0])
         r, w = torch.from_numpy(residual), torch.from_numpy(weight)
-        found = minimize_scalar(
+        found: Any = minimize_scalar(
             lambda log_scale: float((w * self.rho(r, math.exp(log_scale)).detach()).sum()),
             bounds=(-10.0, 10.0),
             method="bounded",
             options={"xatol": 1e-10},
         )
-        return math.exp(float(np.asarray(found.x)))
+        return math.exp(float(found.x))
 
     def extra_repr(self) -> str:
         return f"scale={'learned, ' * self.learned}{self.scale.detach().tolist()}"
