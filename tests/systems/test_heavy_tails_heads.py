@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Normal, TransformedDistribution
 
+import varphi as vp
 from varphi.systems.heavy_tails import BoundedHead
 
 MONOTONE = ("tanh", "sigmoid", "softsign", "atan", "erf")
@@ -123,6 +124,8 @@ def test_bad_input_is_refused_with_the_remedy():
         BoundedHead((0.0, 1.0)).calibrate_(torch.randn(9))
     with pytest.raises(ValueError, match="no spread"):
         BoundedHead().calibrate_(torch.ones(9))
+    with pytest.raises(ValueError, match="learns beta"):
+        BoundedHead((0.0, 1.0), vp.get("swish", learn="beta"))
     for wrong in ("mean±3 sd", "median±0 MADN", (1.0, 1.0), (2.0, 1.0), (0.0, math.inf)):
         with pytest.raises(ValueError, match="range"):
             BoundedHead(wrong)

@@ -36,7 +36,8 @@ class BoundedHead(Head):
         activation: a name, formula, activation, torch callable or module with a bounded range.
 
     Raises:
-        ValueError: for an unbounded activation, naming its range; for a range that is none.
+        ValueError: for an unbounded activation, naming its range; for one with learned parameters; for a range that
+            is none.
     """
 
     kind = "bounded"
@@ -48,6 +49,11 @@ class BoundedHead(Head):
     ) -> None:
         super().__init__()
         self.activation = as_activation(activation)
+        if self.activation.learn:
+            raise ValueError(
+                f"a bounded head's range is proved once, but {self.activation.name} learns "
+                f"{', '.join(self.activation.learn)}, which could move it; use fixed parameters"
+            )
         proved = facts(self.activation)
         self.infimum, self.supremum = proved.range.lower, proved.range.upper
         if not (math.isfinite(self.infimum) and math.isfinite(self.supremum)):
@@ -134,7 +140,7 @@ class BoundedHead(Head):
             raise ValueError(f"{self.activation.name} comes no nearer to {target!r} than rounding; widen the range")
         nearest = crossings[np.argmin(np.abs(_PLACES[crossings]))]
         left, right = _PLACES[nearest : nearest + 2]
-        root: Any = brentq(lambda z: self._value(np.array([z]))[0] - target, left, right, xtol=1e-300, rtol=1e-15)
+        root: Any = brentq(lambda z: self._value(np.array([z]))[0] - target, left, right, xtol=1e-300)
         return float(root)
 
     def _value(self, z: np.ndarray) -> np.ndarray:
