@@ -17,7 +17,7 @@ from varphi.systems.heavy_tails.peers import PEERS, chebyshev, linear, predictio
 from varphi.systems.heavy_tails.real import STUDY as REAL_STUDY
 from varphi.systems.heavy_tails.study import CANDIDATE, STUDY
 from varphi.systems.heavy_tails.training import HEADS, LOSSES, METHODS, Replicas, trained
-from varphi.systems.heavy_tails.trial import cauchy_loss, regret, trial
+from varphi.systems.heavy_tails.trial import _steps, cauchy_loss, regret, trial
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "heavy_tails.py"
 
@@ -144,6 +144,11 @@ def test_the_rate_is_chosen_without_the_truth():
     np.testing.assert_array_equal(regret(losses), [[0, 1, math.inf], [1, 0, math.inf]])
     r = np.array([3.0, -1.0, 1.0, -2.0, 0.5])
     assert cauchy_loss(r) == pytest.approx(np.mean(np.log(1 + r**2)))
+
+
+def test_a_curve_has_learned_when_it_stays_below():
+    curves = np.array([[0.05, 0.5, 0.05, 0.05], [0.05] * 4, [0.5, 0.05, 0.05, 0.5], [0.05, 0.05, 0.05, math.nan]])
+    assert _steps(curves, 10).tolist() == [30, 10, math.inf, math.inf]
 
 
 # Classical fits ------------------------------------------------------------------------------------------------------

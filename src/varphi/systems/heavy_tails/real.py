@@ -149,7 +149,10 @@ STUDY = Study(
     claims=CLAIMS,
     sizes={
         "full": Size(
-            seeds=40, tuning=(0.001, 0.003, 0.01, 0.03), takes="about 8 minutes on one core", options={"steps": 400}
+            seeds=40,
+            tuning=(0.0003, 0.001, 0.003, 0.01, 0.03),
+            takes="about 8 minutes on one core",
+            options={"steps": 400},
         ),
         "demo": Size(
             seeds=20,

@@ -109,12 +109,19 @@ def _net(
     )
     curve = torch.stack(fit.checkpoints, dim=-1).double().numpy()
     measures = measured(fit, samples, copies)
-    reached = curve <= LEARNED
-    measures["steps"] = np.where(reached.any(-1), (reached.argmax(-1) + 1) * every, math.inf)
+    measures["steps"] = _steps(curve, every)
     with np.errstate(invalid="ignore"):
         rises = np.diff(np.where(np.isnan(curve), math.inf, curve), axis=-1)
     measures["roughness"] = np.maximum(np.nan_to_num(rises, nan=0.0, posinf=math.inf).max(-1), 0.0)
     return measures, {"error": curve}
+
+
+def _steps(curve: Float[np.ndarray, "replicas checkpoints"], every: int) -> Float[np.ndarray, " replicas"]:
+    """Steps from which on the error is at most `LEARNED` at every checkpoint; inf where the last is above."""
+    above = ~(curve <= LEARNED)
+    count = curve.shape[-1]
+    last = np.where(above.any(-1), count - above[:, ::-1].argmax(-1), 0)
+    return np.where(last == count, math.inf, (last + 1.0) * every)
 
 
 @torch.no_grad()
