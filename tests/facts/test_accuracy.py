@@ -105,6 +105,7 @@ OPERATIONS_TO_JUDGE = {
     "erf_slope": lambda x: 0.5 * ELEMENTARY["erf_slope"](x),
     "sigmoid": ELEMENTARY["sigmoid"],
     "sinh": ELEMENTARY["sinh"],
+    "tanhshrink": ELEMENTARY["tanhshrink"],
     "squareplus": lambda x: squareplus(x, 4),
     "exprel": exprel,
     "exprel2": lambda x: exprel(x, 2),
@@ -164,6 +165,7 @@ ORACLES = {
     "asinh": (ELEMENTARY["asinh"](X), mpmath.asinh),
     "power": (abs(X) ** 1.5, lambda x: abs(x) ** mpmath.mpf("1.5")),
     "sech": (ELEMENTARY["sech"](X), mpmath.sech),
+    "tanhshrink": (ELEMENTARY["tanhshrink"](X), lambda x: x - mpmath.tanh(x)),
     "log_sigmoid": (ELEMENTARY["log_sigmoid"](X), lambda x: -mpmath.log1p(mpmath.exp(-x))),
 }
 

@@ -219,7 +219,7 @@ def atlu(x):
     angle = 2 * atan(2 * squareplus(x, 1))
     # π f' = θ - sin θ cos θ for the angle θ, in which the third powers of small angles are what is left.
     slope = angle * sin(angle) ** 2 + angle * (angle * cos(angle) * sinc(angle, 1))
-    return with_slope(x, x * (angle / pi), with_slope(x, slope / pi, 2 / pi * (1 / (1 + x * x)) ** 2))
+    return with_slope(x, x * (angle / pi), with_slope(x, slope / pi, 2 * (1 / (1 + x * x)) ** 2 / pi))
 
 
 @activation(
