@@ -137,7 +137,9 @@ def logish(x):
 @activation(latex=r"x\,\tanh(\ln(1+\sigma(x)))", source="Wang, Ren & Wang, Electronics 11(4), 2022")
 def smish(x):
     """Logish squashed by tanh: slope 3/5 at infinity."""
-    return x * tanh(log1p(sigmoid(x)))
+    gate = sigmoid(x)
+    squared = gate * (2 + gate)  # e^(2 ln(1 + gate)) - 1
+    return x * (squared / (2 + squared))
 
 
 @activation(latex=r"x\,\tanh(x\,\Phi(x))", source="Naveen, 2022, TechRxiv 17283824")

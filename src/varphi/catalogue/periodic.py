@@ -87,7 +87,9 @@ def ssu(x):
 )
 def dsu(x):
     """A sine of slope 1 at zero that dies out as 1/x²."""
-    return (pi / 2) * sin(0.5 * x) * (sinc(0.5 * (x - pi)) + sinc(0.5 * (x + pi)))
+    # π² sin(x)/(π² - x²) with its zero at 0 apart; the factors beside the sincs keep their sum from cancelling far out.
+    even = sinc(0.5 * (x - pi)) * (pi + x) + sinc(0.5 * (x + pi)) * (pi - x)
+    return (pi * pi / 2) * sin(0.5 * x) * (even / (pi * pi + x * x))
 
 
 @activation(latex=r"\cos(x)-x", source="Eger, Youssef & Gurevych, EMNLP 2018, arXiv 1901.02671")
