@@ -74,7 +74,11 @@ class Signature:
 
 
 def module(signature: Signature) -> ir.Module:
-    """The LLVM module of a kernel: `run(addresses..., scalars, start, stop)` and `work(task)`, its threaded form."""
+    """The LLVM module of a kernel.
+
+    Its functions: `run(addresses..., scalars, start, stop)`; `work(task)`, the same for one of many threads; and, where
+    there are no scalars, `entry`, which Python calls without the conversions of ctypes.
+    """
     if signature.dtype != "float64":
         try:
             return _module(signature, _emit_fast)
@@ -91,6 +95,8 @@ def _module(signature: Signature, emit: Callable[[_Frame, Signature], None]) -> 
     emit(frame, signature)
     frame.builder.ret_void()
     _emit_work(result, run)
+    if not signature.scalars:
+        _emit_entry(result, run)
     return result
 
 
@@ -407,3 +413,19 @@ def _emit_work(result: ir.Module, run: ir.Function) -> None:
     builder.branch(loop)
     builder.position_at_end(end)
     builder.ret_void()
+
+
+def _emit_entry(result: ir.Module, run: ir.Function) -> None:
+    """`entry(self, arguments, count)`: a METH_FASTCALL function of CPython, (*addresses, elements) -> None."""
+    pointer = I8.as_pointer()
+    entry = ir.Function(result, ir.FunctionType(pointer, [pointer, pointer.as_pointer(), I64]), "entry")
+    as_integer = ir.Function(result, ir.FunctionType(I64, [pointer]), "PyLong_AsLongLong")
+    builder: IRBuilder = ir.IRBuilder(entry.append_basic_block("entry"))
+    places = [builder.gep(entry.args[1], [I64(i)]) for i in range(len(run.args) - 2)]
+    *addresses, elements = [builder.call(as_integer, [builder.load(p)]) for p in places]
+    kinds = [a.type for a in run.args]
+    pointers = [builder.inttoptr(a, kind) for a, kind in zip(addresses, kinds, strict=False)]
+    builder.call(run, [*pointers, ir.Constant(kinds[-3], None), I64(0), elements])
+    none = ir.GlobalVariable(result, I8, "_Py_NoneStruct")
+    builder.call(ir.Function(result, ir.FunctionType(ir.VoidType(), [pointer]), "Py_IncRef"), [none])
+    builder.ret(none)
