@@ -46,7 +46,7 @@ class Native:
 
     Attributes:
         function: within 2 ulp of the definition at every float32 (the judge of `varphi.facts.accuracy`).
-        exact: whether its slope is right as well, so that autograd may be left to torch. Such an operation moves bytes
+        exact: whether its slopes of all orders are there and right, so that autograd may be left to torch. Such an operation moves bytes
             and no more, and its C++ node costs less than ours in Python. Only at NaN does its slope differ: torch gives
             a number, our definition NaN. Others serve short tensors without a gradient, where the call costs more than
             the arithmetic.
@@ -68,7 +68,7 @@ NATIVE: dict[str, Native] = {
     "celu": Native(F.celu),
     "elu": Native(F.elu),
     "hard_shrink": _hard(F.hardshrink),
-    "hard_sigmoid": _hard(F.hardsigmoid),
+    "hard_sigmoid": Native(F.hardsigmoid),
     "hard_tanh": _hard(F.hardtanh),
     "identity": _hard(_itself),
     "leaky_relu": _hard(F.leaky_relu),
@@ -84,7 +84,9 @@ _NATIVE_UP_TO = 1024
 
 def suits(native: Native, x: Tensor) -> bool:
     """Whether torch's own operation is to be used on x."""
-    if type(x) not in _PLAIN or x.dtype is not torch.float32 or torch._C._is_torch_function_mode_enabled():
+    if type(x) not in _PLAIN or x.dtype is not torch.float32:
+        return False
+    if torch._C._is_torch_function_mode_enabled() or torch._C._are_functorch_transforms_active():
         return False
     return native.exact or (x.numel() <= _NATIVE_UP_TO and not x.requires_grad and _is_dense_cpu(x))
 
