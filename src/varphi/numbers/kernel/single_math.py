@@ -64,9 +64,9 @@ class Strictness:
 TIGHT, LOOSE = Strictness(0.7, 2.0), Strictness(0.1, 8.0)
 # A sum is flagged where it is smaller than its larger term times the estimated errors over ROOM, which was set so that
 # the worst measured error of f and f' over the catalogue stays within 8.
-ROOM = 10.0
-# Estimates: of an elementary function itself, and of a sum that was not flagged.
-_FUNCTION, _SUM = 1.5, 4.0
+ROOM = 11.0
+# Estimates: of an elementary function itself, of one made of the Gaussian's tail, and of a sum that was not flagged.
+_FUNCTION, _GAUSSIAN_TAIL, _SUM = 1.5, 3.0, 4.0
 # What a sum of pairs may fall to: its 44 bits then still hold a binary32 result.
 _PAIR_CANCELLATION = 2.0**-16
 
@@ -174,6 +174,7 @@ def _unary(
     function: Callable[[Lanes, Lanes | None], Lanes],
     trusted: Callable[[Lanes], Mask],
     growth: Callable[[Lanes], Lanes],
+    error: float = _FUNCTION,
 ) -> Callable[[Single], Single]:
     """An elementary function that multiplies the relative error of its argument.
 
@@ -181,15 +182,16 @@ def _unary(
         function: its lanes, from the argument and what the argument lost in rounding.
         trusted: where the lanes are right; other arguments are flagged.
         growth: what the relative error of a rounded argument is multiplied by.
+        error: of the function itself.
     """
 
     def step(x: Single) -> Single:
         x.at.doubt_range(~trusted(x.lanes))
         if x.is_pair:
             # Where the function is linear the rounding of the argument itself is left.
-            return Single(function(x.lanes, x.low), _FUNCTION + min(x.error, 0.5))
+            return Single(function(x.lanes, x.low), error + min(x.error, 0.5))
         x.at.doubt_digits(~(growth(x.lanes) <= x.at.strictness.amplification / x.error))
-        return Single(function(x.lanes, None), _FUNCTION + x.at.strictness.amplification)
+        return Single(function(x.lanes, None), error + x.at.strictness.amplification)
 
     return step
 
@@ -597,10 +599,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "log_sigmoid": _unary(log_sigmoid, _below(_EXP_LIMIT), lambda x: x),
     "softplus": _unary(softplus, _above(-_EXP_LIMIT), _negative_part),
     "erf": _rounded(erf),
-    "erfc": _unary(erfc, _within(_GAUSS_LIMIT), _square_if_positive),
+    "erfc": _unary(erfc, _within(_GAUSS_LIMIT), _square_if_positive, _GAUSSIAN_TAIL),
     "erf_slope": _unary(erf_slope, _within(_GAUSS_LIMIT), _twice_square),
     "normal_pdf": _unary(normal_pdf, _within(_GAUSS_LIMIT * math.sqrt(2)), lambda x: x * x),
-    "normal_cdf": _unary(normal_cdf, _within(_GAUSS_LIMIT * math.sqrt(2)), _square_if_negative),
+    "normal_cdf": _unary(normal_cdf, _within(_GAUSS_LIMIT * math.sqrt(2)), _square_if_negative, _GAUSSIAN_TAIL),
     "squareplus": _rounded(wide.squareplus),
     "maximum": _extremum(True),
     "minimum": _extremum(False),
