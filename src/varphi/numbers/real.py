@@ -96,7 +96,7 @@ def squareplus(x: Any, b: Any) -> float:
     if b == 0:
         return max(float(x), 0.0)
     root = math.hypot(x, math.sqrt(b))
-    return 0.5 * x + 0.5 * root if x >= 0 else 0.5 * b / (root - x)
+    return 0.5 * x + 0.5 * root if x >= 0 else 0.25 * b / (0.5 * root - 0.5 * x)
 
 
 def hill(x: Any, k: Any, n: Any) -> float:
