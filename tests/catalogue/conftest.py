@@ -22,6 +22,11 @@ def _only_order_zero(function):
     return apply
 
 
+def _with_digits(digits, value):
+    with mp.workdps(digits):
+        return value()
+
+
 _TEXTBOOK = {
     **{name: getattr(mpmath, name) for name in
        ("exp", "expm1", "log", "log1p", "sqrt", "sign", "sin", "cos", "sinh", "cosh", "tanh", "sech", "asinh",
@@ -38,7 +43,7 @@ _TEXTBOOK = {
     "sinc": _only_order_zero(mpmath.sinc),
     "maximum": lambda a, b: mpf(max(a, b)),
     "minimum": lambda a, b: mpf(min(a, b)),
-    "tanhshrink": lambda x: mpmath.quad(lambda t: mpmath.tanh(t) ** 2, [0, x]) if abs(x) < 1 else x - mpmath.tanh(x),
+    "tanhshrink": lambda x: _with_digits(mp.dps + 3 * abs(mpmath.mag(x)), lambda: x - mpmath.tanh(x)),
     "where": lambda condition, a, b: a if condition else b,
     "with_slope": lambda u, value, slope: value,
 }  # fmt: skip

@@ -92,10 +92,15 @@ class Formula:
 
 def torch_program(expressions: list[Expression], variables: tuple[str, ...]) -> StraightLine:
     """The expressions as a list of torch operations on the values of the variables."""
+    from varphi.numbers.real import OPERATIONS
     from varphi.numbers.tensor import TENSORS, choose
 
     assert TENSORS.lift is not None
-    return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables, choose=choose)
+
+    def closed(operation: str, numbers: list[Any]) -> Any:
+        return OPERATIONS[operation](*numbers)  # torch's functions take no plain numbers
+
+    return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables, closed, choose)
 
 
 def _derivatives(expression: Expression, name: str, order: int) -> list[Expression]:

@@ -54,7 +54,7 @@ def ncu(x):
 @activation(latex=r"v-\frac{v^3}{3}", source="FitzHugh, Biophys. J. 1, 1961; Nagumo, Arimoto & Yoshizawa, 1962")
 def fitzhugh_nagumo(x):
     """The cubic nullcline of excitable membranes: turning points at ±1."""
-    return x * (1 - x * x / 3)
+    return with_slope(x, x * (1 - x * x / 3), (1 - x) * (1 + x))
 
 
 @activation(
