@@ -46,10 +46,10 @@ class Native:
 
     Attributes:
         function: within 2 ulp of the definition at every float32 (the judge of `varphi.facts.accuracy`).
-        exact: whether its slopes of all orders are there and right, so that autograd may be left to torch. Such an operation moves bytes
-            and no more, and its C++ node costs less than ours in Python. Only at NaN does its slope differ: torch gives
-            a number, our definition NaN. Others serve short tensors without a gradient, where the call costs more than
-            the arithmetic.
+        exact: whether its slopes of all orders are there and right, so that autograd may be left to torch. Such an
+            operation moves bytes and no more, and its C++ node costs less than ours in Python. Only at NaN does its
+            slope differ: torch gives a number, our definition NaN. Others serve short tensors without a gradient, where
+            the call costs more than the arithmetic.
     """
 
     function: Callable[[Tensor], Tensor]
