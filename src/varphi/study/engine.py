@@ -90,7 +90,8 @@ def results(
         seeds: which seeds; likewise.
 
     Raises:
-        StorageError: where the storage does not exist, or holds nothing of this study as it is declared now.
+        NothingStoredError: where the storage does not exist, or holds nothing of this study as it is declared now.
+        StorageError: where it cannot be used.
     """
     found = _stored(study, storage)
     if size is not None:
@@ -101,7 +102,7 @@ def results(
     if not found:
         at = _storage.described(storage)
         wanted = f" at size {size!r}" if size else ""
-        raise _storage.StorageError(
+        raise _storage.NothingStoredError(
             f"{at!r} holds no run of study {study.name!r}{wanted} as it is declared now; "
             f"`varphi study run {study.name}` makes one"
         )

@@ -24,6 +24,10 @@ class StorageError(OSError):
     """A storage that cannot be used, with the reason and what to do."""
 
 
+class NothingStoredError(StorageError):
+    """A storage that does not exist yet, or holds no run of what was asked for."""
+
+
 def url(storage: str | Path | None) -> str:
     """A storage as SQLAlchemy's URL: a path (default `varphi.db`) is a SQLite file."""
     text = str(storage or DEFAULT)
@@ -84,7 +88,7 @@ def _lock_from_the_start(connection: Connection) -> None:
 def _prepare(path: Path, create: bool) -> None:
     if not path.exists():
         if not create:
-            raise StorageError(
+            raise NothingStoredError(
                 f"there is no storage {str(path)!r}; `varphi study run NAME` makes it, --storage names it"
             )
         if not path.parent.is_dir():
