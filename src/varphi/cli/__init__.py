@@ -1,4 +1,4 @@
-"""The command line: `varphi facts`, `varphi list`, `varphi study`.
+"""The command line: `varphi facts`, `varphi list`, `varphi study`, `varphi claims`.
 
 Thin: each command checks what it was given, calls the library and prints. Nothing heavy is imported before a command
 needs it, so that `varphi --help` answers at once. This file is the entry; a command's file has its name.
@@ -17,6 +17,7 @@ import typer
 from varphi.activation.registry import UnknownActivation
 from varphi.numbers import UnsupportedOperation
 
+from .claims import claims
 from .console import complain, warn
 from .facts import facts, list_catalogue
 from .study import studies
@@ -99,3 +100,4 @@ def version() -> None:
 app.command()(facts)
 app.command("list")(list_catalogue)
 app.add_typer(studies, name="study")
+app.command()(claims)
