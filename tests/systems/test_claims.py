@@ -175,7 +175,7 @@ def test_a_storage_that_cannot_be_read_is_refused_not_taken_for_empty(storage):
 
 
 def test_an_unknown_system_is_refused_with_the_nearest_name():
-    with pytest.raises(ValueError, match="Did you mean 'spiking'.*circuits"):
+    with pytest.raises(ValueError, match=r"Did you mean 'spiking'.*circuits"):
         standings("spikin")
 
 

@@ -86,7 +86,7 @@ class Standing:
 @cache
 def entries() -> tuple[Entry, ...]:
     """The chapter's claims on all thirteen systems, in its order."""
-    table = tomllib.loads(resources.files(__package__).joinpath("claims.toml").read_text("utf-8"))
+    table = tomllib.loads(resources.files("varphi.systems").joinpath("claims.toml").read_text("utf-8"))
     return tuple(
         Entry(number, system["name"], system["title"], **claim)
         for number, system in enumerate(table["system"], 1)
