@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from varphi.study import api, engine, registry
+from varphi.study import api, registry
+from varphi.study.search import choose
 from varphi.study.storage import StorageError
 
 TOY = Path(__file__).with_name("toy.py")
@@ -72,7 +73,7 @@ def test_every_setting_is_run_once_and_read_back_as_it_was(toy, storage):
 
 def test_the_tuned_value_is_chosen_by_the_declared_measure(toy, storage):
     results = api.run(toy.study(), storage=storage, progress=False)
-    assert [results.tuning[row.chosen] for row in results.rows] == [0.1] * 3 and not results.edges
+    assert [row.point for row in results.rows] == [{"rate": 0.1}] * 3 and not results.edges
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_the_tuned_value_is_chosen_by_the_declared_measure(toy, storage):
     [([[3, 3], [1, 1], [2, 2]], 1), ([[np.nan, 0], [1, 1], [2, 2]], 0), ([[np.nan] * 2, [5, 5]], 1), ([[1, 1]] * 3, 1)],
 )
 def test_choosing_among_tuned_values(losses, chosen):
-    assert engine.choose(np.array(losses, float)) == chosen
+    assert choose(np.array(losses, float)) == chosen
 
 
 def test_a_failed_trial_is_kept_counted_shown_and_tried_again(toy, storage, capsys):
@@ -110,10 +111,10 @@ def test_kill_minus_9_loses_no_finished_trial(toy, storage):
     wait_for(storage, "RUNNING")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = {row.trial for row in api.results(toy.study(range(5), 0.4), storage).rows}
+    done = {row.trials for row in api.results(toy.study(range(5), 0.4), storage).rows}
     assert states(storage)["RUNNING"] == 1 and len(done) >= 2
     results = api.run(toy.study(range(5), 0.4), storage=storage, progress=False)
-    assert not results.missing and done <= {row.trial for row in results.rows}
+    assert not results.missing and done <= {row.trials for row in results.rows}
     assert len(toy.CALLS) == 5 - len(done)  # nothing finished was run again
     assert [f.kind for f in results.failures] == ["died"] and states(storage) == {"COMPLETE": 5, "FAIL": 1}
 
@@ -124,7 +125,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(toy, storage):
     wait_for(storage, "RUNNING")
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=30)
-    assert process.returncode == 130 and "the same command goes on" in said and "of 5 settings" in said
+    assert process.returncode == 130 and "the same command goes on" in said and "of 5 trials" in said
     assert "RUNNING" not in states(storage)
     results = api.run(toy.study(range(5), 0.4), storage=storage, progress=False)
     assert not results.missing and states(storage)["COMPLETE"] == 5

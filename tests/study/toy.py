@@ -16,7 +16,7 @@ CALLS: list[dict] = []
 LOG: list[str] = []
 
 
-def trial(setting, seeds, tuning, *, seconds=0.0):
+def trial(setting, seeds, points, *, seconds=0.0):
     CALLS.append(setting)
     for path in LOG:
         with open(path, "a") as log:
@@ -25,9 +25,9 @@ def trial(setting, seeds, tuning, *, seconds=0.0):
     if setting["level"] in BROKEN:
         raise RuntimeError(f"level {setting['level']} is broken")
     draws = np.stack([np.random.default_rng(seed).normal(setting["level"], 0.1) for seed in seeds])
-    loss = np.array([[abs(rate - 0.1)] * len(seeds) for rate in tuning])
+    loss = np.array([[abs(point["rate"] - 0.1)] * len(seeds) for point in points])
     return Outcome(
-        {"value": np.tile(draws, (len(tuning), 1)), "loss": loss}, {"loss": loss[..., None].repeat(3, axis=-1)}
+        {"value": np.tile(draws, (len(points), 1)), "loss": loss}, {"loss": loss[..., None].repeat(3, axis=-1)}
     )
 
 
