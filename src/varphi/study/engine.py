@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from . import jobs as _jobs
 from . import storage as _storage
 from .declaration import Shaped, Study
 from .plan import Job, Plan, chosen_seeds
+from .progress import Advance
 from .progress import progress as _progress
 from .queue import Queue
 from .reading import read
@@ -35,6 +37,8 @@ def run(
     storage: str | Path | None = None,
     size: str = "full",
     seeds: int | Sequence[int] | None = None,
+    jobs: int = 1,
+    place: str | None = None,
     progress: bool = True,
 ) -> Results:
     """Run what is still missing of a study.
@@ -47,20 +51,35 @@ def run(
         storage: a path (SQLite file, default `varphi.db`), an SQLAlchemy URL, or grpc://HOST:PORT.
         size: one of the study's sizes.
         seeds: how many paired seeds, or which; the size's own if not given.
+        jobs: how many processes of this machine work on it; above 1, new ones are started and share the cores.
+        place: the study's name or "module:attribute", by which those processes load it; without it, it is pickled.
         progress: whether to show a bar on standard error.
 
     Raises:
-        ValueError: for an unknown size or unusable seeds.
+        ValueError: for an unknown size, unusable seeds, or a study that other processes cannot load.
         StorageError: for a storage that cannot be used.
+        ChildProcessError: where every process that was started ended early.
         StudyInterrupted: after Ctrl-C; every finished trial is stored.
     """
-    worker = _Worker(Queue(Plan(study, size, seeds), storage))
+    plan = Plan(study, size, seeds)
+    _jobs.check(jobs, study, place)
+    queue = Queue(plan, storage)
+    worker = Worker(queue)
     try:
-        worker.work(progress)
+        if queue.open_jobs():
+            queue.note_run()
+        queue.take_over()
+        queue.put(queue.open_jobs())
+        with _progress(study.title, queue.counts(), len(plan.jobs), progress) as advance:
+            if jobs > 1 and queue.pending():
+                _jobs.run_together(queue, place, jobs, advance)
+            worker.run_all(advance)
+        if study.references is not None and "references" not in queue.optuna.user_attrs:
+            queue.optuna.set_user_attr("references", study.references(**plan.size.options))
     except KeyboardInterrupt:
         worker.give_up()
-        raise StudyInterrupted(farewell(worker.queue)) from None
-    return read(worker.queue)
+        raise StudyInterrupted(_farewell(queue)) from None
+    return read(queue)
 
 
 def results(
@@ -110,9 +129,10 @@ def _stored(study: Study, storage: str | Path | None) -> list[tuple[str, tuple[i
     return [(size, seeds) for _, size, seeds in sorted(found)]
 
 
-def farewell(queue: Queue) -> str:
+def _farewell(queue: Queue) -> str:
     """What is stored, and how to go on."""
     plan = queue.plan
+    queue.look()
     finished, _ = queue.counts()
     return (
         f"Stopped. {finished} of {len(plan.jobs)} trials of {plan.study.name!r} are stored in "
@@ -120,37 +140,28 @@ def farewell(queue: Queue) -> str:
     )
 
 
-class _Worker:
+class Worker:
     """Claims jobs and runs them until none is left."""
 
     def __init__(self, queue: Queue) -> None:
         self.queue, self.plan, self.study = queue, queue.plan, queue.plan.study
         self.current: FrozenTrial | None = None
 
-    def work(self, shown: bool) -> None:
-        queue = self.queue
-        if queue.open_jobs():
-            queue.note_run()
-        queue.take_over()
-        queue.put(queue.open_jobs())
-        with _progress(self.study.title, queue.counts(), len(self.plan.jobs), shown) as advance:
-            self.run_all(advance)
-        if self.study.references is not None and "references" not in queue.optuna.user_attrs:
-            queue.optuna.set_user_attr("references", self.study.references(**self.plan.size.options))
-
-    def run_all(self, advance: Any) -> None:
+    def run_all(self, advance: Advance) -> None:
         """Run jobs until no process has one any more."""
         while True:
-            self.queue.take_over()
-            advance(*self.queue.counts())
             with _undisturbed():
                 trial = self.current = self.queue.claim()
             if trial is not None:
                 self._run(trial)
-            elif self.queue.pending():
+            if trial is None or self.queue.is_outdated():
+                self.queue.look()
+                self.queue.take_over()
+                advance(*self.queue.counts())
+            if trial is None and not self.queue.has_waiting():
+                if not self.queue.pending():
+                    return
                 time.sleep(0.5)
-            else:
-                return
 
     def give_up(self) -> None:
         """Let the trial that this process was running be run again."""
@@ -211,13 +222,18 @@ def _undisturbed() -> Iterator[None]:
         yield
         return
     waiting: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    before = {
+        number: signal.signal(number, lambda number, frame: waiting.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if waiting:
-        raise KeyboardInterrupt
+        signal.raise_signal(waiting[0])
 
 
 @contextmanager

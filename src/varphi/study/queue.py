@@ -24,6 +24,8 @@ from . import storage as _storage
 from .plan import Job, Plan
 
 _UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
+# How old a look at the storage may be, in seconds, and how many trials a worker misses before it looks again.
+_PERIOD, _MISSES = 1.0, 3
 _PACKAGES = ("varphi", "torch", "numpy", "scipy", "optuna")
 
 
@@ -43,6 +45,7 @@ class Queue:
             self.optuna = optuna.load_study(storage=self._storage, study_name=plan.name)
         # From a running trial to its last sign of life and when it was first seen.
         self._signs: dict[int, tuple[Any, float]] = {}
+        self.look()
 
     def _declare(self) -> None:
         """Write down what will be measured and how it will be judged, before it is."""
@@ -63,9 +66,31 @@ class Queue:
             },
         )
 
-    def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials in these states, or all."""
-        return self.optuna.get_trials(deepcopy=False, states=states or None)
+    # Looking ----------------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Read the trials from the storage; what the queue answers is what it saw then."""
+        self.trials = self.optuna.get_trials(deepcopy=False)
+        self._waiting = [t for t in self.trials if t.state == TrialState.WAITING]
+        self._looked = time.monotonic()
+
+    def is_outdated(self) -> bool:
+        """Whether the last look was a while ago. Between looks, trials that take milliseconds cost no reading."""
+        return time.monotonic() - self._looked > _PERIOD
+
+    def pending(self) -> bool:
+        """Whether anything is waiting or running, here or elsewhere."""
+        return any(t.state in _UNFINISHED for t in self.trials)
+
+    def has_waiting(self) -> bool:
+        """Whether there is a trial to claim."""
+        return bool(self._waiting)
+
+    def counts(self) -> tuple[int, int]:
+        """How many jobs are finished, and how many have only failed."""
+        finished = {Job.of(t.user_attrs).work for t in self.trials if t.state == TrialState.COMPLETE}
+        failed = {Job.of(t.user_attrs).work for t in self.trials if failure_kind(t) == "error"}
+        return len(finished), len(failed - finished)
 
     # Queueing ---------------------------------------------------------------------------------------------------------
 
@@ -73,7 +98,7 @@ class Queue:
         """The jobs for which no trial is finished, running or waiting."""
         failures: dict[Any, int] = {}
         covered = set()
-        for trial in self.trials():
+        for trial in self.trials:
             job = Job.of(trial.user_attrs)
             if trial.state in (TrialState.COMPLETE, *_UNFINISHED):
                 covered.add(job.work)
@@ -96,22 +121,16 @@ class Queue:
             )
             for job in jobs
         )
-
-    def pending(self) -> bool:
-        """Whether anything is waiting or running, here or elsewhere."""
-        return bool(self.trials(*_UNFINISHED))
-
-    def counts(self) -> tuple[int, int]:
-        """How many jobs are finished, and how many have only failed."""
-        finished = {Job.of(t.user_attrs).work for t in self.trials(TrialState.COMPLETE)}
-        failed = {Job.of(t.user_attrs).work for t in self.trials(TrialState.FAIL) if failure_kind(t) == "error"}
-        return len(finished), len(failed - finished)
+        self.look()
 
     # Working ----------------------------------------------------------------------------------------------------------
 
     def claim(self) -> FrozenTrial | None:
-        """The next waiting trial, now running here; None if there is none."""
-        for trial in self.trials(TrialState.WAITING):
+        """The next of the waiting trials, now running here; None if a new look is needed to find one."""
+        for _ in range(_MISSES):
+            if not self._waiting:
+                return None
+            trial = self._waiting.pop(0)
             if not self._take(trial):
                 continue
             if self._is_duplicate(trial):
@@ -120,6 +139,8 @@ class Queue:
                 continue
             self._storage.set_trial_user_attr(trial._trial_id, "worker", provenance.process())
             return trial
+        # Others are at the same trials: look again at what is left.
+        self._waiting = []
         return None
 
     def _take(self, trial: FrozenTrial) -> bool:
@@ -130,14 +151,12 @@ class Queue:
             return False
 
     def _is_duplicate(self, trial: FrozenTrial) -> bool:
+        # Numbers are given in the order in which trials come to be: every earlier one was seen together with this one.
         job = Job.of(trial.user_attrs)
-        for other in self.trials():
-            if other.number >= trial.number or other.state == TrialState.PRUNED:
-                continue
-            earlier = Job.of(other.user_attrs)
-            if earlier == job or (earlier.work == job.work and other.state == TrialState.COMPLETE):
-                return True
-        return False
+        return any(
+            t.number < trial.number and t.state != TrialState.PRUNED and Job.of(t.user_attrs) == job
+            for t in self.trials
+        )
 
     def show_life(self, trial: FrozenTrial, count: int) -> None:
         """Tell the other workers that this one still works on the trial."""
@@ -173,15 +192,18 @@ class Queue:
     # Lost workers -----------------------------------------------------------------------------------------------------
 
     def take_over(self) -> None:
-        """Mark the trials of dead workers as failed, and let their jobs wait again."""
-        running = self.trials(TrialState.RUNNING)
+        """Mark the trials of dead workers as failed; let what no worker has finished, and no error ended, wait again."""
+        running = [t for t in self.trials if t.state == TrialState.RUNNING]
         self._signs = {t._trial_id: self._sign(t) for t in running}
         died = [t for t in running if self._is_lost(t)]
         for trial in died:
             self.fail(trial, "died")
         if died:
-            lost = {Job.of(t.user_attrs).work for t in died}
-            self.put([job for job in self.open_jobs() if job.work in lost])
+            self.look()
+        last = {Job.of(t.user_attrs).work: failure_kind(t) for t in self.trials if t.state == TrialState.FAIL}
+        lost = [job for job in self.open_jobs() if last.get(job.work) in ("died", "interrupted")]
+        if lost:
+            self.put(lost)
 
     def _sign(self, trial: FrozenTrial) -> tuple[Any, float]:
         sign = (trial.user_attrs.get("worker"), trial.user_attrs.get("alive"))
@@ -197,5 +219,7 @@ class Queue:
 
 
 def failure_kind(trial: FrozenTrial) -> Any:
-    """Why a failed trial failed."""
+    """Why a failed trial failed; None for one that has not."""
+    if trial.state != TrialState.FAIL:
+        return None
     return trial.user_attrs.get("failure", {}).get("kind", "died")

@@ -19,7 +19,8 @@ from .search import choose, edges, joined
 def read(queue: Queue) -> Results:
     """What the storage holds of a run."""
     plan, attributes = queue.plan, queue.optuna.user_attrs
-    trials = queue.trials()
+    queue.look()
+    trials = queue.trials
     rows = _rows(plan, [t for t in trials if t.state == TrialState.COMPLETE])
     return Results(
         study=plan.study,

@@ -110,7 +110,9 @@ class Search:
         sampler = optuna.samplers.QMCSampler(scramble=True, seed=self.seed)
         study = optuna.create_study(sampler=sampler)
         trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
-        cube = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in sorted(names)}
+        cube: dict[str, optuna.distributions.BaseDistribution] = {
+            name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in sorted(names)
+        }
         with warnings.catch_warnings():
             # Any number of points may be asked for; only powers of two are balanced in the strict sense.
             warnings.simplefilter("ignore", UserWarning)
