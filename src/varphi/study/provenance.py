@@ -54,7 +54,7 @@ def command() -> str:
 
 def without_password(text: str) -> str:
     """`text` with the passwords of all URLs in it replaced by ***."""
-    text = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
+    text = re.sub(r"(://[^:/@\s]*):[^\s]*@", r"\1:***@", text)
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
 
 

@@ -192,7 +192,7 @@ class Queue:
     # Lost workers -----------------------------------------------------------------------------------------------------
 
     def take_over(self) -> None:
-        """Mark the trials of dead workers as failed; let what no worker has finished, and no error ended, wait again."""
+        """Mark the trials of dead workers as failed, and let what was cut short wait again."""
         running = [t for t in self.trials if t.state == TrialState.RUNNING]
         self._signs = {t._trial_id: self._sign(t) for t in running}
         died = [t for t in running if self._is_lost(t)]

@@ -106,16 +106,17 @@ class Search:
     def _sobol(self, names: Sequence[str]) -> list[dict[str, float]]:
         import optuna
 
-        _quiet(optuna)
-        sampler = optuna.samplers.QMCSampler(scramble=True, seed=self.seed)
-        study = optuna.create_study(sampler=sampler)
-        trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
         cube: dict[str, optuna.distributions.BaseDistribution] = {
             name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in sorted(names)
         }
+        _quiet(optuna)
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             # Any number of points may be asked for; only powers of two are balanced in the strict sense.
             warnings.simplefilter("ignore", UserWarning)
+            sampler = optuna.samplers.QMCSampler(scramble=True, seed=self.seed)
+            study = optuna.create_study(sampler=sampler)
+            trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
             return [sampler.sample_relative(study, trial, cube) for _ in range(self.points)]
 
     def rounds_of(self, start: Sequence[Point]) -> list[int]:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from .provenance import without_password
 
 DEFAULT = "varphi.db"
-_SQLITE, _GRPC = "sqlite:///", "grpc://"
+_SQLITE, _PSYCOPG, _GRPC = "sqlite:///", "postgresql+psycopg://", "grpc://"
 # A worker writes a sign of life this often, and is held for dead after the second number, in seconds.
 HEARTBEAT, GRACE = 5, 60
 # How long a proxy may take to answer, in seconds.
@@ -36,13 +36,14 @@ def url(storage: str | Path | None) -> str:
     text = str(storage or DEFAULT)
     for short in ("postgres://", "postgresql://"):
         if text.startswith(short):
-            return f"postgresql+psycopg://{text.removeprefix(short)}"
+            return f"{_PSYCOPG}{text.removeprefix(short)}"
     return text if "://" in text else f"{_SQLITE}{text}"
 
 
 def described(storage: str | Path | None) -> str:
     """A storage as a person would name it: its path, or its URL without the password."""
-    return without_password(str(storage or DEFAULT).removeprefix(_SQLITE))
+    text = url(storage).removeprefix(_SQLITE)
+    return without_password(text.replace(_PSYCOPG, "postgresql://"))
 
 
 def connect(storage: str | Path | None, *, create: bool = True) -> BaseStorage:
@@ -60,7 +61,7 @@ def connect(storage: str | Path | None, *, create: bool = True) -> BaseStorage:
     where = url(storage)
     if where.startswith(_GRPC):
         return _proxy(where)
-    if where.startswith("postgresql+psycopg://"):
+    if where.startswith(_PSYCOPG):
         _require("psycopg", "postgres", where)
     return _data_base(where, create)
 
