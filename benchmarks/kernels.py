@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -31,13 +32,18 @@ SIZES = (2**12, 2**16, 2**20)
 
 
 def medians(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Times of each piece of work, in seconds, interleaved: one of each a round."""
+    """Times of each piece of work, in seconds, interleaved: one of each a round.
+
+    Each round has an order of its own, since every piece leaves its data in the cache for the next.
+    """
+    shuffled, order = random.Random(0), list(work.items())
     for piece in work.values():
         for _ in range(3):
             piece()
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
-        for name, piece in work.items():
+        shuffled.shuffle(order)
+        for name, piece in order:
             start = time.perf_counter()
             piece()
             times[name].append(time.perf_counter() - start)

@@ -145,6 +145,11 @@ def test_callables_of_known_operations(which):
     torch.testing.assert_close(trace(function)(POINTS), function(POINTS.clone()), rtol=tolerance, atol=tolerance)
 
 
+def test_a_function_of_a_constant_is_computed_once():
+    layer = trace(lambda x: x + torch.tanh(torch.full_like(x, 0.25)) * torch.exp(torch.zeros_like(x)))
+    torch.testing.assert_close(layer(POINTS), POINTS + math.tanh(0.25))
+
+
 def test_the_spellings_of_relu_are_one_formula():
     spelled = {repr(trace(f).definition.expression()) for which, f in CALLABLES.items() if which.startswith("relu")}
     assert spelled == {"maximum(x, 0)", "where(x > 0, x, 0)", "where(x <= 0, 0, x)", "(x + abs(x))/2"}

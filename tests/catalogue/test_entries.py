@@ -31,19 +31,15 @@ INDETERMINATE = {
         "exponential_integrate_and_fire", "ricker_map",
     ), "+"),
     **dict.fromkeys((
-        "amplifying_sine_unit", "cos", "cosid", "dsilu", "finer", "gaussian_derivative", "gcu", "hara_wave",
+        "amplifying_sine_unit", "cos", "cosid", "dsilu", "dsu", "finer", "gaussian_derivative", "gcu", "hara_wave",
         "mexican_hat", "minsin", "morlet", "resech", "sin", "sinlu", "siren", "snake", "snake_beta",
-        "softsign", "suish", "x_plus_sin",
+        "softsign", "ssu", "suish", "x_plus_sin",
     ), "-+"),
 }
 # fmt: on
 
 # Cancellation that no spelling over the elementary functions removes; the region where digits are lost.
 DELICATE = {
-    "tanh_shrink": lambda x: abs(x) < 0.3,  # x - tanh(x) ~ x³/3
-    "shifted_softplus": lambda x: abs(x) < 0.1,  # ln(1 + e^x) - ln 2 ~ x/2
-    "dsu": lambda x: abs(x) < 0.1,  # two sincs that meet at zero
-    "ssu": lambda x: abs(x) < 0.1,  # sin(x - π) with a rounded π
     "gaussian_softplus": lambda x: x < -3,  # φ(x)(1 - |x|·Mills ratio)
 }
 

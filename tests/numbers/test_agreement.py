@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 import varphi as vp
 from varphi.activation import backend, registry
 from varphi.activation.formula import Formula
-from varphi.numbers import ELEMENTARY, OPERATIONS, Jet, exprel, hill, sinc, squareplus, system_of, variable, where
+from varphi.numbers import (
+    ELEMENTARY,
+    OPERATIONS,
+    Jet,
+    exprel,
+    hill,
+    sinc,
+    squareplus,
+    system_of,
+    variable,
+    where,
+    with_slope,
+)
 from varphi.numbers.ball import Ball, precision
 from varphi.numbers.expression import constant
 from varphi.numbers.symbol import symbol
@@ -47,6 +59,7 @@ FUNCTIONS = {
     "squareplus": lambda x: squareplus(x, 2.5),
     "hill": lambda x: hill(abs(x) + 0.01, 0.7, 2.5),
     "exprel": exprel,
+    "with_slope": lambda x: with_slope(x, x * x, 2 * x),
     "sinc": sinc,
 }
 POSITIVE = {"log", "sqrt", "log1p"}

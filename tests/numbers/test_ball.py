@@ -68,6 +68,7 @@ UNARY = {
     "softplus": lambda x: mp.log1p(mp.exp(x)) if x < 0 else x + mp.log1p(mp.exp(-x)),
     "erf": mp.erf,
     "erfc": mp.erfc,
+    "tanhshrink": lambda x: x - mp.tanh(x) if abs(x) > 1 else x**3 / 3 * mp.hyp0f1(2.5, x * x / 4) / mp.cosh(x),
     "erf_slope": lambda x: 2 / mp.sqrt(mp.pi) * mp.exp(-x * x),
     "normal_pdf": lambda x: mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi),
     "normal_cdf": lambda x: mp.erfc(-x / mp.sqrt(2)) / 2,

@@ -48,6 +48,7 @@ REFERENCE = {
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
     "softplus": lambda x: mp.log1p(mp.exp(x)),
     "log_sigmoid": lambda x: -mp.log1p(mp.exp(-x)),
+    "tanhshrink": lambda x: x - mp.tanh(x),
     "erf_slope": lambda x: 2 / mp.sqrt(mp.pi) * mp.exp(-x * x),
     "normal_pdf": lambda x: mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi),
     "normal_cdf": lambda x: mp.erfc(-x / mp.sqrt(2)) / 2,

@@ -34,6 +34,7 @@ REFERENCE = {
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)) if x > 0 else mp.exp(x) / (1 + mp.exp(x)),
     "softplus": lambda x: x + mp.log1p(mp.exp(-x)) if x > 0 else mp.log1p(mp.exp(x)),
     "log_sigmoid": lambda x: -mp.log1p(mp.exp(-x)) if x > 0 else x - mp.log1p(mp.exp(x)),
+    "tanhshrink": lambda x: x - mp.tanh(x) if abs(x) > 1 else x**3 / 3 * mp.hyp0f1(2.5, x * x / 4) / mp.cosh(x),
     "erf_slope": lambda x: 2 / mp.sqrt(mp.pi) * mp.exp(-x * x),
     "normal_pdf": lambda x: mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi),
     "normal_cdf": lambda x: mp.erfc(-x / mp.sqrt(2)) / 2,
@@ -87,6 +88,7 @@ def test_accuracy(name, x):
 LIMITS = {  # at -inf, at inf
     "exp": (0, INF), "expm1": (-1, INF), "log": (NAN, INF), "log1p": (NAN, INF), "sqrt": (NAN, INF), "sign": (-1, 1),
     "sin": (NAN, NAN), "cos": (NAN, NAN), "sinh": (-INF, INF), "cosh": (INF, INF), "tanh": (-1, 1), "sech": (0, 0),
+    "tanhshrink": (-INF, INF),
     "asinh": (-INF, INF), "atan": (-math.pi / 2, math.pi / 2), "sigmoid": (0, 1), "log_sigmoid": (-INF, 0),
     "softplus": (0, INF), "erf": (-1, 1), "erfc": (2, 0), "erf_slope": (0, 0), "normal_pdf": (0, 0),
     "normal_cdf": (0, 1), "neg": (INF, -INF), "abs": (INF, INF), "exprel": (0, INF), "sinc": (0, 0),

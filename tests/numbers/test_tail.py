@@ -27,6 +27,7 @@ from varphi.numbers import (
     sqrt,
     squareplus,
     tanh,
+    tanhshrink,
     variable,
 )
 from varphi.numbers.ball import POINT_OPERATIONS, Ball, point, precision
@@ -37,7 +38,7 @@ from varphi.numbers.tail import TAIL_OPERATIONS, Tail, variable_tail
 X = variable("x")
 STARTS = [2, 3.5, 16, 300]
 FUNCTIONS = [
-    exp, tanh, sigmoid, softplus, erf, erfc, normal_cdf, normal_pdf, sech, asinh, atan, sin, exprel,
+    exp, tanh, tanhshrink, sigmoid, softplus, erf, erfc, normal_cdf, normal_pdf, sech, asinh, atan, sin, exprel,
     lambda u: log1p(exp(u)), lambda u: squareplus(u, 4), lambda u: sqrt(1 + u * u), lambda u: log(2 + u * u),
     lambda u: 1 / (1 + u * u), lambda u: u / (1 + abs(u)), lambda u: u * u, lambda u: (1 + u * u) ** 0.75,
 ]  # fmt: skip

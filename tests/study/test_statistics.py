@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from varphi.study.statistics import Comparison, holm, number, paired, share
+from varphi.study.statistics import Comparison, Superiority, fewest_seeds, holm, number, paired, share
 from varphi.study.verdict import judged
 
 
@@ -66,7 +66,7 @@ def test_values_that_are_not_pairs_are_refused(a, b):
 
 
 def compared(p, difference=1.0):
-    return Comparison("", difference, difference, difference, p, 10, "", p)
+    return Comparison("", difference, difference, difference, p, 10, "", p, Superiority(1.0, 0.7, 1.0), 1.0)
 
 
 def test_holm_by_hand():
@@ -104,3 +104,52 @@ def test_verdicts(differences, ps, status, condition):
 @pytest.mark.parametrize(("value", "text"), [(math.inf, "∞"), (-math.inf, "-∞"), (math.nan, "NaN"), (4.41234, "4.412")])
 def test_numbers_as_shown(value, text):
     assert number(value) == text
+
+
+def test_superiority_counts_ties_half_and_survives_infinities():
+    found = paired(np.array([1.0, 2.0, 3.0, 0.0]), np.array([0.0, 2.0, math.inf, 1.0])).superiority
+    assert found.probability == pytest.approx((1 + 0.5) / 4)
+    assert found.low == pytest.approx(stats.binomtest(1, 4).proportion_ci(method="exact").low)
+    assert found.high == pytest.approx(stats.binomtest(2, 4).proportion_ci(method="exact").high)
+
+
+@pytest.mark.parametrize("family", [1, 3, 10])
+def test_fewest_seeds_is_where_the_strongest_outcome_becomes_significant(family):
+    n = fewest_seeds(family)
+    rng = np.random.default_rng(0)
+
+    def strongest(seeds: int) -> bool:
+        clear = [paired(rng.uniform(1, 2, seeds), np.zeros(seeds)) for _ in range(family)]
+        return holm(clear)[0].significant
+
+    assert strongest(n) and not strongest(n - 1)
+
+
+def test_a_family_beyond_resampling_is_refused():
+    with pytest.raises(ValueError, match="family"):
+        fewest_seeds(1000)
+
+
+def test_the_detectable_difference_is_found_as_often_as_promised():
+    rng = np.random.default_rng(0)
+    detectable = paired(rng.normal(size=20), np.zeros(20)).detectable / paired_scatter(20)
+    found = [stats.ttest_1samp(rng.normal(detectable, 1, 20), 0).pvalue < 0.05 for _ in range(2000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+
+
+def paired_scatter(n: int) -> float:
+    return float(np.random.default_rng(0).normal(size=n).std(ddof=1))
+
+
+def test_holm_asks_for_a_larger_difference():
+    rng = np.random.default_rng(0)
+    alone = [paired(rng.normal(size=12), np.zeros(12)) for _ in range(5)]
+    assert all(a.detectable > b.detectable for a, b in zip(holm(alone), alone, strict=True))
+
+
+def test_not_enough_seeds_is_a_verdict():
+    few = judged([paired(np.ones(4) + 0.1 * np.arange(4), np.zeros(4))], conditions=[("x", "")])
+    assert few.status == "not enough seeds" and "6 seeds could tell" in few.evidence
+    rng = np.random.default_rng(0)
+    none = judged([paired(rng.normal(size=12), np.zeros(12))], conditions=[("x", "")])
+    assert none.status == "undecided" and "would have shown" in none.evidence

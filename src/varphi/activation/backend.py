@@ -7,16 +7,18 @@ tensors, parameters that vary over the elements). Both agree to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.fx import Proxy
 
 from varphi.numbers import Expression
 from varphi.numbers.kernel.build import STORAGE, Signature
-from varphi.numbers.kernel.compile import Kernel, available, kernel
+from varphi.numbers.kernel.compile import SERIAL_BELOW, Kernel, available, kernel
 
 from .formula import Formula, hides_nan, torch_program
 
@@ -38,35 +40,70 @@ def _dense_cpu() -> frozenset[int]:
 _DENSE_CPU = _dense_cpu()
 
 
-# torch's own operation where it is right: within 2 ulp of the definition at every float32 (the judge of
-# `varphi.facts.accuracy`). On short tensors the call costs more than the arithmetic, and this one is in C++. Not where
-# a gradient follows: at NaN torch's slopes are numbers, ours are NaN.
-NATIVE: dict[str, Callable[[Tensor], Tensor]] = {
-    "celu": F.celu,
-    "elu": F.elu,
-    "hard_shrink": F.hardshrink,
-    "hard_sigmoid": F.hardsigmoid,
-    "hard_tanh": F.hardtanh,
-    "leaky_relu": F.leaky_relu,
-    "log_sigmoid": F.logsigmoid,
-    "relu": torch.relu,
-    "relu6": F.relu6,
-    "selu": F.selu,
-    "soft_shrink": F.softshrink,
-    "softplus": F.softplus,
+@dataclass(frozen=True)
+class Native:
+    """torch's own operation of an activation, where it is right and the fastest way.
+
+    Attributes:
+        function: within 2 ulp of the definition at every float32 (the judge of `varphi.facts.accuracy`).
+        exact: whether its slopes of all orders are there and right, so that autograd may be left to torch. Such an
+            operation moves bytes and no more, and its C++ node costs less than ours in Python. Only at NaN does its
+            slope differ: torch gives a number, our definition NaN. Others serve short tensors without a gradient, where
+            the call costs more than the arithmetic.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    exact: bool = False
+
+
+def _hard(function: Callable[[Tensor], Tensor]) -> Native:
+    return Native(function, exact=True)
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+NATIVE: dict[str, Native] = {
+    "celu": Native(F.celu),
+    "elu": Native(F.elu),
+    "hard_shrink": _hard(F.hardshrink),
+    "hard_sigmoid": Native(F.hardsigmoid),
+    "hard_tanh": _hard(F.hardtanh),
+    "identity": _hard(_itself),
+    "leaky_relu": _hard(F.leaky_relu),
+    "log_sigmoid": Native(F.logsigmoid),
+    "relu": _hard(torch.relu),
+    "relu6": _hard(F.relu6),
+    "selu": Native(F.selu),
+    "soft_shrink": _hard(F.softshrink),
+    "softplus": Native(F.softplus),
 }
-_NATIVE_UP_TO = 8192
+_NATIVE_UP_TO = 1024
 
 
-def suits_native(x: Tensor) -> bool:
-    """Whether torch's own operation, where `NATIVE` has one, is the fastest way."""
+def suits(native: Native, x: Tensor) -> bool:
+    """Whether torch's own operation is to be used on x."""
+    if type(x) not in _PLAIN or x.dtype is not torch.float32:
+        return False
+    if torch._C._is_torch_function_mode_enabled() or torch._C._are_functorch_transforms_active():
+        return False
+    return native.exact or (x.numel() <= _NATIVE_UP_TO and not x.requires_grad and _is_dense_cpu(x))
+
+
+def is_ordinary(x: Tensor) -> bool:
+    """Whether x is what nearly every call brings: a dense CPU tensor, to be computed now and by nobody else."""
     return (
-        isinstance(x, Tensor)
-        and x.dtype is torch.float32
-        and x.numel() <= _NATIVE_UP_TO
-        and _is_plain(x)
+        type(x) in _PLAIN
+        and x.dtype in _STORAGE
+        and _is_dense_cpu(x)
+        and x.is_contiguous()
+        and forward_ad._current_level < 0
+        and _ENABLED
         and not torch._C._is_torch_function_mode_enabled()
-        and not (x.requires_grad and torch.is_grad_enabled())
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._get_tracing_state()
+        and x.numel() > 0
     )
 
 
@@ -80,6 +117,18 @@ def run(formula: Formula, x: Tensor, parameters: Sequence[Any]) -> Tensor:
     return result
 
 
+def run_ordinary(formula: Formula, x: Tensor) -> Tensor:
+    """The formula, which has no parameters, at every element of an `is_ordinary` x."""
+    found = formula.kernels.get((x.dtype, "value")) or _kernel(formula, x.dtype, "value")
+    result = torch.empty_like(x)
+    elements = x.numel()
+    if elements < SERIAL_BELOW:
+        found.serial(x.data_ptr(), result.data_ptr(), elements)
+    else:
+        found((x.data_ptr(), result.data_ptr()), (), elements, torch.get_num_threads())
+    return result
+
+
 def run_times(formula: Formula, grad: Tensor, x: Tensor, parameters: Sequence[Any]) -> Tensor:
     """grad · formula, in one pass."""
     if not _fits_kernel(x, parameters) or not _is_plain(grad) or grad.dtype is not x.dtype:
@@ -90,6 +139,18 @@ def run_times(formula: Formula, grad: Tensor, x: Tensor, parameters: Sequence[An
     result = torch.empty_like(x)
     addresses = [x.data_ptr(), grad.data_ptr(), result.data_ptr()]
     _call(_kernel(formula, x.dtype, "product"), addresses, parameters, x)
+    return result
+
+
+def run_times_ordinary(formula: Formula, grad: Tensor, x: Tensor) -> Tensor:
+    """grad · formula, where both are `is_ordinary`, of one shape and dtype."""
+    found = formula.kernels.get((x.dtype, "product")) or _kernel(formula, x.dtype, "product")
+    result = torch.empty_like(x)
+    elements = x.numel()
+    if elements < SERIAL_BELOW:
+        found.serial(x.data_ptr(), grad.data_ptr(), result.data_ptr(), elements)
+    else:
+        found((x.data_ptr(), grad.data_ptr(), result.data_ptr()), (), elements, torch.get_num_threads())
     return result
 
 
@@ -131,7 +192,11 @@ def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
 
 def _is_plain(x: Tensor) -> bool:
     """Whether the numbers of x lie in CPU memory as they are: no wrapper, no lazy sign, no unstored zeros."""
-    return type(x) in _PLAIN and torch._C._dispatch_keys(x).raw_repr() in _DENSE_CPU
+    return type(x) in _PLAIN and _is_dense_cpu(x)
+
+
+def _is_dense_cpu(x: Tensor) -> bool:
+    return torch._C._dispatch_keys(x).raw_repr() in _DENSE_CPU
 
 
 def _is_number(parameter: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from varphi.numbers import Expression, derivatives, evaluate, variable
-from varphi.numbers.expression import constant
+from varphi.numbers.expression import constant, without_slopes
 from varphi.numbers.straight import StraightLine
 
 
@@ -52,7 +52,7 @@ class Formula:
     def expression(self) -> Expression:
         # Not a cached_property: torch.compile cannot trace the lock in it.
         if self._expression is None:
-            self._expression = self._derive()
+            self._expression = without_slopes(self._derive())
         return self._expression
 
     def _derive(self) -> Expression:
@@ -87,15 +87,20 @@ class Formula:
 
     def tower(self, order: int) -> list[Expression]:
         """The expressions of this formula and its first `order` derivatives by x."""
-        return _derivatives(self.expression, "x", order)
+        return [without_slopes(row) for row in _derivatives(self._derive(), "x", order)]
 
 
 def torch_program(expressions: list[Expression], variables: tuple[str, ...]) -> StraightLine:
     """The expressions as a list of torch operations on the values of the variables."""
+    from varphi.numbers.real import OPERATIONS
     from varphi.numbers.tensor import TENSORS, choose
 
     assert TENSORS.lift is not None
-    return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables, choose=choose)
+
+    def closed(operation: str, numbers: list[Any]) -> Any:
+        return OPERATIONS[operation](*numbers)  # torch's functions take no plain numbers
+
+    return StraightLine(expressions, TENSORS.operations, TENSORS.lift, variables, closed, choose)
 
 
 def _derivatives(expression: Expression, name: str, order: int) -> list[Expression]:

@@ -14,7 +14,7 @@ from . import backend
 from .constraint import Constraint
 from .definition import Definition, Parameter
 from .formula import Formula
-from .pointwise import derivatives, pointwise
+from .pointwise import derivatives, ordinary, pointwise
 from .registry import is_registered
 
 
@@ -58,8 +58,12 @@ class Activation(nn.Module):
         self._native = backend.NATIVE.get(definition.name) if own else None
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        if self._native is not None and backend.suits_native(x):
-            return self._native(x)
+        if torch.compiler.is_compiling():
+            return pointwise(self.formula, x, *self.arguments())
+        if self._native is not None and backend.suits(self._native, x):
+            return self._native.function(x)
+        if not self.formula.parameters and backend.is_ordinary(x):
+            return ordinary(self.formula, x)
         return pointwise(self.formula, x, *self.arguments())
 
     def derivatives(self, x: Float[Tensor, "..."], order: int) -> Float[Tensor, "order+1 ..."]:

@@ -89,7 +89,8 @@ def _folded(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 # Name -> function, fewest and most arguments. A catalogue name is used where none of these fits the call.
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], int, float]] = {
-    **{name: (function, function.arity, function.arity) for name, function in ELEMENTARY.items()},
+    # A slope is for definitions to state: nobody has checked it in a user's formula.
+    **{name: (f, f.arity, f.arity) for name, f in ELEMENTARY.items() if name != "with_slope"},
     "exprel": (exprel, 1, 1),
     "sinc": (sinc, 1, 1),
     "explinear": (explinear, 1, 1),

@@ -2,7 +2,7 @@
 
 from varphi.activation.constraint import Positive, PositiveInteger
 from varphi.activation.registry import activation
-from varphi.numbers import clamp, maximum, where
+from varphi.numbers import clamp, maximum, where, with_slope
 
 
 @activation(latex=r"x", source="classical; Rosenblatt, Psychol. Rev. 65, 1958", torch="Identity", aliases=("linear",))
@@ -48,13 +48,13 @@ def squ(x):
 @activation(latex=r"x-x^3", source="Noel et al., 2021, arXiv 2111.04020", aliases=("non_monotonic_cubic_unit",))
 def ncu(x):
     """Three zeros and slope 1 at the origin: falls in both tails against its middle."""
-    return x * (1 - x * x)
+    return with_slope(x, x * ((1 - x) * (1 + x)), 1 - 3 * x * x)
 
 
 @activation(latex=r"v-\frac{v^3}{3}", source="FitzHugh, Biophys. J. 1, 1961; Nagumo, Arimoto & Yoshizawa, 1962")
 def fitzhugh_nagumo(x):
     """The cubic nullcline of excitable membranes: turning points at ±1."""
-    return x * (1 - x * x / 3)
+    return with_slope(x, x * (1 - x * x / 3), (1 - x) * (1 + x))
 
 
 @activation(
@@ -102,4 +102,4 @@ def soft_modulus(x):
 def huber(x, delta: Positive = 1.0):
     """Quadratic near zero, linear far out: a smooth absolute value whose slope is a hard tanh."""
     inner = clamp(x, -delta, delta)
-    return inner * (x - 0.5 * inner)
+    return 0.5 * inner * inner + delta * (abs(x) - abs(inner))

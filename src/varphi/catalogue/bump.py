@@ -2,7 +2,7 @@
 
 from varphi.activation.constraint import Positive
 from varphi.activation.registry import activation
-from varphi.numbers import cos, exp, maximum, minimum, normal_pdf, sech, squareplus
+from varphi.numbers import asinh, clamp, cos, exp, maximum, normal_pdf, sech, squareplus, tanh, with_slope
 
 
 @activation(latex=r"e^{-x^2}", source="Broomhead & Lowe, Complex Systems 2, 1988", aliases=("rbf",))
@@ -86,7 +86,7 @@ def sech_squared(x):
 @activation(latex=r"\sqrt{1+x^2}", source="Hardy, J. Geophys. Res. 76, 1971")
 def multiquadric(x):
     """A smooth absolute value: even, convex, slopes inside (-1, 1)."""
-    return squareplus(x, 1) + squareplus(-x, 1)
+    return with_slope(x, squareplus(x, 1) + squareplus(-x, 1), tanh(asinh(x)))
 
 
 @activation(
@@ -94,7 +94,8 @@ def multiquadric(x):
 )
 def inverse_multiquadric(x):
     """A positive definite bump with tails as 1/|x|."""
-    return 1 / (squareplus(x, 1) + squareplus(-x, 1))
+    y = 1 / (squareplus(x, 1) + squareplus(-x, 1))
+    return with_slope(x, y, -tanh(asinh(x)) * (y * y))
 
 
 @activation(
@@ -111,21 +112,23 @@ def tent(x):
 )
 def cubic_bspline(x):
     """The cubic B-spline that KAN layers sum: twice differentiable, exactly zero beyond 2."""
-    return (maximum(2 - abs(x), 0) ** 3 - 4 * maximum(1 - abs(x), 0) ** 3) / 6
+    inner, outer = clamp(x, -1, 1), clamp(abs(x) - 1, 0, 1)
+    return (0.5 - inner * inner * (1 - 0.5 * abs(inner))) + (1 - outer) ** 3 / 6
 
 
 @activation(latex=r"[1-|x|]_+^4\,(4|x|+1)", source="Wendland, Adv. Comput. Math. 4, 1995")
 def wendland(x):
     """A positive definite bump of compact support, twice differentiable."""
-    r = minimum(abs(x), 1)
-    return (1 - r) ** 4 * (4 * r + 1)
+    u = clamp(x, -1, 1)
+    fall = 1 - abs(u)
+    return with_slope(u, fall**4 * (4 * abs(u) + 1), -20 * u * fall**3)
 
 
 @activation(latex=r"\frac{3}{4}\max(0,1-x^2)", source="Epanechnikov, Theory Probab. Appl. 14, 1969")
 def epanechnikov(x):
     """The kernel of least mean square error: a parabola, exactly zero beyond 1."""
-    r = minimum(abs(x), 1)
-    return 0.75 * (1 - r) * (1 + r)
+    u = clamp(x, -1, 1)
+    return with_slope(u, 0.75 * ((1 - u) * (1 + u)), -1.5 * u)
 
 
 @activation(
@@ -134,4 +137,5 @@ def epanechnikov(x):
 )
 def sq_rbf(x):
     """A Gaussian by parabolas: exactly zero beyond 2, no exponential."""
-    return 0.5 * maximum(2 - abs(x), 0) ** 2 - maximum(1 - abs(x), 0) ** 2
+    inner, outer = clamp(x, -1, 1), clamp(abs(x) - 1, 0, 1)
+    return (0.5 - 0.5 * inner * inner) + 0.5 * (1 - outer) ** 2

@@ -2,7 +2,7 @@
 
 from varphi.activation.constraint import Positive, Real
 from varphi.activation.registry import activation
-from varphi.numbers import asinh, clamp, exp, expm1, log1p, minimum, sqrt, tanh, where
+from varphi.numbers import asinh, clamp, exp, expm1, log1p, minimum, sqrt, tanh, where, with_slope
 
 # In `where(x >= 0, x, g(minimum(x, 0)))` the minimum keeps the branch not taken, and so its gradient, finite.
 
@@ -62,9 +62,11 @@ def mpelu(x, alpha: Real = 1.0, beta: Positive = 1.0):
 )
 def pdelu(x, alpha: Real = 1.0):
     """ELU with the deformed exponential at t = 0.9, (1 + x/10)^10: reaches its floor exactly, at -10."""
-    z = clamp(x / 10, -1, 0)
+    u = clamp(x, -10, 0)
+    z = u / 10
     a = 1 + z  # a^10 - 1 in factors without cancellation
-    return where(x >= 0, x, alpha * z * (1 + a * (1 + a * (1 + a * (1 + a)))) * (1 + a**5))
+    lower = z * (1 + a * (1 + a * (1 + a * (1 + a)))) * (1 + a**5)
+    return where(x >= 0, x, alpha * with_slope(u, lower, ((u + 10) / 10) ** 9))
 
 
 @activation(
@@ -120,4 +122,5 @@ def slu(x):
 )
 def polylu(x):
     """The identity above zero, the rational x/(1 - x) below: a floor at -1 approached as 1/x."""
-    return where(x >= 0, x, x / (1 - minimum(x, 0)))
+    lower = minimum(x, 0)
+    return where(x >= 0, x, with_slope(lower, lower / (1 - lower), (1 / (1 - lower)) ** 2))

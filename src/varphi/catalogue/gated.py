@@ -9,6 +9,7 @@ from varphi.numbers import (
     asinh,
     atan,
     clamp,
+    cos,
     erf,
     exp,
     expm1,
@@ -19,10 +20,12 @@ from varphi.numbers import (
     sech,
     sigmoid,
     sin,
+    sinc,
     softplus,
     squareplus,
     tanh,
     where,
+    with_slope,
 )
 
 
@@ -134,7 +137,9 @@ def logish(x):
 @activation(latex=r"x\,\tanh(\ln(1+\sigma(x)))", source="Wang, Ren & Wang, Electronics 11(4), 2022")
 def smish(x):
     """Logish squashed by tanh: slope 3/5 at infinity."""
-    return x * tanh(log1p(sigmoid(x)))
+    gate = sigmoid(x)
+    squared = gate * (2 + gate)  # e^(2 ln(1 + gate)) - 1
+    return x * (squared / (2 + squared))
 
 
 @activation(latex=r"x\,\tanh(x\,\Phi(x))", source="Naveen, 2022, TechRxiv 17283824")
@@ -167,7 +172,7 @@ def elish(x):
 )
 def hard_elish(x):
     """ELiSH with a piecewise linear gate: exactly zero below -1, the identity above 1."""
-    return where(x >= 0, x, expm1(minimum(x, 0))) * clamp(0.5 * (x + 1), 0, 1)
+    return where(x >= 0, x, expm1(minimum(x, 0))) * (0.5 * (clamp(x, -1, 1) + 1))
 
 
 @activation(
@@ -178,13 +183,13 @@ def hard_elish(x):
 )
 def hard_swish(x):
     """SiLU by pieces: zero below -3, the identity above 3, a parabola between."""
-    return x * (clamp(x + 3, 0, 6) / 6)
+    return x * ((clamp(x, -3, 3) + 3) / 6)
 
 
 @activation(latex=r"\frac{x}{2}\min(2,\max(0,x+2))", source="Misra, H-Mish, 2019, github.com/digantamisra98/H-Mish")
 def hard_mish(x):
     """Mish by pieces: zero below -2, the identity above 0."""
-    return x * (clamp(x + 2, 0, 2) / 2)
+    return x * (0.5 * clamp(x, -2, 0) + 1)
 
 
 @activation(latex=r"x\,\tanh(x)", source="Roy et al., ICPR 2022, arXiv 1901.05894")
@@ -213,7 +218,10 @@ def sinsig(x):
 )
 def atlu(x):
     """GELU with the Cauchy distribution: for very negative x it tends to -1/π, not to 0."""
-    return x * ((2 / pi) * atan(2 * squareplus(x, 1)))
+    angle = 2 * atan(2 * squareplus(x, 1))
+    # π f' = θ - sin θ cos θ for the angle θ, in which the third powers of small angles are what is left.
+    slope = angle * sin(angle) ** 2 + angle * (angle * cos(angle) * sinc(angle, 1))
+    return with_slope(x, x * (angle / pi), with_slope(x, slope / pi, 2 * (1 / (1 + x * x)) ** 2 / pi))
 
 
 @activation(

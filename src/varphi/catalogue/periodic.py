@@ -4,7 +4,7 @@ from math import pi
 
 from varphi.activation.constraint import Positive
 from varphi.activation.registry import activation
-from varphi.numbers import cos, minimum, sin, sinc
+from varphi.numbers import cos, minimum, sin, sinc, where, with_slope
 
 
 @activation(latex=r"\sin(x)", source="Parascandolo, Huttunen & Virtanen, 2017, openreview Sks3zF9eg", aliases=("sine",))
@@ -34,7 +34,11 @@ def finer(x, omega: Positive = 30.0):
 @activation(latex=r"x+\frac{\sin^2(ax)}{a}", source="Liu, Hartwig & Ueda, NeurIPS 2020, arXiv 2006.08195")
 def snake(x, a: Positive = 1.0):
     """The identity plus a periodic ripple: monotone, extrapolates periodic signals."""
-    return x + sin(a * x) ** 2 / a
+    u = a * x
+    s, c = sin(u), cos(u)
+    # 1 + sin 2u, with its double zeros as squares.
+    slope = where(s * c > -0.25, 1 + 2 * (s * c), (s + c) ** 2)
+    return with_slope(u, u + s**2, slope) / a
 
 
 @activation(latex=r"x+\frac{\sin^2(\alpha x)}{\beta}", source="Lee et al., BigVGAN, ICLR 2023, arXiv 2206.04658")
@@ -72,7 +76,8 @@ def sinc_(x):
 )
 def ssu(x):
     """A sinc moved to pass through zero at the origin, peak π at x = π."""
-    return pi * sinc(x - pi)
+    # sin(y) = 2 sin(y/2) cos(y/2) keeps the zero at the origin exact.
+    return pi * sin(0.5 * x) * sinc(0.5 * (x - pi))
 
 
 @activation(
@@ -82,7 +87,9 @@ def ssu(x):
 )
 def dsu(x):
     """A sine of slope 1 at zero that dies out as 1/x²."""
-    return (pi / 2) * (sinc(x - pi) - sinc(x + pi))
+    # π² sin(x)/(π² - x²) with its zero at 0 apart; the factors beside the sincs keep their sum from cancelling far out.
+    even = sinc(0.5 * (x - pi)) * (pi + x) + sinc(0.5 * (x + pi)) * (pi - x)
+    return (pi * pi / 2) * sin(0.5 * x) * (even / (pi * pi + x * x))
 
 
 @activation(latex=r"\cos(x)-x", source="Eger, Youssef & Gurevych, EMNLP 2018, arXiv 1901.02671")

@@ -97,7 +97,8 @@ def srelu(x, t_left: Real = 0.0, a_left: Real = 0.2, t_right: Real = 1.0, a_righ
 )
 def piecewise_linear_unit(x, alpha: UnitInterval = 0.1, c: Positive = 1.0):
     """Three lines in the shape of tanh that never saturate."""
-    return maximum(alpha * (x + c) - c, minimum(alpha * (x - c) + c, x))
+    inner = clamp(x, -c, c)
+    return inner + alpha * (x - inner)
 
 
 @activation(
@@ -151,4 +152,5 @@ def log_relu(x, beta: Positive = 1.0):
 )
 def smooth_relu(x, beta: Positive = 1.0):
     """ReLU with a parabola in its corner: continuously differentiable, exact zeros, exact identity."""
-    return clamp(x + beta, 0, 2 * beta) ** 2 / (4 * beta) + maximum(x - beta, 0)
+    # The comparison comes before the sum: x + beta may round to 2·beta, where the parabola ends.
+    return (clamp(x, -beta, beta) + beta) ** 2 / (4 * beta) + maximum(x - beta, 0)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from varphi.activation.constraint import Constraint, NonNegative, Positive
 from varphi.activation.registry import activation
-from varphi.numbers import clamp, maximum, minimum, sigmoid, tanh, where
+from varphi.numbers import clamp, maximum, minimum, sigmoid, tanhshrink, where
 
 AboveTwo = Annotated[float, Constraint(lower=2.0)]
 
@@ -34,7 +34,7 @@ def soft_shrink(x, lam: NonNegative = 0.5):
 @activation(latex=r"x-\tanh(x)", source="PyTorch, torch.nn, 2017", torch="Tanhshrink", aliases=("tanhshrink",))
 def tanh_shrink(x):
     """What tanh leaves over: cubic near zero, the identity minus ±1 far out."""
-    return x - tanh(x)
+    return tanhshrink(x)
 
 
 @activation(

@@ -23,6 +23,7 @@ from varphi.numbers import (
     squareplus,
     tanh,
     where,
+    with_slope,
 )
 
 
@@ -82,7 +83,7 @@ def hard_tanh(x, lower: Real = -1.0, upper: Real = 1.0):
 )
 def hard_sigmoid(x):
     """The logistic by three lines, saturating at ±3."""
-    return clamp(x + 3, 0, 6) / 6
+    return (clamp(x, -3, 3) + 3) / 6
 
 
 @activation(
@@ -92,7 +93,7 @@ def hard_sigmoid(x):
 )
 def sparse_sigmoid(x):
     """The hard sigmoid saturating at ±1: the probability of a +1 in binary networks, the slope of sparse_plus."""
-    return clamp(0.5 * x + 0.5, 0, 1)
+    return 0.5 * clamp(x, -1, 1) + 0.5
 
 
 @activation(
@@ -103,7 +104,7 @@ def sparse_sigmoid(x):
 )
 def softsign(x):
     """A sigmoid with algebraic tails: saturates like 1/x, its second derivative jumps at zero."""
-    return x / (1 + abs(x))
+    return with_slope(x, x / (1 + abs(x)), (1 / (1 + abs(x))) ** 2)
 
 
 @activation(latex=r"\frac{1}{2}\frac{x}{1+|x|}+\frac{1}{2}", source="Elliott, 1993, technical report ISR TR 93-8")
@@ -225,8 +226,9 @@ def soft_clip(x, alpha: Positive = 50.0):
 )
 def smooth_step(x, gamma: Positive = 1.0):
     """Cubic between exact 0 and exact 1 over a width gamma: routes a sample to few leaves of a soft tree."""
-    t = clamp(x / gamma + 0.5, 0, 1)
-    return t * t * (3 - 2 * t)
+    u = clamp(x / gamma, -0.5, 0.5)
+    rise, rest = 0.5 + u, 0.5 - u
+    return with_slope(u, rise * rise * (1 + 2 * rest), 6 * rise * rest)
 
 
 @activation(

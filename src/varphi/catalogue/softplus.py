@@ -1,10 +1,22 @@
 """Softplus and its relatives: smooth, asymptotically a rectifier."""
 
-from math import log as _ln
-
 from varphi.activation.constraint import Positive, Real, UnitInterval
 from varphi.activation.registry import activation
-from varphi.numbers import asinh, erfc, log_sigmoid, normal_cdf, normal_pdf, softplus, squareplus, tanh
+from varphi.numbers import (
+    asinh,
+    erfc,
+    expm1,
+    log1p,
+    log_sigmoid,
+    maximum,
+    normal_cdf,
+    normal_pdf,
+    sigmoid,
+    softplus,
+    squareplus,
+    tanh,
+    with_slope,
+)
 
 
 @activation(
@@ -30,7 +42,7 @@ def squareplus_(x, b: Positive = 4.0):
 )
 def shifted_softplus(x):
     """Softplus moved to pass through zero: smooth potentials for molecules."""
-    return softplus(x) - _ln(2)
+    return with_slope(x, maximum(x, 0) + log1p(0.5 * expm1(-abs(x))), sigmoid(x))
 
 
 @activation(latex=r"\ln\sigma(x)", source="classical; Cox, J. R. Stat. Soc. B 20, 1958", torch="LogSigmoid")

@@ -5,7 +5,7 @@ from math import sqrt as _root
 
 from varphi.activation.constraint import Positive
 from varphi.activation.registry import activation
-from varphi.numbers import atan, exp, maximum, sigmoid, sign, squareplus, where
+from varphi.numbers import atan, exp, maximum, sech, sign, squareplus, tanh, where, with_slope
 
 
 @activation(
@@ -79,7 +79,7 @@ def rectangular_surrogate(x, width: Positive = 1.0):
 )
 def sigmoid_surrogate(x, beta: Positive = 1.0):
     """The slope of a logistic: exponential tails."""
-    return beta * sigmoid(beta * x) * sigmoid(-beta * x)
+    return 0.25 * beta * sech(0.5 * beta * x) ** 2
 
 
 @activation(latex=r"\alpha e^{-\beta|x|}", source="Shrestha & Orchard, SLAYER, NeurIPS 2018, arXiv 1810.08646")
@@ -97,4 +97,5 @@ def multi_gaussian_surrogate(x, s: Positive = 0.5, h: Positive = 0.15):
     z = x / s
     centre = exp(-0.5 * z * z)
     side = exp(-0.5 * (z - 1) * (z - 1) / 36) + exp(-0.5 * (z + 1) * (z + 1) / 36)
+    side = with_slope(z, side, -side * (z - tanh(z / 36)) / 36)
     return ((1 + h) * centre - h * side / 6) / (_root(2 * pi) * s)

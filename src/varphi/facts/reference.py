@@ -16,7 +16,7 @@ import numpy as np
 from flint import acb, arb, arb_series, ctx, fmpq
 
 from varphi.numbers import Expression, UnsupportedOperation
-from varphi.numbers.expression import ordered
+from varphi.numbers.expression import ordered, without_slopes
 
 _PRECISIONS = (128, 512, 2048, 8192)
 _GUARD_BITS = 80
@@ -91,6 +91,12 @@ def _tanh(u: arb_series) -> arb_series:
         return -_tanh(-u)
     small = (-2 * u).exp()
     return _with_first(u[0].tanh(), (1 - small) / (1 + small))
+
+
+def _tanhshrink(u: arb_series) -> arb_series:
+    t, x = _tanh(u), u[0]
+    first = x - x.tanh() if abs(x) > 1 else x**3 / 3 * (x**2 / 4).hypgeom_0f1(arb(5) / 2) / x.cosh()
+    return _with_first(first, (t * t * u.derivative()).integral())
 
 
 def _sech(u: arb_series) -> arb_series:
@@ -259,6 +265,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": _sinh,
     "cosh": _cosh,
     "tanh": _tanh,
+    "tanhshrink": _tanhshrink,
     "sech": _sech,
     "asinh": _asinh,
     "atan": lambda u: u.atan(),
@@ -300,7 +307,8 @@ class Reference:
     def __init__(self, expression: Expression) -> None:
         if extra := expression.variables - {"x"}:
             raise ValueError(f"{expression!r} has free variables besides x: {', '.join(sorted(extra))}")
-        nodes = ordered([expression])
+        # The reference differentiates the values itself: what slopes a definition claims must not reach it.
+        nodes = ordered([without_slopes(expression)])
         if unknown := {n.operation for n in nodes} - _OPERATIONS.keys() - {"variable", "constant"}:
             raise UnsupportedOperation(f"no exact reference for {', '.join(sorted(unknown))}")
         place = {id(n): i for i, n in enumerate(nodes)}

@@ -17,7 +17,7 @@ from varphi.numbers.straight import StraightLine
 
 Parity: TypeAlias = Literal["even", "odd", "none", "undecided"]
 
-_ODD = {"sin", "sinh", "tanh", "asinh", "atan", "erf", "sign"}
+_ODD = {"sin", "sinh", "tanh", "tanhshrink", "asinh", "atan", "erf", "sign"}
 _EVEN = {"cos", "cosh", "sech", "normal_pdf", "erf_slope", "abs"}
 _SAMPLES = 24
 

@@ -37,7 +37,9 @@ from .elementary import softplus as softplus
 from .elementary import sqrt as sqrt
 from .elementary import squareplus as squareplus
 from .elementary import tanh as tanh
+from .elementary import tanhshrink as tanhshrink
 from .elementary import where as where
+from .elementary import with_slope as with_slope
 from .expression import Expression as Expression
 from .expression import evaluate as evaluate
 from .expression import variable as variable

@@ -94,6 +94,13 @@ def _thin_sigmoid(x: arb) -> arb:
     return 1 / (1 + (-x).exp())
 
 
+def _thin_tanhshrink(x: arb) -> arb:
+    """x - tanh x; near 0 as x³/3 ₀F₁(5/2; x²/4)/cosh x (the modified spherical Bessel function i₁)."""
+    if abs(x) > _ONE:
+        return x - x.tanh()
+    return x**3 / 3 * (x**2 / 4).hypgeom_0f1(arb(5) / 2) * x.sech()
+
+
 def _thin_softplus(x: arb) -> arb:
     return x.exp().log1p() if x.mid() < _ZERO else x + (-x).exp().log1p()
 
@@ -245,6 +252,7 @@ POINT_OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": arb.sinh,
     "cosh": arb.cosh,
     "tanh": arb.tanh,
+    "tanhshrink": _thin_tanhshrink,
     "sech": arb.sech,
     "asinh": arb.asinh,
     "atan": arb.atan,
@@ -263,6 +271,7 @@ POINT_OPERATIONS: dict[str, Callable[..., Any]] = {
     "maximum": _on_points(arb.max),
     "minimum": _on_points(arb.min),
     "where": _thin_where,
+    "with_slope": lambda u, value, slope: point(value),
 }
 
 
@@ -910,6 +919,7 @@ BALL_OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": _ball_sinh,
     "cosh": _even(arb.cosh, _INF, rises=True),
     "tanh": _tanh,
+    "tanhshrink": _rising(_thin_tanhshrink, lambda: _NEG_INF, lambda: _INF),
     "sech": _even(arb.sech, _ZERO, rises=False),
     "asinh": _asinh_like(arb.asinh),
     "atan": _rising(arb.atan, lambda: -arb.pi() / 2, lambda: arb.pi() / 2),
@@ -928,6 +938,7 @@ BALL_OPERATIONS: dict[str, Callable[..., Any]] = {
     "maximum": _on_balls(lambda a, b: _ball(arb.max(a.lo, b.lo), arb.max(a.hi, b.hi))),
     "minimum": _on_balls(lambda a, b: _ball(arb.min(a.lo, b.lo), arb.min(a.hi, b.hi))),
     "where": _ball_where,
+    "with_slope": lambda u, value, slope: ball(value),
 }
 
 POINTS = register(System("points (arb)", POINT_OPERATIONS, rank=1, types=(arb,)))

@@ -42,6 +42,7 @@ cos = Elementary("cos", 1, "cosine of radians")
 sinh = Elementary("sinh", 1, "hyperbolic sine")
 cosh = Elementary("cosh", 1, "hyperbolic cosine")
 tanh = Elementary("tanh", 1, "hyperbolic tangent")
+tanhshrink = Elementary("tanhshrink", 1, "x - tanh(x), accurate near 0")
 sech = Elementary("sech", 1, "hyperbolic secant, 1/cosh(x), never overflowing")
 asinh = Elementary("asinh", 1, "inverse hyperbolic sine")
 atan = Elementary("atan", 1, "inverse tangent")
@@ -58,6 +59,12 @@ hill = Elementary("hill", 3, "x^n/(K^n + x^n) for x >= 0, K > 0, n > 0, never ov
 maximum = Elementary("maximum", 2, "the larger of two numbers; NaN if either is")
 minimum = Elementary("minimum", 2, "the smaller of two numbers; NaN if either is")
 where = Elementary("where", 3, "where(condition, a, b): a where the condition holds, else b")
+with_slope = Elementary(
+    "with_slope",
+    3,
+    "with_slope(u, value, slope): a function of u alone, whose derivative by u is written out because the rules of "
+    "differentiation would give one that cancels",
+)
 
 _exprel = Elementary("exprel", 2, "")
 _sinc = Elementary("sinc", 2, "")
@@ -75,7 +82,11 @@ def sinc(x: Any, n: int = 0) -> Any:
 
 def explinear(x: Any) -> Any:
     """x/(1 - e^-x), continued by 1 at 0: the rate law that NeuroML calls HHExpLinearRate."""
-    return 1 / exprel(-x)
+    # For x < 0 the slope is g(x), e^x over what decays as 1/x; for x > 0 it is 1 - g(-x).
+    t = where(x > 0, -x, x)
+    mean = exprel(t)
+    g = exp(t) * (1 - exprel(t, 1) / mean) / mean
+    return with_slope(x, 1 / exprel(-x), where(x > 0, 1 - g, g))
 
 
 def clamp(x: Any, lower: Any = None, upper: Any = None) -> Any:

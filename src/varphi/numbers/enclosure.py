@@ -37,7 +37,7 @@ from .ball import (
     precision,
 )
 from .exact import Polynomial, polynomial, rational_value, sign_beyond
-from .expression import Expression, build, constant, variable
+from .expression import Expression, build, constant, variable, without_slopes
 from .gauge import FLAT
 from .jet import derivatives
 from .straight import StraightLine
@@ -57,7 +57,11 @@ _FAST_BALLS = BALL_OPERATIONS | {n: getattr(operator, n) for n in ("add", "sub",
 
 
 def derivatives_of(expression: Expression, order: int) -> list[Expression]:
-    """The expressions f, f', ..., f^(order) in x, exactly: every constant in them is a rational number."""
+    """The expressions f, f', ..., f^(order) in x, exactly: every constant in them is a rational number.
+
+    Slopes that a definition states (`with_slope`) are left out: what is proved rests on the values alone.
+    """
+    expression = without_slopes(expression)
 
     def along(x: Any) -> Any:
         known: dict[int, Any] = {}

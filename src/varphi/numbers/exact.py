@@ -33,8 +33,8 @@ _ARITHMETIC = {
 _HALF = Fraction(1, 2)
 # Values at the one rational point (other than through sqrt) where the function is rational.
 _AT_ZERO = {
-    "exp": 1, "expm1": 0, "log1p": 0, "sin": 0, "cos": 1, "sinh": 0, "cosh": 1, "tanh": 0, "sech": 1, "asinh": 0,
-    "atan": 0, "sigmoid": _HALF, "erf": 0, "erfc": 1, "normal_cdf": _HALF,
+    "exp": 1, "expm1": 0, "log1p": 0, "sin": 0, "cos": 1, "sinh": 0, "cosh": 1, "tanh": 0, "tanhshrink": 0, "sech": 1,
+    "asinh": 0, "atan": 0, "sigmoid": _HALF, "erf": 0, "erfc": 1, "normal_cdf": _HALF,
 }  # fmt: skip
 
 
@@ -46,6 +46,8 @@ def _root(x: Fraction) -> Fraction | None:
 
 
 def _apply(operation: str, values: list[Any]) -> Any:
+    if operation == "with_slope":
+        return values[1]
     if operation == "where":
         return None if values[0] is None else values[1] if values[0] else values[2]
     if operation == "mul" and any(v is not None and v == 0 for v in values):

@@ -296,6 +296,30 @@ def _where(condition: Any, a: Any, b: Any) -> Expression:
     return build("where", int(condition) if isinstance(condition, bool) else condition, a, b)
 
 
+def _with_slope(u: Any, value: Any, slope: Any) -> Expression:
+    u, value, slope = map(constant, (u, value, slope))
+    if extra := sorted((value.variables | slope.variables) - u.variables):
+        raise UnsupportedOperation(
+            f"with_slope(u, value, slope) takes a function of u = {u!r} alone, but {', '.join(extra)} occurs in it"
+        )
+    return _node("with_slope", u, value, slope) if value.variables else value
+
+
+def without_slopes(expression: Expression) -> Expression:
+    """The expression with each `with_slope(u, value, slope)` replaced by its value."""
+    if all(node.operation != "with_slope" for node in expression.nodes()):
+        return expression
+    known: dict[int, Expression] = {}
+    for node in expression.nodes():
+        if node.operation in _LEAVES:
+            known[id(node)] = node
+        elif node.operation == "with_slope":
+            known[id(node)] = known[id(node.arguments[1])]
+        else:
+            known[id(node)] = build(node.operation, *[known[id(a)] for a in node.arguments])
+    return known[id(expression)]
+
+
 def _operation(name: str) -> Callable[..., Expression]:
     return lambda *arguments: build(name, *arguments)
 
@@ -304,5 +328,6 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: _operation(name) for name in _REAL_OPERATIONS},
     **{name: _compare(name) for name in _COMPARISONS},
     "where": _where,
+    "with_slope": _with_slope,
 }
 EXPRESSIONS = register(System("expressions", _OPERATIONS, rank=2, types=(Expression,)))

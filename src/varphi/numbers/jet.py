@@ -253,6 +253,11 @@ def _tanh(u: Jet) -> Jet:
     return _solve(e.tanh(u.c[0]), s * s, u.c, lambda y, w, k: _negated(_square(y, k)))
 
 
+def _tanhshrink(u: Jet) -> Jet:
+    t = _tanh(u)
+    return _integral(e.tanhshrink(u.c[0]), _mul(t, t).c, u.c)
+
+
 def _negated(value: Any) -> Any:
     return 0 if _is_zero(value) else -value
 
@@ -386,6 +391,12 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     return Jet([_select(condition, p, q) for p, q in zip(x, y, strict=True)])
 
 
+def _with_slope(u: Any, value: Any, slope: Any) -> Jet:
+    if not isinstance(u, Jet):
+        raise UnsupportedOperation(f"with_slope(u, value, slope): value varies though u = {u!r} does not")
+    return _integral(value.c[0] if isinstance(value, Jet) else value, _lift(slope, u.order), u.c)
+
+
 def _extremum(first_wins: Callable[[Any, Any], Any], value: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Jet]:
     def rule(a: Any, b: Any) -> Jet:
         x, y = _aligned(a, b)
@@ -435,6 +446,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": lambda u: _hyperbolic(u)[0],
     "cosh": lambda u: _hyperbolic(u)[1],
     "tanh": _tanh,
+    "tanhshrink": _tanhshrink,
     "sech": _sech,
     "asinh": _asinh,
     "atan": _atan,
@@ -453,6 +465,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "maximum": _extremum(_greater, e.maximum),
     "minimum": _extremum(lambda a, b: _greater(b, a), e.minimum),
     "where": _where,
+    "with_slope": _with_slope,
 }
 
 JETS = register(System("jets", _OPERATIONS, rank=3, types=(Jet,)))

@@ -18,7 +18,7 @@ from flint import arb
 from .ball import Ball, point
 from .enclosure import Curve
 from .exact import polynomial, rational_value
-from .expression import Expression, build, constant, ordered
+from .expression import Expression, build, constant, ordered, without_slopes
 
 # A place on the line: exact, or known to a thin ball, or ±inf.
 Place: TypeAlias = "Fraction | Ball | float"
@@ -261,6 +261,7 @@ def pieces(expression: Expression, lower: Place = -math.inf, upper: Place = math
     Raises:
         UndecidedPieces: where a condition's sign cannot be decided.
     """
+    expression = without_slopes(expression)
     regions = [_Region(lower, upper, {})]
     for node in ordered([expression]):
         regions = [part for region in regions for part in _step(region, node)]

@@ -20,6 +20,8 @@ def _write(node: Expression, outer: int) -> str:
     if operation == "constant":
         text = str(arguments[0])
         return f"({text})" if outer and (text.startswith("-") or "/" in text) else text
+    if operation == "with_slope":
+        return _write(arguments[1], outer)
     if operation in _INFIX:
         symbol, level = _INFIX[operation]
         # The right operand of - and / needs its own level in parentheses; ** groups to the right.

@@ -89,6 +89,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": sympy.sinh,
     "cosh": sympy.cosh,
     "tanh": sympy.tanh,
+    "tanhshrink": lambda x: x - sympy.tanh(x),
     "sech": sympy.sech,
     "asinh": sympy.asinh,
     "atan": sympy.atan,
@@ -107,6 +108,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "maximum": sympy.Max,
     "minimum": sympy.Min,
     "where": _where,
+    "with_slope": lambda u, value, slope: value,
 }
 
 

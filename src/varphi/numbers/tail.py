@@ -561,6 +561,10 @@ def _tanh_large(u: Tail) -> Tail:
     return _sub(1, _div(_mul(2, e), _add(1, e)))
 
 
+def _tanhshrink_large(u: Tail) -> Tail:
+    return _sub(u, _tanh_large(u))
+
+
 def _sech_large(u: Tail) -> Tail:
     e = _exp(_neg(u))
     return _div(_mul(2, e), _add(1, _mul(e, Tail(e.start, e.terms, e.sign))))
@@ -771,6 +775,7 @@ TAIL_OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": _bounded("sinh", _odd(_sinh_large), _same_sign),
     "cosh": _bounded("cosh", _even(_cosh_large), _positive),
     "tanh": _bounded("tanh", _odd(_tanh_large), _same_sign),
+    "tanhshrink": _bounded("tanhshrink", _odd(_tanhshrink_large), _same_sign),
     "sech": _bounded("sech", _even(_sech_large), _positive),
     "asinh": _bounded("asinh", _odd(_asinh_large), _same_sign),
     "atan": _atan,
@@ -789,6 +794,7 @@ TAIL_OPERATIONS: dict[str, Callable[..., Any]] = {
     "maximum": _pick(True),
     "minimum": _pick(False),
     "where": _where,
+    "with_slope": lambda u, value, slope: value,
 }
 
 TAILS = register(System("tails", TAIL_OPERATIONS, rank=4, types=(Tail,)))

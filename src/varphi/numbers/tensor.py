@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._system import System, register
+from .real import tanhshrink_fraction
 
 _ROOT_HALF = math.sqrt(0.5)
 
@@ -70,6 +71,14 @@ def _sinh(x: Tensor) -> Tensor:
 def _cosh(x: Tensor) -> Tensor:
     large = torch.abs(x) > 40
     return torch.where(large, _half_exp(torch.abs(x)), torch.cosh(torch.where(large, 0.0, x)))
+
+
+def _tanhshrink(x: Tensor) -> Tensor:
+    small = torch.abs(x) < 2
+    near, far = torch.where(small, x, 0.0), torch.where(small, 2.0, x)
+    z = near * near
+    top, bottom = (_series(z, p) for p in tanhshrink_fraction(11))
+    return torch.where(small, near * z * (top / bottom), far - torch.tanh(far))
 
 
 def _sigmoid(x: Tensor) -> Tensor:
@@ -191,6 +200,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": _sinh,
     "cosh": _cosh,
     "tanh": torch.tanh,
+    "tanhshrink": _tanhshrink,
     "sech": _sech,
     "asinh": torch.asinh,
     "atan": torch.atan,
@@ -209,6 +219,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "maximum": _both(torch.maximum),
     "minimum": _both(torch.minimum),
     "where": _where,
+    "with_slope": lambda u, value, slope: value,
 }
 
 

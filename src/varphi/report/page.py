@@ -76,7 +76,7 @@ summary { cursor: pointer; color: var(--accent); }
 .verdict::before { content: ""; display: inline-block; width: .62em; height: .62em; border-radius: 50%;
   background: currentColor; margin-right: .45em; }
 .supported { color: var(--supported); } .refuted { color: var(--refuted); } .onlyif { color: var(--onlyif); }
-.undecided { color: var(--undecided); }
+.undecided, .notenoughseeds { color: var(--undecided); }
 figure { margin: 1.4rem 0; break-inside: avoid; }
 figure svg { display: block; width: 100%; max-width: 40rem; height: auto; }
 figcaption { color: var(--soft); font-size: .88rem; margin-top: .35rem; max-width: 40rem; }

@@ -11,7 +11,13 @@ from rich.text import Text
 
 from .results import Results
 
-COLOURS = {"supported": "green", "refuted": "red", "only if": "yellow", "undecided": "bright_black"}
+COLOURS = {
+    "supported": "green",
+    "refuted": "red",
+    "only if": "yellow",
+    "undecided": "bright_black",
+    "not enough seeds": "bright_black",
+}
 
 
 def show(results: Results) -> Group:

@@ -16,6 +16,18 @@ RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
+class Superiority:
+    """The probability that one of a pair exceeds the other, with its exact (Clopper-Pearson) 95 % interval."""
+
+    probability: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"larger in {self.probability:.0%} of pairs ({self.low:.0%} to {self.high:.0%})"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A paired difference over seeds.
 
@@ -27,6 +39,10 @@ class Comparison:
         seeds: how many pairs.
         method: which of the two was used.
         adjusted: p after Holm's correction over its family; p itself until then.
+        superiority: the effect size: how often the first is the larger, a tie counting half. It needs no unit and no
+            finite mean; 0.5 is no effect.
+        detectable: the smallest mean difference that this many pairs with this scatter show with 80 % power (paired t
+            at the family's corrected level); NaN where a difference is infinite.
     """
 
     label: str
@@ -37,6 +53,8 @@ class Comparison:
     seeds: int
     method: str
     adjusted: float
+    superiority: Superiority
+    detectable: float
 
     @property
     def significant(self) -> bool:
@@ -45,7 +63,7 @@ class Comparison:
     def __str__(self) -> str:
         return (
             f"{self.label}: {number(self.difference)} [{number(self.low)}, {number(self.high)}], "
-            f"p = {self.adjusted:.2g} (Holm), n = {self.seeds}"
+            f"p = {self.adjusted:.2g} (Holm), {self.superiority}, n = {self.seeds}"
         )
 
 
@@ -76,7 +94,7 @@ def _by_mean(d: np.ndarray, label: str) -> Comparison:
     if np.ptp(d) <= 1e-12 * np.abs(d).max():
         # All pairs differ by the same amount (to rounding): nothing to resample, and BCa's acceleration would be 0/0.
         p = 1.0 if mean == 0 else 2.0 ** (1 - len(d))
-        return Comparison(label, mean, mean, mean, p, len(d), "all equal", p)
+        return Comparison(label, mean, mean, mean, p, len(d), "all equal", p, _superiority(d), 0.0)
     rng = np.random.default_rng(0)
     interval = stats.bootstrap(
         (d,), np.mean, confidence_level=LEVEL, method="BCa", n_resamples=RESAMPLES, rng=rng
@@ -85,7 +103,8 @@ def _by_mean(d: np.ndarray, label: str) -> Comparison:
         (d,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", n_resamples=RESAMPLES, rng=rng
     )
     p = min(1.0, float(test.pvalue))
-    return Comparison(label, mean, float(interval.low), float(interval.high), p, len(d), "mean, permutation", p)
+    low, high = float(interval.low), float(interval.high)
+    return Comparison(label, mean, low, high, p, len(d), "mean, permutation", p, _superiority(d), _detectable(d))
 
 
 def _by_sign(d: np.ndarray, label: str) -> Comparison:
@@ -98,7 +117,45 @@ def _by_sign(d: np.ndarray, label: str) -> Comparison:
     k = int(stats.binom.ppf((1 - LEVEL) / 2, len(d), 0.5))
     low, high = (float(ordered[k - 1]), float(ordered[len(d) - k])) if k > 0 else (-math.inf, math.inf)
     p = min(1.0, float(test.pvalue))
-    return Comparison(label, median, low, high, p, len(d), "median, sign test", p)
+    return Comparison(label, median, low, high, p, len(d), "median, sign test", p, _superiority(d), math.nan)
+
+
+def _superiority(d: np.ndarray) -> Superiority:
+    larger, ties = int((d > 0).sum()), int((d == 0).sum())
+    # Half a win is none to the lower end of the interval and a whole one to the upper: the safe side of both.
+    least, most = larger + ties // 2, larger + (ties + 1) // 2
+    low, high = (stats.binomtest(k, len(d)).proportion_ci(LEVEL, method="exact") for k in (least, most))
+    return Superiority((larger + ties / 2) / len(d), float(low.low), float(high.high))
+
+
+POWER = 0.8
+
+
+def _detectable(d: np.ndarray) -> float:
+    degrees = len(d) - 1
+    quantiles = stats.t.ppf((1 + LEVEL) / 2, degrees) + stats.t.ppf(POWER, degrees)
+    return float(quantiles * d.std(ddof=1) / math.sqrt(len(d)))
+
+
+def least_p(seeds: int) -> float:
+    """The smallest p that `paired` can give with so many seeds: all pairs differ in the same direction."""
+    return max(2.0 ** (1 - seeds), 2 / (RESAMPLES + 1))
+
+
+def enough_seeds(seeds: int, family: int = 1) -> bool:
+    """Whether any of `family` comparisons could become significant after Holm's correction."""
+    return family * least_p(seeds) < 1 - LEVEL
+
+
+def fewest_seeds(family: int = 1) -> int:
+    """How many seeds it takes for that.
+
+    Raises:
+        ValueError: for a family so large that resampling cannot resolve its corrected level.
+    """
+    if not enough_seeds(64, family):
+        raise ValueError(f"{RESAMPLES} resamples cannot tell anything of a family of {family} comparisons")
+    return next(n for n in range(2, 65) if enough_seeds(n, family))
 
 
 def holm(family: Sequence[Comparison]) -> tuple[Comparison, ...]:
@@ -108,7 +165,17 @@ def holm(family: Sequence[Comparison]) -> tuple[Comparison, ...]:
     for rank, i in enumerate(order):
         worst = max(worst, min(1.0, (len(family) - rank) * family[i].p))
         adjusted[i] = worst
-    return tuple(replace(c, adjusted=p) for c, p in zip(family, adjusted, strict=True))
+    return tuple(
+        replace(c, adjusted=p, detectable=c.detectable * _strictness(c.seeds, len(family)))
+        for c, p in zip(family, adjusted, strict=True)
+    )
+
+
+def _strictness(seeds: int, family: int) -> float:
+    """How much larger a difference must be to show at a family's corrected level than at 5 %."""
+    alone, corrected = (stats.t.ppf(1 - (1 - LEVEL) / (2 * m), seeds - 1) for m in (1, family))
+    power = stats.t.ppf(POWER, seeds - 1)
+    return float((corrected + power) / (alone + power))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .statistics import Comparison, holm, number
+from .statistics import Comparison, enough_seeds, fewest_seeds, holm, least_p, number
 
-Status: TypeAlias = Literal["supported", "refuted", "only if", "undecided"]
+Status: TypeAlias = Literal["supported", "refuted", "only if", "undecided", "not enough seeds"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Verdict:
     """What the measurements say of a claim.
 
     Attributes:
-        status: "supported", "refuted", "only if" (under `condition`) or "undecided" (not enough evidence to tell).
+        status: "supported", "refuted", "only if" (under `condition`), "undecided" (no difference beyond chance), or
+            "not enough seeds" (whatever was measured, so few could not have told).
         evidence: the number behind it.
         condition: for "only if", when the claim holds.
         comparisons: the paired tests it rests on, adjusted; empty where counts or proofs decide.
@@ -36,7 +38,8 @@ def judged(family: Sequence[Comparison], *, conditions: Sequence[tuple[str, str]
     """The verdict on "the difference is positive", asked under several conditions at once.
 
     Supported where it is significantly positive under every condition; refuted where it is significantly negative under
-    some condition and positive under none; "only if" where it is positive under some; else undecided.
+    some condition and positive under none; "only if" where it is positive under some; else undecided, with the
+    difference that would have shown; or not enough seeds, where no outcome could have been significant.
 
     Args:
         family: one comparison for each condition; p is adjusted here.
@@ -44,6 +47,9 @@ def judged(family: Sequence[Comparison], *, conditions: Sequence[tuple[str, str]
     """
     if len(family) != len(conditions) or not family:
         raise ValueError(f"{len(family)} comparisons need as many conditions, got {len(conditions)}")
+    seeds = min(c.seeds for c in family)
+    if not enough_seeds(seeds, len(family)):
+        return Verdict("not enough seeds", _too_few(seeds, len(family)), comparisons=holm(family))
     adjusted = holm(family)
     positive = [n for n, c in zip(conditions, adjusted, strict=True) if c.significant and c.difference > 0]
     negative = [n for n, c in zip(conditions, adjusted, strict=True) if c.significant and c.difference < 0]
@@ -57,7 +63,23 @@ def judged(family: Sequence[Comparison], *, conditions: Sequence[tuple[str, str]
     if negative:
         evidence = f"the opposite in {len(negative)} of {len(adjusted)} conditions; {_extremes(adjusted)}"
         return Verdict("refuted", evidence, comparisons=adjusted)
-    return Verdict("undecided", f"no difference beyond chance; {_extremes(adjusted)}", comparisons=adjusted)
+    return Verdict(
+        "undecided", f"no difference beyond chance; {_extremes(adjusted)}{_resolution(adjusted)}", "", adjusted
+    )
+
+
+def _too_few(seeds: int, family: int) -> str:
+    best = min(1.0, family * least_p(seeds))
+    return (
+        f"{seeds} seeds and {family} comparison{'s' if family > 1 else ''} give p = {best:.2g} at best (Holm); "
+        f"{fewest_seeds(family)} seeds could tell"
+    )
+
+
+def _resolution(family: Sequence[Comparison]) -> str:
+    """What these seeds could have shown."""
+    finite = [c.detectable for c in family if math.isfinite(c.detectable)]
+    return f"; a difference of {number(max(finite))} would have shown (80 % power)" if finite else ""
 
 
 def _condensed(positive: Sequence[tuple[str, str]], conditions: Sequence[tuple[str, str]]) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import llvmlite.ir as ir
@@ -40,6 +40,7 @@ from .lanes import (
     Lanes,
     Mask,
     copysign,
+    outside,
 )
 from .single_math import LOOSE, TIGHT, Single, SingleEmitter, as_single
 
@@ -68,13 +69,21 @@ class Signature:
     dtype: str
     guarded: tuple[bool, ...]
 
+    def first(self, outputs: int) -> Signature:
+        """The same with the first outputs only."""
+        return replace(self, outputs=self.outputs[:outputs], guarded=self.guarded[:outputs])
+
     def key(self) -> str:
         parts = [*(o.digest for o in self.outputs), *self.inputs, "|", *self.scalars, self.dtype, str(self.guarded)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def module(signature: Signature) -> ir.Module:
-    """The LLVM module of a kernel: `run(addresses..., scalars, start, stop)` and `work(task)`, its threaded form."""
+    """The LLVM module of a kernel.
+
+    Its functions: `run(addresses..., scalars, start, stop)`; `work(task)`, the same for one of many threads; and, where
+    there are no scalars, `entry`, which Python calls without the conversions of ctypes.
+    """
     if signature.dtype != "float64":
         try:
             return _module(signature, _emit_fast)
@@ -91,6 +100,8 @@ def _module(signature: Signature, emit: Callable[[_Frame, Signature], None]) -> 
     emit(frame, signature)
     frame.builder.ret_void()
     _emit_work(result, run)
+    if not signature.scalars:
+        _emit_entry(result, run)
     return result
 
 
@@ -150,6 +161,24 @@ def _wide_loop(frame: _Frame, signature: Signature, start: IRValue) -> None:
 
 # Elements per block of the fast loop: flagged places of a block are listed on the stack.
 BLOCK = 1024
+# A block with more flagged places than this is computed again in order: faster than place by place.
+CROWDED = BLOCK // 2
+
+
+@dataclass
+class _Repairs:
+    """The lanes of a block whose first `outputs` results must be computed again in binary64.
+
+    Attributes:
+        listed, count: where the loop over the block writes their places.
+        masks: where it writes each vector's flags, a bit a lane.
+    """
+
+    outputs: int
+    flagged: Mask
+    listed: IRValue
+    count: IRValue
+    masks: IRValue
 
 
 def _emit_fast(frame: _Frame, signature: Signature) -> None:
@@ -157,37 +186,54 @@ def _emit_fast(frame: _Frame, signature: Signature) -> None:
     builder = frame.builder
     # Who asks for second and higher derivatives asks for speed: all of them are then good to a few ulp of their scale.
     at = SingleEmitter(builder, FAST_WIDTH, TIGHT if len(signature.outputs) <= 2 else LOOSE)
-    wide = Emitter(builder, BINARY64, WIDTH)
-    listed = builder.alloca(ir.ArrayType(I32, BLOCK + FAST_WIDTH + WIDTH))
-    listed = builder.gep(listed, [I32(0), I32(0)])
-    count = builder.alloca(I64)
+    lists = [_room_for_places(builder) for _ in range(2)]
     whole = builder.and_(builder.sub(frame.stop, frame.start), I64(-FAST_WIDTH))
     end = builder.add(frame.start, whole)
     with frame.loop(frame.start, end, BLOCK) as block:
         left = builder.sub(end, block)
         size = builder.select(builder.icmp_signed("<", left, I64(BLOCK)), left, I64(BLOCK))
-        builder.store(I64(0), count)
+        for _, count, _ in lists:
+            builder.store(I64(0), count)
         with frame.loop(I64(0), size, FAST_WIDTH) as offset:
             index = builder.add(block, offset)
             inputs = [_load(at, builder.gep(a, [index]), frame.storage) for a in frame.inputs]
-            outputs, flagged = _fast_results(at, signature, frame, inputs)
+            outputs = _fast_results(at, signature, frame, inputs)
             for array, lanes in zip(frame.outputs, outputs, strict=True):
                 _store(at, lanes, builder.gep(array, [index]), frame.storage)
-            if flagged is not None:
-                _list_places(builder, flagged.value, offset, listed, count)
-        if flagged is not None:
-            _repair(frame, wide, signature, block, listed, builder.load(count))
+            repairs = [_Repairs(n, m, *to) for (n, m), to in zip(_doubts(at, signature), lists, strict=False)]
+            for repair in repairs:
+                _list_places(builder, repair, offset)
+        for repair in repairs:
+            _repair(frame, signature, repair, block, size)
     _wide_loop(frame, signature, end)
 
 
-def _fast_results(
-    at: SingleEmitter, signature: Signature, frame: _Frame, inputs: Sequence[Lanes]
-) -> tuple[list[Lanes], Mask | None]:
-    """The outputs in binary32 and which lanes need the wide computation."""
-    at.doubts.clear()
+def _room_for_places(builder: IRBuilder) -> tuple[IRValue, IRValue, IRValue]:
+    """A list of places of a block, with room for what whole vectors write beyond its end; its length; flags."""
+    room = builder.alloca(ir.ArrayType(I32, BLOCK + FAST_WIDTH + WIDTH))
+    flags = builder.alloca(ir.ArrayType(ir.IntType(FAST_WIDTH), BLOCK // FAST_WIDTH))
+    start = [I32(0), I32(0)]
+    return builder.gep(room, start), builder.alloca(I64), builder.gep(flags, start)
+
+
+def _doubts(at: SingleEmitter, signature: Signature) -> list[tuple[int, Mask]]:
+    """How many of the first outputs are in doubt, and where."""
+    every = len(signature.outputs)
+    kinds = {every: list(at.beyond_range)}
+    # Doubts on digits are cast by the value and the slope only; higher derivatives promise no more than their scale.
+    kinds.setdefault(min(every, 2), []).extend(at.inaccurate)
+    return [(outputs, functools.reduce(Mask.__or__, masks)) for outputs, masks in kinds.items() if masks]
+
+
+def _fast_results(at: SingleEmitter, signature: Signature, frame: _Frame, inputs: Sequence[Lanes]) -> list[Lanes]:
+    """The outputs in binary32; the emitter knows what to doubt in them."""
+    at.beyond_range.clear()
+    at.inaccurate.clear()
     values: dict[str, Any] = {n: Single(v, 0.0) for n, v in zip(signature.inputs, inputs, strict=True)}
     for name, scalar in zip(signature.scalars, frame.scalars, strict=True):
-        values[name] = Single(_broadcast(at, at.builder.fptrunc(scalar, FLOAT)), 0.5)
+        high = at.builder.fptrunc(scalar, FLOAT)
+        low = at.builder.fptrunc(at.builder.fsub(scalar, at.builder.fpext(high, DOUBLE)), FLOAT)
+        values[name] = Single(_broadcast(at, high), 0.5, _broadcast(at, low))
     known: dict[int, Any] = {}
     results: list[Single] = []
     at.checks_products = any(n.operation in _CHOICES for n in ordered(signature.outputs))
@@ -197,9 +243,8 @@ def _fast_results(
         result = as_single(evaluate([output], values, known)[0], at)
         results.append(result)
         if not result.exact and not _is_one_rounding(output):
-            _flag_extremes(at, inputs, result.lanes)
-    outputs = _keep_nan(inputs[0], [r.lanes for r in results], signature.guarded)
-    return outputs, at.flagged()
+            _doubt_extremes(at, inputs, result.lanes)
+    return _keep_nan(inputs[0], [r.lanes for r in results], signature.guarded)
 
 
 _CHOICES = {"where", "maximum", "minimum", "sign"}
@@ -217,22 +262,24 @@ def _is_one_rounding(output: Expression) -> bool:
     )
 
 
-def _flag_extremes(at: SingleEmitter, inputs: Sequence[Lanes], result: Lanes) -> None:
+def _doubt_extremes(at: SingleEmitter, inputs: Sequence[Lanes], result: Lanes) -> None:
     """Arguments or results so large or small that a step between may have left the normal numbers."""
-    size = abs(inputs[0])
     nonzero = functools.reduce(Mask.__and__, [~i.equals(0.0) for i in inputs])
-    at.flag(~(size <= 2.0**40) | ((size < 2.0**-40) & nonzero))
-    at.flag(~(abs(result) <= 1e37))
-    if not at.checks_products:
-        at.flag((abs(result) < 1e-36) & nonzero)
+    at.doubt_range(outside(inputs[0], 2.0**-40, 2.0**40) & nonzero)
+    if at.checks_products:
+        at.doubt_range(~(abs(result) <= 1e37))
+    else:
+        at.doubt_range(outside(result, 1e-36, 1e37) & nonzero)
 
 
-def _list_places(builder: IRBuilder, flagged: IRValue, offset: IRValue, listed: IRValue, count: IRValue) -> None:
+def _list_places(builder: IRBuilder, repair: _Repairs, offset: IRValue) -> None:
     """Append the places of the flagged lanes to the list."""
     word = ir.IntType(FAST_WIDTH)
+    flagged = repair.flagged.value
     bits = builder.bitcast(flagged, word)
+    builder.store(bits, builder.gep(repair.masks, [builder.udiv(offset, I64(FAST_WIDTH))]))
     with builder.if_then(builder.icmp_unsigned("!=", bits, word(0)), likely=False):
-        filled = builder.load(count)
+        filled = builder.load(repair.count)
         lanes = ir.VectorType(I32, FAST_WIDTH)
         places = builder.add(
             _spread(builder, builder.trunc(offset, I32), FAST_WIDTH), ir.Constant(lanes, list(range(FAST_WIDTH)))
@@ -241,31 +288,58 @@ def _list_places(builder: IRBuilder, flagged: IRValue, offset: IRValue, listed: 
         mask = ir.VectorType(I1, FAST_WIDTH)
         compress = _declared(builder, name, ir.FunctionType(lanes, [lanes, mask, lanes]))
         front = builder.call(compress, [places, flagged, ir.Constant(lanes, ir.Undefined)])
-        builder.store(front, builder.bitcast(builder.gep(listed, [filled]), lanes.as_pointer()), align=4)
+        builder.store(front, builder.bitcast(builder.gep(repair.listed, [filled]), lanes.as_pointer()), align=4)
         ones = builder.call(_declared(builder, f"llvm.ctpop.i{FAST_WIDTH}", ir.FunctionType(word, [word])), [bits])
-        builder.store(builder.add(filled, builder.zext(ones, I64)), count)
+        builder.store(builder.add(filled, builder.zext(ones, I64)), repair.count)
 
 
-def _repair(frame: _Frame, at: Emitter, signature: Signature, block: IRValue, listed: IRValue, count: IRValue) -> None:
-    """Compute the listed places again in binary64."""
+def _repair(frame: _Frame, signature: Signature, repair: _Repairs, block: IRValue, size: IRValue) -> None:
+    """Compute the flagged places of a block again in binary64."""
     builder = frame.builder
+    signature = signature.first(repair.outputs)
+    count = builder.load(repair.count)
     with builder.if_then(builder.icmp_signed(">", count, I64(0)), likely=False):
-        # Fill the last vector with the last place: computing it twice does no harm.
-        last = builder.load(builder.gep(listed, [builder.sub(count, I64(1))]))
-        for i in range(WIDTH - 1):
-            builder.store(last, builder.gep(listed, [builder.add(count, I64(i))]))
-        with frame.loop(I64(0), count, WIDTH) as position:
-            places = [
-                builder.add(
-                    block, builder.zext(builder.load(builder.gep(listed, [builder.add(position, I64(i))])), I64)
-                )
-                for i in range(WIDTH)
-            ]
-            inputs = [_gather(at, a, frame.storage, places) for a in frame.inputs]
-            for array, lanes in zip(frame.outputs, _results(at, signature, frame, inputs), strict=True):
-                stored = _narrow(at, lanes, frame.storage)
-                for i, place in enumerate(places):
-                    builder.store(builder.extract_element(stored, I32(i)), builder.gep(array, [place]))
+        crowded = builder.icmp_signed(">", count, I64(CROWDED))
+        with builder.if_else(crowded) as (then, otherwise):
+            with then:
+                _repair_in_order(frame, signature, repair, block, size)
+            with otherwise:
+                _repair_places(frame, signature, repair, block, count)
+
+
+def _repair_in_order(frame: _Frame, signature: Signature, repair: _Repairs, block: IRValue, size: IRValue) -> None:
+    # Only flagged lanes are written: an element's result must not depend on its neighbours.
+    builder = frame.builder
+    at = Emitter(builder, BINARY64, WIDTH)
+    flags = builder.bitcast(repair.masks, ir.IntType(WIDTH).as_pointer())
+    with frame.loop(I64(0), size, WIDTH) as offset:
+        index = builder.add(block, offset)
+        bits = builder.load(builder.gep(flags, [builder.udiv(offset, I64(WIDTH))]))
+        mask = builder.bitcast(bits, ir.VectorType(I1, WIDTH))
+        inputs = [_load(at, builder.gep(a, [index]), frame.storage) for a in frame.inputs]
+        for array, lanes in zip(frame.outputs, _results(at, signature, frame, inputs), strict=False):
+            _store(at, lanes, builder.gep(array, [index]), frame.storage, mask)
+
+
+def _repair_places(frame: _Frame, signature: Signature, repair: _Repairs, block: IRValue, count: IRValue) -> None:
+    builder = frame.builder
+    at = Emitter(builder, BINARY64, WIDTH)
+    # Fill the last vector with the last place: computing it twice does no harm.
+    last = builder.load(builder.gep(repair.listed, [builder.sub(count, I64(1))]))
+    for i in range(WIDTH - 1):
+        builder.store(last, builder.gep(repair.listed, [builder.add(count, I64(i))]))
+    with frame.loop(I64(0), count, WIDTH) as position:
+        places = [
+            builder.add(
+                block, builder.zext(builder.load(builder.gep(repair.listed, [builder.add(position, I64(i))])), I64)
+            )
+            for i in range(WIDTH)
+        ]
+        inputs = [_gather(at, a, frame.storage, places) for a in frame.inputs]
+        for array, lanes in zip(frame.outputs, _results(at, signature, frame, inputs), strict=False):
+            stored = _narrow(at, lanes, frame.storage)
+            for i, place in enumerate(places):
+                builder.store(builder.extract_element(stored, I32(i)), builder.gep(array, [place]))
 
 
 def _gather(at: Emitter, array: IRValue, storage: Any, places: Sequence[IRValue]) -> Lanes:
@@ -407,3 +481,19 @@ def _emit_work(result: ir.Module, run: ir.Function) -> None:
     builder.branch(loop)
     builder.position_at_end(end)
     builder.ret_void()
+
+
+def _emit_entry(result: ir.Module, run: ir.Function) -> None:
+    """`entry(self, arguments, count)`: a METH_FASTCALL function of CPython, (*addresses, elements) -> None."""
+    pointer = I8.as_pointer()
+    entry = ir.Function(result, ir.FunctionType(pointer, [pointer, pointer.as_pointer(), I64]), "entry")
+    as_integer = ir.Function(result, ir.FunctionType(I64, [pointer]), "PyLong_AsLongLong")
+    builder: IRBuilder = ir.IRBuilder(entry.append_basic_block("entry"))
+    places = [builder.gep(entry.args[1], [I64(i)]) for i in range(len(run.args) - 2)]
+    *addresses, elements = [builder.call(as_integer, [builder.load(p)]) for p in places]
+    kinds = [a.type for a in run.args]
+    pointers = [builder.inttoptr(a, kind) for a, kind in zip(addresses, kinds, strict=False)]
+    builder.call(run, [*pointers, ir.Constant(kinds[-3], None), I64(0), elements])
+    none = ir.GlobalVariable(result, I8, "_Py_NoneStruct")
+    builder.call(ir.Function(result, ir.FunctionType(ir.VoidType(), [pointer]), "Py_IncRef"), [none])
+    builder.ret(none)

@@ -133,6 +133,14 @@ class Lanes:
     def __rtruediv__(self, other: Any) -> Lanes:
         return self._binary("fdiv", other, True)
 
+    def plus(self, other: Lanes) -> Lanes:
+        """The sum rounded once, never fused with a product."""
+        return Lanes(self.at, self.at.builder.fadd(self.value, other.value))
+
+    def minus(self, other: Lanes) -> Lanes:
+        """The difference rounded once, never fused with a product."""
+        return Lanes(self.at, self.at.builder.fsub(self.value, other.value))
+
     def __neg__(self) -> Lanes:
         return Lanes(self.at, self.at.builder.fneg(self.value))
 
@@ -237,6 +245,15 @@ def largest(x: Lanes, bound: Any) -> Lanes:
 def smallest(x: Lanes, bound: Any) -> Lanes:
     """The smaller of x and a bound, NaN where x is."""
     return (x > bound).choose(bound, x)
+
+
+def outside(x: Lanes, low: float, high: float) -> Mask:
+    """Where |x| is not between two positive numbers of binary32, or NaN: one comparison of its bits."""
+    at, builder, integer = x.at, x.at.builder, x.at.form.integer
+    least, most = (int(np.float32(v).view(np.uint32)) for v in (low, high))
+    magnitude = builder.and_(bits(x), at.splat(integer, 0x7FFFFFFF))
+    shifted = builder.sub(magnitude, at.splat(integer, least))
+    return Mask(at, builder.icmp_unsigned(">", shifted, at.splat(integer, most - least)))
 
 
 def bits(x: Lanes) -> IRValue:

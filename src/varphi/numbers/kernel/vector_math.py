@@ -14,6 +14,8 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from varphi.numbers.real import tanhshrink_fraction
+
 from .coefficients import DOUBLE as C
 from .coefficients import ERFC_CENTRE
 from .lanes import (
@@ -168,6 +170,19 @@ def cos(x: Lanes) -> Lanes:
 def tanh(x: Lanes) -> Lanes:
     e = expm1(-2.0 * abs(x))
     return copysign(-e / (e + 2.0), x)
+
+
+def _tanhshrink(x: Lanes, depth: int, tanh: Callable[[Lanes], Lanes]) -> Lanes:
+    """By a fraction of positive terms up to 2, beyond as the difference it is."""
+    small = smallest(largest(x, -2.0), 2.0)
+    z = small * small
+    top, bottom = tanhshrink_fraction(depth)
+    near = small * z * (horner(z, top) / horner(z, bottom))
+    return (abs(x) < 2.0).choose(near, x - tanh(x))
+
+
+def tanhshrink(x: Lanes) -> Lanes:
+    return _tanhshrink(x, 11, tanh)
 
 
 def sech(x: Lanes) -> Lanes:
@@ -425,6 +440,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": sinh,
     "cosh": cosh,
     "tanh": tanh,
+    "tanhshrink": tanhshrink,
     "sech": sech,
     "asinh": asinh,
     "atan": atan,
@@ -443,6 +459,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "maximum": _extremum(">"),
     "minimum": _extremum("<"),
     "where": _where,
+    "with_slope": lambda u, value, slope: value,
 }
 
 assert BINARY64.fraction_bits == 52

@@ -1,0 +1,130 @@
+"""Ranking over paired seeds, with what is not told apart shown as a tie."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from .statistics import Comparison, enough_seeds, fewest_seeds, holm, number, paired
+
+Best: TypeAlias = Literal["lowest", "highest"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One competitor in a ranking.
+
+    Attributes:
+        first, last: the ranks that the measurements leave open: 1 + how many are significantly better, and all minus
+            how many are significantly worse.
+        median, low, high: of its values over seeds; low and high are the extremes.
+    """
+
+    name: str
+    first: int
+    last: int
+    median: float
+    low: float
+    high: float
+
+    @property
+    def rank(self) -> str:
+        """ "2", or "2-4" where ranks are open."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Competitors from best to worst, each with the ranks it may have.
+
+    All pairs are compared seed by seed and corrected by Holm, so that with 95 % confidence every true rank lies in its
+    range: the confidence sets for ranks of Mogstad, Romano, Shaikh & Wilhelm (Review of Economic Studies 91, 2024),
+    with paired tests as Demsar (JMLR 7, 2006) asks for. Competitors whose ranges overlap are not told apart.
+
+    Attributes:
+        places: in the order of the medians.
+        comparisons: of every pair, adjusted.
+    """
+
+    best: Best
+    places: tuple[Place, ...]
+    comparisons: tuple[Comparison, ...]
+    seeds: int
+
+    @property
+    def winners(self) -> tuple[str, ...]:
+        """Those that may be the best."""
+        return tuple(p.name for p in self.places if p.first == 1)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether so many seeds could have told any two apart."""
+        return enough_seeds(self.seeds, len(self.comparisons))
+
+    def sentence(self) -> str:
+        """The ranking in one sentence."""
+        if not self.is_possible:
+            few = fewest_seeds(len(self.comparisons))
+            return f"{self.seeds} seeds cannot tell {len(self.places)} apart, {few} could."
+        leader = self.places[0]
+        if self.winners == (leader.name,):
+            return f"{leader.name} is best ({number(leader.median)})."
+        if len(self.winners) == len(self.places):
+            return f"No difference beyond chance; {leader.name} has the best median ({number(leader.median)})."
+        return f"{', '.join(self.winners)} are not told apart at the top; {leader.name} has the best median."
+
+    def table(self) -> Iterator[tuple[str, ...]]:
+        """The header, then a line for each place."""
+        yield ("rank", "", "median [range over seeds]")
+        for p in self.places:
+            yield (p.rank, p.name, f"{number(p.median)} [{number(p.low)}, {number(p.high)}]")
+
+
+def ranking(values: Mapping[str, Float[np.ndarray, " seeds"]], *, best: Best = "lowest") -> Ranking:
+    """Rank competitors by their values over the same seeds.
+
+    Args:
+        values: from a competitor's name to one value for each seed, in the same order of seeds. NaN (a run without a
+            result) counts as the worst.
+        best: whether low or high values win.
+
+    Raises:
+        ValueError: for fewer than two competitors, or values that are not paired.
+    """
+    if len(values) < 2:
+        raise ValueError(f"a ranking needs at least two competitors, got {list(values)}")
+    sign = 1.0 if best == "lowest" else -1.0
+    costs = {name: np.where(np.isnan(v), math.inf, sign * np.asarray(v, float)) for name, v in values.items()}
+    pairs = list(itertools.combinations(costs, 2))
+    tests = holm([paired(costs[a], costs[b], f"{a} - {b}") for a, b in pairs])
+    better: dict[str, set[str]] = {name: set() for name in costs}  # who is significantly better than it
+    for (a, b), test in zip(pairs, tests, strict=True):
+        if test.significant:
+            better[b if test.difference < 0 else a].add(a if test.difference < 0 else b)
+    places = [
+        Place(
+            name,
+            first=1 + len(better[name]),
+            last=len(costs) - sum(name in others for others in better.values()),
+            median=sign * _median(cost),
+            low=min(sign * cost.min(), sign * cost.max()),
+            high=max(sign * cost.min(), sign * cost.max()),
+        )
+        for name, cost in costs.items()
+    ]
+    # Medians first; of equal ones (two that diverged, say) who is told to be better.
+    order = sorted(places, key=lambda p: (sign * p.median, p.first, p.last))
+    return Ranking(best, tuple(order), tests, len(next(iter(costs.values()))))
+
+
+def _median(values: np.ndarray) -> float:
+    ordered = np.sort(values)
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    # Between infinities of one sign there is nothing to average.
+    return float(middle[0] if middle[0] == middle[1] else np.mean(middle))
