@@ -150,7 +150,7 @@ STUDY = Study(
     sizes={
         "full": Size(
             seeds=40,
-            tuning=(0.0003, 0.001, 0.003, 0.01, 0.03),
+            tuning=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
             takes="about 8 minutes on one core",
             options={"steps": 400},
         ),
