@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .facts.api import facts as facts
     from .facts.facts import Facts as Facts
     from .facts.interval import Interval as Interval
-    from .systems.constrained.heads import head as head
+    from .heads.heads import head as head
 
 _HOMES = {
     "Activation": "activation.layer",
@@ -35,7 +35,7 @@ _HOMES = {
     "derivatives": "activation.lookup",
     "facts": "facts",
     "get": "activation.lookup",
-    "head": "systems.constrained.heads",
+    "head": "heads.heads",
     "names": "activation.registry",
     "scalar": "activation.lookup",
     "swap": "activation.swapping",

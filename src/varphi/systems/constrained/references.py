@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from varphi.heads.heads import head
+
 from .data import Split, split
-from .heads import head
 from .training import poisson_deviance
 
 _BAD_STARTS = 100

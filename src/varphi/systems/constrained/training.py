@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varphi.activation.lookup import get
+from varphi.heads.heads import ElementwiseHead, Head, head
 from varphi.study import Outcome, Point, Setting
 
 from .data import Part, split
-from .heads import ElementwiseHead, Head, head
 
 # The heads under test, by the name of the level.
 HEADS = {

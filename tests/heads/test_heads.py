@@ -16,8 +16,8 @@ from torch.distributions import (
     transform_to,
 )
 
-from varphi.systems.constrained import head
-from varphi.systems.constrained.links import LINKS
+from varphi.heads import head
+from varphi.heads.links import LINKS
 
 SCALAR = {
     "softplus": ("positive", {}),

@@ -95,7 +95,7 @@ class Head(nn.Module, ABC):
             threshold=threshold,
         )
 
-    def _largest_slope(self) -> float:
+    def _largest_slope(self) -> float | Tensor:
         return 1.0
 
     @torch.no_grad()
