@@ -247,12 +247,12 @@ TOY = textwrap.dedent("""
     from varphi.study import Claim, Outcome, Size, Study, Tuning
     from varphi.study.verdict import Verdict
 
-    def trial(setting, seeds, tuning, pause=0.0):
+    def trial(setting, seeds, points, pause=0.0):
         if pause:
             pathlib.Path("began").touch()
             time.sleep(pause)
         base = {"a": 1.0, "b": 2.0}[setting["kind"]]
-        return Outcome({"loss": base + 0.1 * np.outer(np.ones(len(tuning)), np.asarray(seeds, float))})
+        return Outcome({"loss": base + 0.1 * np.outer(np.ones(len(points)), np.asarray(seeds, float))})
 
     def judge(results):
         gap = results.values("loss", kind="b") - results.values("loss", kind="a")

@@ -1,6 +1,5 @@
 """A study survives whatever happens to its process, and does no work twice."""
 
-import importlib.util
 import os
 import signal
 import sqlite3
@@ -12,19 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from varphi.study import api, engine, registry
+from varphi.study import Outcome, Size, Study, api, registry
 from varphi.study.storage import StorageError
 
 TOY = Path(__file__).with_name("toy.py")
-
-
-@pytest.fixture
-def toy():
-    spec = importlib.util.spec_from_file_location("toy_study", TOY)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["toy_study"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -33,9 +23,8 @@ def storage(tmp_path):
 
 
 def started(storage, seconds, levels=3):
-    return subprocess.Popen(
-        [sys.executable, TOY, storage, str(seconds), str(levels)], stdout=subprocess.PIPE, text=True
-    )
+    words = [sys.executable, TOY, storage, str(seconds), str(levels), f"{storage}.log"]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 
 def wait_for(storage, state, count=1, seconds=60):
@@ -72,15 +61,7 @@ def test_every_setting_is_run_once_and_read_back_as_it_was(toy, storage):
 
 def test_the_tuned_value_is_chosen_by_the_declared_measure(toy, storage):
     results = api.run(toy.study(), storage=storage, progress=False)
-    assert [results.tuning[row.chosen] for row in results.rows] == [0.1] * 3 and not results.edges
-
-
-@pytest.mark.parametrize(
-    ("losses", "chosen"),
-    [([[3, 3], [1, 1], [2, 2]], 1), ([[np.nan, 0], [1, 1], [2, 2]], 0), ([[np.nan] * 2, [5, 5]], 1), ([[1, 1]] * 3, 1)],
-)
-def test_choosing_among_tuned_values(losses, chosen):
-    assert engine.choose(np.array(losses, float)) == chosen
+    assert [row.point for row in results.rows] == [{"rate": 0.1}] * 3 and not results.edges
 
 
 def test_a_failed_trial_is_kept_counted_shown_and_tried_again(toy, storage, capsys):
@@ -110,10 +91,10 @@ def test_kill_minus_9_loses_no_finished_trial(toy, storage):
     wait_for(storage, "RUNNING")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = {row.trial for row in api.results(toy.study(range(5), 0.4), storage).rows}
+    done = {row.trials for row in api.results(toy.study(range(5), 0.4, f"{storage}.log"), storage).rows}
     assert states(storage)["RUNNING"] == 1 and len(done) >= 2
-    results = api.run(toy.study(range(5), 0.4), storage=storage, progress=False)
-    assert not results.missing and done <= {row.trial for row in results.rows}
+    results = api.run(toy.study(range(5), 0.4, f"{storage}.log"), storage=storage, progress=False)
+    assert not results.missing and done <= {row.trials for row in results.rows}
     assert len(toy.CALLS) == 5 - len(done)  # nothing finished was run again
     assert [f.kind for f in results.failures] == ["died"] and states(storage) == {"COMPLETE": 5, "FAIL": 1}
 
@@ -124,20 +105,10 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(toy, storage):
     wait_for(storage, "RUNNING")
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=30)
-    assert process.returncode == 130 and "the same command goes on" in said and "of 5 settings" in said
+    assert process.returncode == 130 and "the same command goes on" in said and "of 5 trials" in said
     assert "RUNNING" not in states(storage)
-    results = api.run(toy.study(range(5), 0.4), storage=storage, progress=False)
+    results = api.run(toy.study(range(5), 0.4, f"{storage}.log"), storage=storage, progress=False)
     assert not results.missing and states(storage)["COMPLETE"] == 5
-
-
-def test_processes_that_start_together_share_one_study_without_double_work(toy, storage):
-    # Short trials: the processes meet at every claim, and at making the file.
-    processes = [started(storage, 0.01, levels=16) for _ in range(3)]
-    assert [p.wait(timeout=90) for p in processes] == [0, 0, 0]
-    results = api.results(toy.study(range(16), 0.01), storage)
-    assert not results.missing and states(storage)["COMPLETE"] == 16 and not results.failures
-    begun = Path(f"{storage}.log").read_text().split()
-    assert sorted(map(int, begun)) == list(range(16))
 
 
 def test_other_seeds_and_another_declaration_are_another_run(toy, storage):
@@ -192,3 +163,78 @@ def test_unknown_sizes_and_studies_are_named(toy, storage):
 def test_every_listed_study_can_be_loaded():
     for name in registry.names():
         assert registry.load(name).name == name
+
+
+# Seeds one by one -----------------------------------------------------------------------------------------------------
+
+
+def test_seeds_one_by_one_make_the_rows_that_a_batch_makes(toy, tmp_path):
+    batch = api.run(toy.study(), storage=tmp_path / "a.db", progress=False)
+    toy.CALLS.clear()
+    alone = api.run(toy.study(batched=False), storage=tmp_path / "b.db", progress=False)
+    assert [call["seeds"] for call in toy.CALLS] == [[seed] for seed in range(8) for _ in range(3)]
+    for a, b in zip(batch.rows, alone.rows, strict=True):
+        assert all(np.array_equal(a.measures[name], b.measures[name]) for name in a.measures)
+        assert np.array_equal(a.curves["loss"], b.curves["loss"]) and a.chosen == b.chosen and len(b.trials) == 8
+
+
+def test_a_seed_that_fails_costs_its_setting_only_that_seed(toy, storage, monkeypatch):
+    whole = toy.trial
+
+    def fails_once(setting, seeds, points, **options):
+        if (setting["level"], *seeds) == (1, 5):
+            raise RuntimeError("unlucky")
+        return whole(setting, seeds, points, **options)
+
+    monkeypatch.setattr(toy, "trial", fails_once)
+    broken = api.run(toy.study(batched=False), storage=storage, progress=False)
+    assert [s["level"] for s in broken.missing] == [1] and broken.errors[0].seeds == (5,)
+    assert "unlucky" in broken.errors[0].traceback and len(broken.errors) == 1
+    toy.CALLS.clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(toy, "trial", lambda *a, **k: whole(*a, **k))
+    mended = api.run(toy.study(batched=False), storage=storage, progress=False)
+    assert not mended.missing and [(c["level"], c["seeds"]) for c in toy.CALLS] == [(1, [5])]
+
+
+def plain(trial, **more):
+    return Study(
+        name="plain", title="Plain", question="?", data="none", factors={"f": ("a", "b")}, trial=trial,
+        measures={"loss": "made up"}, claims=(), answer=lambda results, verdicts: "Yes.",
+        sizes={"full": Size(3)}, **more,
+    )  # fmt: skip
+
+
+def one_number(setting, seeds, points):
+    assert points == [{}]
+    return Outcome({"loss": float(seeds[0])}, {"curve": np.arange(3 + seeds[0])})
+
+
+def test_a_study_needs_no_tuning(storage, capsys):
+    results = api.run(plain(one_number, batched=False), storage=storage, progress=False)
+    assert results.rows[0].values("loss").tolist() == [0, 1, 2] and not results.edges and results.tuned == ()
+    assert next(results.table()) == ("f", "loss")
+    # Curves of different length end in NaN.
+    assert (
+        results.rows[0].curves["curve"].shape == (1, 3, 5) and np.isnan(results.rows[0].curves["curve"][0, 0, 3:]).all()
+    )
+    api.show(results)
+    assert "Yes." in capsys.readouterr().out
+    assert api.results(plain(one_number, batched=False), storage).budget == 1
+
+
+def test_a_fingerprint_takes_the_place_of_the_source(storage):
+    made = eval("lambda setting, seeds, points: {}", {})
+    with pytest.raises(ValueError, match="must be written in a file"):
+        api.run(plain(made), storage=storage, progress=False)
+    first, same, other = (plain(made, fingerprint=text).digest("full", (0, 1)) for text in ("one", "one", "two"))
+    assert first == same != other
+
+
+def test_a_measure_that_is_not_delivered_is_a_failure(storage):
+    results = api.run(plain(nothing, batched=False), storage=storage, progress=False)
+    assert len(results.errors) == 6 and "no measure 'loss'; it gave other" in results.errors[0].traceback
+
+
+def nothing(setting, seeds, points):
+    return Outcome({"other": 0.0})

@@ -97,22 +97,23 @@ def _plain_net(model, i, hidden):
     return nn.Sequential(layers[0], nn.Tanh(), layers[1]) if hidden else layers[0]
 
 
+AT = [{"learning rate": 0.03}]
 SMALL = {"target": "visits", "net": "mlp32", "loss": "mse", "start": "mean", "activation": "softplus"}
 
 
 def test_a_seed_means_the_same_in_every_setting_and_company():
-    alone = trial(SMALL, [4, 9], [0.03], epochs=1, batch=500)
-    company = trial(SMALL, [4, 9, 2], [0.03, 0.1], epochs=1, batch=500)
+    alone = trial(SMALL, [4, 9], AT, epochs=1, batch=500)
+    company = trial(SMALL, [4, 9, 2], [*AT, {"learning rate": 0.1}], epochs=1, batch=500)
     for name in ("rmse", "validation_loss"):
         np.testing.assert_allclose(company.measures[name][0, :2], alone.measures[name][0], rtol=1e-5)
-    again = trial(SMALL, [4, 9], [0.03], epochs=1, batch=500)
+    again = trial(SMALL, [4, 9], AT, epochs=1, batch=500)
     assert np.array_equal(again.measures["rmse"], alone.measures["rmse"])
 
 
 def test_relu_dies_at_minus_three_and_lives_after_init_bias_or_revive():
     relu = SMALL | {"activation": "relu", "net": "linear"}
     dead = {
-        start: trial(relu | {"start": start}, range(6), [0.03], epochs=1, batch=500).measures
+        start: trial(relu | {"start": start}, range(6), AT, epochs=1, batch=500).measures
         for start in ("-3", "mean", "-3 revived")
     }
     assert dead["-3"]["dead_at_start"].mean() > 0.5 and dead["-3"]["dead"].mean() > 0.5
@@ -127,7 +128,7 @@ def test_no_dead_head_among_100_bad_starts_after_either_remedy():
 
 def test_every_head_under_test_trains_and_delivers_every_measure():
     for activation in HEADS:
-        outcome = trial(SMALL | {"activation": activation, "net": "linear"}, [0, 1], [0.03], epochs=1, batch=1000)
+        outcome = trial(SMALL | {"activation": activation, "net": "linear"}, [0, 1], AT, epochs=1, batch=1000)
         assert set(STUDY.measures) <= set(outcome.measures)
         assert np.isfinite(outcome.measures["rmse"]).all()
         assert all(v.shape == (1, 2) for v in outcome.measures.values())

@@ -22,6 +22,11 @@ from varphi.systems.heavy_tails.trial import _steps, cauchy_loss, regret, trial
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "heavy_tails.py"
 
 
+def rates(*values: float) -> list[dict[str, float]]:
+    """The points of these learning rates."""
+    return [{"learning rate": value} for value in values]
+
+
 def double(values):
     return torch.tensor(np.ascontiguousarray(values))
 
@@ -117,23 +122,23 @@ def plain_net(replicas, i):
 def test_every_loss_head_and_method_delivers_every_measure(loss):
     for head, method in zip(HEADS, METHODS, strict=True):
         setting = CANDIDATE | {"head": head, "loss": loss, "optimiser": method}
-        outcome = trial(setting, [0, 1], [0.003, 0.01], steps=8)
+        outcome = trial(setting, [0, 1], rates(0.003, 0.01), steps=8)
         assert set(STUDY.measures) == set(outcome.measures)
         assert all(np.shape(v) == (2, 2) for v in outcome.measures.values())
         assert np.isfinite(outcome.measures["error"]).all()
 
 
 def test_a_seed_means_the_same_in_every_company():
-    alone = trial(CANDIDATE, [4], [0.03], steps=10)
-    company = trial(CANDIDATE, [9, 4], [0.01, 0.03], steps=10)
+    alone = trial(CANDIDATE, [4], rates(0.03), steps=10)
+    company = trial(CANDIDATE, [9, 4], rates(0.01, 0.03), steps=10)
     for name in ("error", "validation_loss", "top_share"):
         np.testing.assert_allclose(company.measures[name][1, 1], alone.measures[name][0, 0], rtol=1e-4)
-    assert np.array_equal(trial(CANDIDATE, [4], [0.03], steps=10).measures["error"], alone.measures["error"])
+    assert np.array_equal(trial(CANDIDATE, [4], rates(0.03), steps=10).measures["error"], alone.measures["error"])
 
 
 def test_a_run_that_diverges_is_counted_and_its_numbers_are_not_hidden():
     setting = CANDIDATE | {"hidden": "tanh", "head": "identity", "loss": "squared", "optimiser": "SGD"}
-    measures = trial(setting, [0, 1], [1e4], steps=60).measures
+    measures = trial(setting, [0, 1], rates(1e4), steps=60).measures
     assert (measures["diverged"] == 1).all() and not (measures["error"] < 1).any()
     assert np.isinf(measures["regret"]).all() or (measures["regret"] >= 0).all()
 

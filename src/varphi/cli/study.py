@@ -24,7 +24,12 @@ StudyName = Annotated[
 ]
 Storage = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Where trials live: a SQLite file (default varphi.db) or an SQLAlchemy URL."),
+    typer.Option(
+        metavar="URL",
+        envvar="VARPHI_STORAGE",
+        show_envvar=True,
+        help="Where trials live: a SQLite file (default varphi.db), postgresql://USER@HOST/NAME, grpc://HOST:PORT.",
+    ),
 ]
 SizeName = Annotated[str | None, typer.Option(metavar="full|demo|smoke", help="How much of it is run.")]
 Demo = Annotated[bool, typer.Option("--demo", help="The same as --size demo: minutes.")]
@@ -66,14 +71,15 @@ def run_study(
     demo: Demo = False,
     smoke: Smoke = False,
     seeds: Seeds = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="How many processes of this machine work on it.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Run what is still missing of a study, and print its answer; stopped or killed, the same command goes on."""
     from varphi.study import api
 
-    results = api.run(
-        api.load(name), storage=storage, size=_chosen_size(size, demo, smoke) or "full", seeds=seeds, progress=True
-    )
+    results = api.run(name, storage=storage, size=_chosen_size(size, demo, smoke) or "full", seeds=seeds, jobs=jobs)
     _show_results(results, as_json)
     if results.missing:
         raise typer.Exit(1)
@@ -116,6 +122,27 @@ def report_study(
     path = check_writable(output or Path(f"{study.name}.html"), (".html", ".htm"))
     report.html(api.results(study, storage, size=_chosen_size(size, demo, smoke), seeds=seeds), path)
     print(f"wrote {path}")
+
+
+@studies.command("serve")
+def serve_storage(
+    storage: Storage = None,
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="The port to listen on.")] = 13000,
+    host: Annotated[
+        str,
+        typer.Option(metavar="HOST", help="The address to listen on; 0.0.0.0 for all. It asks nobody who they are."),
+    ] = "localhost",
+) -> None:
+    """Let other machines work on a storage: a proxy that they reach as --storage grpc://THIS_MACHINE:PORT."""
+    from varphi.study import api
+    from varphi.study import storage as storages
+
+    server = api.serve(storage, host=host, port=port)
+    print(f"serving {storages.described(storage)} at grpc://{host}:{port}; Ctrl-C ends it", flush=True)
+    try:
+        server.wait_for_termination()
+    finally:
+        server.stop(grace=2).wait()
 
 
 def _show_results(results: Any, as_json: bool) -> None:

@@ -88,8 +88,8 @@ def results_data(results: Results) -> dict[str, Any]:
         {"name": claim.name, "quote": claim.quote, "measure": claim.measure, **plain_data(verdict)}
         for claim, verdict in zip(study.claims, results.verdicts, strict=True)
     ]
-    rows = [{**plain_data(row), study.tuning.name: results.tuning[row.chosen]} for row in results.rows]
-    told = ("size", "seeds", "storage", "tuning", "missing", "failures", "references", "record")
+    rows = [{**plain_data(row), **row.point} for row in results.rows]
+    told = ("size", "seeds", "storage", "tuned", "missing", "failures", "references", "record")
     return {
         "study": study.name,
         "title": study.title,

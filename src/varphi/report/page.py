@@ -16,6 +16,7 @@ from cycler import cycler
 
 from varphi.study.declaration import Figure
 from varphi.study.results import Results
+from varphi.study.search import Search
 from varphi.study.show import remarks
 from varphi.study.statistics import number
 
@@ -173,9 +174,10 @@ def _e(text: Any) -> str:
 
 
 def _extent(results: Results) -> str:
+    tried = f" × {results.budget} values of the {' and '.join(results.tuned)}" if results.tuned else ""
     return (
-        f"{len(results.rows)} settings × {len(results.seeds)} paired seeds × {len(results.tuning)} values of the "
-        f"{results.study.tuning.name} (size “{results.size}”), run {_when(results)}."
+        f"{len(results.rows)} settings × {len(results.seeds)} paired seeds{tried} (size “{results.size}”), "
+        f"run {_when(results)}."
     )
 
 
@@ -272,14 +274,29 @@ def _numeric(i: int, words: int) -> str:
     return ' class="n"' if i >= words else ""
 
 
+def _tuning(results: Results) -> dict[str, str]:
+    """What was tuned, over which values, and by which measure."""
+    study = results.study
+    if study.tuning is None or not results.tuned:
+        return {}
+    tuning = study.size(results.size).tuning
+    by = {"Chosen by": f"{study.tuning.by}: {study.measures[study.tuning.by]}"}
+    if not isinstance(tuning, Search):
+        return {f"{results.tuned[0].capitalize()} tried": ", ".join(f"{v:g}" for v in tuning)} | by
+    ranges = [tuning.ranges(setting) for setting in study.settings(results.size)]
+    told = {name: dict.fromkeys(str(r[name]) for r in ranges if name in r) for name in results.tuned}
+    how = {"qmc": "a scrambled Sobol sequence", "tpe": f"Optuna's TPE in {tuning.rounds} rounds"}[tuning.sampler]
+    searched = {f"{name.capitalize()} searched": " or ".join(found) for name, found in told.items()}
+    return searched | {"Search": f"{tuning.points} points for every setting, by {how}"} | by
+
+
 def _making(results: Results) -> str:
     runs = results.record["runs"]
     last = list(runs.values())[-1] if runs else {"command": "", "machine": "", "versions": {}}
     facts = {
         "Data": results.study.data,
         "Seeds": ", ".join(map(str, results.seeds)),
-        f"{results.study.tuning.name.capitalize()} tried": ", ".join(f"{v:g}" for v in results.tuning),
-        "Chosen by": f"{results.study.tuning.by}: {results.study.measures[results.study.tuning.by]}",
+        **_tuning(results),
         "Declared": f"{results.record['declared']} (declaration {results.record['digest']})",
         "Versions": ", ".join(f"{name} {version}" for name, version in last["versions"].items()),
         "Machine": last["machine"],

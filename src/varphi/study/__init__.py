@@ -11,3 +11,6 @@ from .declaration import Setting as Setting
 from .declaration import Size as Size
 from .declaration import Study as Study
 from .declaration import Tuning as Tuning
+from .search import Point as Point
+from .search import Range as Range
+from .search import Search as Search

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import registry
 from .declaration import Study
@@ -31,12 +31,14 @@ def run(
     storage: str | Path | None = None,
     size: str = "full",
     seeds: int | Sequence[int] | None = None,
+    jobs: int = 1,
     progress: bool = True,
 ) -> Results:
     """Run what is still missing of a study, and return all its results; see `engine.run`."""
     from . import engine
 
-    return engine.run(_study(study), storage=storage, size=size, seeds=seeds, progress=progress)
+    place = study if isinstance(study, str) else None
+    return engine.run(_study(study), storage=storage, size=size, seeds=seeds, jobs=jobs, place=place, progress=progress)
 
 
 def results(
@@ -50,6 +52,13 @@ def results(
     from . import engine
 
     return engine.results(_study(study), storage, size=size, seeds=seeds)
+
+
+def serve(storage: str | Path | None = None, *, host: str = "localhost", port: int = 13000) -> Any:
+    """Start a proxy, through which other machines reach a storage; see `storage.serve`."""
+    from . import storage as _storage
+
+    return _storage.serve(storage, host, port)
 
 
 def show(results: Results, console: Console | None = None) -> None:

@@ -6,10 +6,15 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
+import secrets
 import shlex
+import socket
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -39,14 +44,56 @@ def _processor() -> str:
 
 
 def command() -> str:
-    """The command line of this process, as one would type it."""
+    """The command line of this process, as one would type it, without passwords."""
     words = getattr(sys, "orig_argv", sys.argv)
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else ""
     if program == "varphi":
-        return shlex.join(["varphi", *sys.argv[1:]])
-    return shlex.join([Path(words[0]).name, *words[1:]]) if words else ""
+        words = ["varphi", *sys.argv[1:]]
+    return shlex.join([Path(words[0]).name, *map(without_password, words[1:])]) if words else ""
+
+
+def without_password(text: str) -> str:
+    """`text` with the passwords of all URLs in it replaced by ***."""
+    text = re.sub(r"(://[^:/@\s]*):[^\s]*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
 
 
 def now() -> str:
     """The time, in UTC."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@cache
+def host() -> str:
+    """This machine, as far as process numbers are its own: containers of one machine have different ones."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return socket.gethostname()
+    return f"{socket.gethostname()}/{boot}/{namespace}"
+
+
+# Tells this process from an earlier one with the same number, as every container's first process has.
+_TOKEN = secrets.token_hex(4)
+
+
+def process() -> list[Any]:
+    """This process, told from all others on all machines: host, process number, token."""
+    return [host(), os.getpid(), _TOKEN]
+
+
+def is_gone(host_pid_token: list[Any]) -> bool:
+    """Whether a process is known to have ended: one of this machine, of which there is no trace."""
+    where, pid, _ = host_pid_token
+    if where != host() or os.name != "posix":
+        return False
+    if pid == os.getpid():
+        return host_pid_token != process()
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

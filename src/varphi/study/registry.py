@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
 
 from .declaration import Study
 
@@ -22,7 +26,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Study:
-    """The study called `name`, or declared at "module:attribute".
+    """The study called `name`, or declared at "module:attribute" or "file.py:attribute".
 
     Raises:
         ValueError: where there is none, with the nearest names.
@@ -35,10 +39,25 @@ def load(name: str) -> Study:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"there is no study {name!r}.{hint} Studies: {', '.join(sorted(known))}; "
-            "your own is given as module:attribute"
+            "your own is given as module:attribute or file.py:attribute"
         )
-    module, _, attribute = place.partition(":")
-    found = getattr(importlib.import_module(module), attribute, None)
+    module, _, attribute = place.rpartition(":")
+    found = getattr(_imported(module), attribute, None)
     if not isinstance(found, Study):
         raise ValueError(f"{place!r} is not a Study: {module} has {attribute} = {found!r}")
     return found
+
+
+def _imported(module: str) -> ModuleType:
+    """A module by name, looked for in the working directory too; or a file."""
+    if not module.endswith(".py"):
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        return importlib.import_module(module)
+    path = Path(module).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {module!r}")
+    # As for a script, its neighbours can be imported; and pickled functions find their module by its name.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    return importlib.import_module(path.stem)

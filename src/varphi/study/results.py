@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,31 +12,41 @@ import numpy as np
 from jaxtyping import Float
 
 from .declaration import Claim, Setting, Study
+from .search import Point, Search
 from .statistics import number
 from .verdict import Verdict
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting's finished trial.
+    """One setting, finished for every seed.
 
     Attributes:
-        measures: from a measure's name to an array (tuning values, seeds).
-        curves: from a curve's name to an array (tuning values, seeds, checkpoints).
-        chosen: the place of the tuning value that this setting chose.
-        at_edge: whether that is the first or last value tried, so that a better one may lie beyond.
+        measures: from a measure's name to an array (points, seeds).
+        curves: from a curve's name to an array (points, seeds, checkpoints).
+        points: what was tried: values of the tuned numbers by name; one point, {}, where nothing is tuned.
+        chosen: the place of the point that this setting chose.
+        edges: the tuned numbers whose chosen value is the smallest or largest tried: a better one may lie beyond.
+        trials: the numbers of the trials that it was made from.
+        seconds: the time that they took.
     """
 
     setting: Setting
     measures: Mapping[str, np.ndarray]
     curves: Mapping[str, np.ndarray]
+    points: tuple[Point, ...]
     chosen: int
-    at_edge: bool
-    trial: int
+    edges: tuple[str, ...]
+    trials: tuple[int, ...]
     seconds: float
 
+    @property
+    def point(self) -> Point:
+        """The chosen values of the tuned numbers."""
+        return self.points[self.chosen]
+
     def values(self, measure: str) -> Float[np.ndarray, " seeds"]:
-        """The measure for every seed, at the chosen tuning value."""
+        """The measure for every seed, at the chosen point."""
         if measure not in self.measures:
             raise KeyError(f"no measure {measure!r}; there are {', '.join(self.measures)}")
         return self.measures[measure][self.chosen]
@@ -47,6 +57,7 @@ class Failure:
     """A trial that did not finish: an error (with its traceback), a person's Ctrl-C, or a process that died."""
 
     setting: Setting
+    seeds: tuple[int, ...]
     trial: int
     kind: Literal["error", "interrupted", "died"]
     traceback: str
@@ -73,7 +84,6 @@ class Results:
     missing: tuple[Setting, ...]
     references: Mapping[str, Mapping[str, float]]
     record: Mapping[str, Any]
-    tuning: tuple[float, ...] = field(default=())
 
     def where(self, **levels: Any) -> tuple[Row, ...]:
         """The rows whose setting has these levels."""
@@ -104,9 +114,20 @@ class Results:
         return self.study.headline or tuple(self.study.measures)
 
     @property
+    def tuned(self) -> tuple[str, ...]:
+        """The names of the tuned numbers."""
+        return self.study.tuned(self.size)
+
+    @property
+    def budget(self) -> int:
+        """How many points each setting tries."""
+        tuning = self.study.size(self.size).tuning
+        return tuning.points if isinstance(tuning, Search) else len(tuning) or 1
+
+    @property
     def edges(self) -> tuple[Row, ...]:
-        """Rows whose tuning value lies at the end of what was tried."""
-        return tuple(row for row in self.rows if row.at_edge)
+        """Rows with a tuned number at the end of what was tried."""
+        return tuple(row for row in self.rows if row.edges)
 
     @property
     def errors(self) -> tuple[Failure, ...]:
@@ -135,13 +156,12 @@ class Results:
         return self.study.answer(self, self.verdicts)
 
     def table(self) -> Iterator[tuple[str, ...]]:
-        """The header, then a line for each row: factors, tuned value, headline measures."""
-        shown = self.headline
-        yield (*self.study.factors, self.study.tuning.name, *shown)
+        """The header, then a line for each row: factors, tuned numbers, headline measures."""
+        shown, tuned = self.headline, self.tuned
+        yield (*self.study.factors, *tuned, *shown)
         for row in self.rows:
-            tuned = f"{self.tuning[row.chosen]:g}{' (edge)' if row.at_edge else ''}"
             levels = (str(row.setting[f]) for f in self.study.factors)
-            yield (*levels, tuned, *(_summary(row.values(m)) for m in shown))
+            yield (*levels, *(_told(row, name) for name in tuned), *(_summary(row.values(m)) for m in shown))
 
     def reference_table(self) -> Iterator[tuple[str, ...]]:
         """The header, then a line for each reference: its name and headline measures."""
@@ -149,6 +169,13 @@ class Results:
         yield ("reference", *shown)
         for name, values in self.references.items():
             yield (name, *(number(values[m]) if m in values else "" for m in shown))
+
+
+def _told(row: Row, name: str) -> str:
+    """The chosen value of a tuned number; nothing for a setting that has no such number."""
+    if name not in row.point:
+        return ""
+    return f"{row.point[name]:.4g}{' (edge)' if name in row.edges else ''}"
 
 
 def _summary(values: np.ndarray) -> str:

@@ -46,11 +46,13 @@ def remarks(results: Results) -> list[str]:
     died = len(results.failures) - len(results.errors)
     if died:
         lines.append(f"{died} trials were cut short (Ctrl-C or a process that ended) and run again.")
-    if results.edges:
-        lines.append(
-            f"{len(results.edges)} of {len(results.rows)} settings chose the smallest or largest "
-            f"{results.study.tuning.name} that was tried; a better one may lie beyond."
-        )
+    for name in results.tuned:
+        at_edge = sum(name in row.edges for row in results.rows)
+        if at_edge:
+            lines.append(
+                f"{at_edge} of {len(results.rows)} settings chose the smallest or largest {name} that was tried; "
+                "a better one may lie beyond."
+            )
     return lines
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from varphi.activation.lookup import get
 from varphi.heads.heads import ElementwiseHead, Head, head
-from varphi.study import Outcome, Setting
+from varphi.study import Outcome, Point, Setting
 
 from .data import Part, split
 
@@ -102,26 +102,26 @@ class _OutputLayer(nn.Module):
         return self.replicas(x).T
 
 
-def trial(setting: Setting, seeds: Sequence[int], tuning: Sequence[float], *, epochs: int, batch: int) -> Outcome:
+def trial(setting: Setting, seeds: Sequence[int], points: Sequence[Point], *, epochs: int, batch: int) -> Outcome:
     """Train and measure one setting; see `study.declaration.Trial`."""
     before = torch.get_num_threads()
     # Matrices this small gain little from a second thread, and lose much where another process has the core.
     torch.set_num_threads(1)
     try:
-        return _trained(setting, seeds, tuning, epochs, batch)
+        return _trained(setting, seeds, [point["learning rate"] for point in points], epochs, batch)
     finally:
         torch.set_num_threads(before)
 
 
-def _trained(setting: Setting, seeds: Sequence[int], tuning: Sequence[float], epochs: int, batch: int) -> Outcome:
+def _trained(setting: Setting, seeds: Sequence[int], learning_rates: list[float], epochs: int, batch: int) -> Outcome:
     data = split(setting["target"])
     kind, options = HEADS[setting["activation"]]
     close = head(kind, **options)
     assert isinstance(close, ElementwiseHead)
     table = data.fit.x.T.contiguous()
-    model = Replicas(len(data.fit.x), HIDDEN[setting["net"]], seeds, len(tuning))
+    model = Replicas(len(data.fit.x), HIDDEN[setting["net"]], seeds, len(learning_rates))
     started = _start(model, close, setting["start"], data.fit)
-    rates = torch.tensor(tuning, dtype=torch.float32).repeat_interleave(len(seeds)).unsqueeze(1)
+    rates = torch.tensor(learning_rates, dtype=torch.float32).repeat_interleave(len(seeds)).unsqueeze(1)
     loss = {"mse": squared_error, "poisson": poisson_nll}[setting["loss"]]
     curve = []
     marks = {round(epochs * (i + 1) / _CHECKPOINTS) for i in range(_CHECKPOINTS)}
@@ -129,14 +129,14 @@ def _trained(setting: Setting, seeds: Sequence[int], tuning: Sequence[float], ep
     steps = epochs * math.ceil(len(data.fit.y) / batch)
     for step, rows in enumerate(batches(len(data.fit.y), batch, seeds, epochs)):
         model.flat.requires_grad_(True)
-        x, y = table[rows].mT.repeat(len(tuning), 1, 1), data.fit.y[rows].repeat(len(tuning), 1)
+        x, y = table[rows].mT.repeat(len(learning_rates), 1, 1), data.fit.y[rows].repeat(len(learning_rates), 1)
         each = loss(close.activation(model(x)), y).mean(dim=1)
         (gradient,) = torch.autograd.grad(each.sum(), model.flat)
         model.flat = adam.step(model.flat.detach(), gradient, rates * (1 - step / steps))
         if (step + 1) * epochs % steps == 0 and (step + 1) * epochs // steps in marks:
             curve.append(_mean_loss(model, close, loss, data.validation))
     measures = _measured(model, close, loss, data.fit, data.validation, data.held_out) | {"dead_at_start": started}
-    shape = (len(tuning), len(seeds))
+    shape = (len(learning_rates), len(seeds))
     return Outcome(
         measures={name: np.asarray(v, float).reshape(shape) for name, v in measures.items()},
         curves={"validation_loss": np.stack(curve, axis=-1).reshape(*shape, len(curve))},

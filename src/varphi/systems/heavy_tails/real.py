@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from varphi.study import Claim, Figure, Outcome, Setting, Size, Study, Tuning
+from varphi.study import Claim, Figure, Outcome, Point, Setting, Size, Study, Tuning
 from varphi.study.results import Results, Row
 from varphi.study.statistics import holm, number, paired
 from varphi.study.verdict import Verdict, judged
@@ -23,9 +23,9 @@ ENGEL, PLAIN, SLIPPED = REAL
 WIDTHS = (16, 16)
 
 
-def trial(setting: Setting, seeds: Sequence[int], tuning: Sequence[float], *, steps: int) -> Outcome:
+def trial(setting: Setting, seeds: Sequence[int], points: Sequence[Point], *, steps: int) -> Outcome:
     """One setting of the study `heavy_tails_real`; see `study.declaration.Trial`."""
-    rates = list(tuning)
+    rates = [point["learning rate"] for point in points]
     samples, scale = real(setting["data"], seeds)
     if setting["loss"] in PEERS:
         found = _classical(setting["loss"], samples, linear)
@@ -150,7 +150,7 @@ STUDY = Study(
     sizes={
         "full": Size(
             seeds=40,
-            tuning=(0.0003, 0.001, 0.003, 0.01, 0.03),
+            tuning=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
             takes="about 8 minutes on one core",
             options={"steps": 400},
         ),

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from varphi.study import Outcome, Setting
+from varphi.study import Outcome, Point, Setting
 
 from .data import Samples, simulated
 from .diagnosis import SATURATED, tail_index, top_share
@@ -31,9 +31,9 @@ _FEWEST = 50
 Measures = dict[str, np.ndarray]
 
 
-def trial(setting: Setting, seeds: Sequence[int], tuning: Sequence[float], *, steps: int) -> Outcome:
+def trial(setting: Setting, seeds: Sequence[int], points: Sequence[Point], *, steps: int) -> Outcome:
     """One setting of the study `heavy_tails`; see `study.declaration.Trial`."""
-    rates = list(tuning)
+    rates = [point["learning rate"] for point in points]
     samples = simulated(setting["labels"], seeds)
     if setting["loss"] in PEERS:
         measures, curves = _classical(setting["loss"], samples, chebyshev), {}
@@ -59,7 +59,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def regret(losses: Float[np.ndarray, "tuning seeds"]) -> Float[np.ndarray, "tuning seeds"]:
+def regret(losses: Float[np.ndarray, "points seeds"]) -> Float[np.ndarray, "points seeds"]:
     """By how much each seed's loss exceeds its own best one: noise that all learning rates share drops out."""
     finite = np.where(np.isnan(losses), math.inf, losses)
     best = finite.min(axis=0)
