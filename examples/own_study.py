@@ -14,7 +14,7 @@ from varphi.study.verdict import judged
 
 
 def trial(setting, seeds, points, *, steps):
-    """One setting with one seed, at every point that is tried. The same seed: the same data and initial weights."""
+    """One setting with one seed, at every point that is tried. The same seed means the same data and start."""
     found = {"validation": [], "error": []}
     for point in points:
         torch.manual_seed(seeds[0])

@@ -242,6 +242,17 @@ def test_passwords_are_not_shown_and_not_stored(toy, fresh_postgres, monkeypatch
     assert "secret" not in str(refusal.value)
 
 
+def test_a_proxy_is_started_and_ended_by_hand(toy, tmp_path):
+    port = 20000 + (os.getpid() + 13) % 20000
+    words = [sys.executable, "-m", "varphi", "study", "serve", "--storage", tmp_path / "t.db", "--port", str(port)]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert f"serving {tmp_path / 't.db'} at grpc://localhost:{port}" in server.stdout.readline()
+    api.run(toy.study(), storage=f"grpc://localhost:{port}", progress=False)
+    server.send_signal(signal.SIGINT)
+    assert server.wait(timeout=30) == 0
+    assert len(api.results(toy.study(), tmp_path / "t.db").rows) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -271,3 +282,11 @@ def test_the_same_seeds_give_the_same_bits(toy, tmp_path):
     once, again = (api.run(toy.study(), storage=tmp_path / f"{i}.db", progress=False) for i in range(2))
     for a, b in zip(once.rows, again.rows, strict=True):
         assert all(np.array_equal(a.measures[name], b.measures[name]) for name in a.measures)
+
+
+def test_a_study_of_ones_own_runs_from_its_file(tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "own_study.py"
+    process = command(f"{example}:STUDY", "--smoke", "--seeds", 2, "--storage", tmp_path / "t.db")
+    said, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+    assert "A sine fits the wave better than ReLU" in said and "6/6" in complaint

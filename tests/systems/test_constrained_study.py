@@ -110,6 +110,18 @@ def test_a_seed_means_the_same_in_every_setting_and_company():
     assert np.array_equal(again.measures["rmse"], alone.measures["rmse"])
 
 
+def test_the_number_of_threads_changes_no_bit():
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(trial(SMALL, [0, 1], AT, epochs=1, batch=500).measures)
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_relu_dies_at_minus_three_and_lives_after_init_bias_or_revive():
     relu = SMALL | {"activation": "relu", "net": "linear"}
     dead = {

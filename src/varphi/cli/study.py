@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -139,10 +140,9 @@ def serve_storage(
 
     server = api.serve(storage, host=host, port=port)
     print(f"serving {storages.described(storage)} at grpc://{host}:{port}; Ctrl-C ends it", flush=True)
-    try:
+    with suppress(KeyboardInterrupt):
         server.wait_for_termination()
-    finally:
-        server.stop(grace=2).wait()
+    server.stop(grace=2).wait()
 
 
 def _show_results(results: Any, as_json: bool) -> None:

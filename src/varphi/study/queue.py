@@ -112,15 +112,14 @@ class Queue:
             name: CategoricalDistribution(list(dict.fromkeys(s[name] for s in self.plan.settings.values())))
             for name in self.plan.study.factors
         }
-        self.optuna.add_trials(
-            create_trial(
+        for job in jobs:
+            trial = create_trial(
                 state=TrialState.WAITING,
                 params=self.plan.settings[job.setting],
                 distributions=levels,
                 user_attrs=job.attributes,
             )
-            for job in jobs
-        )
+            self._storage.create_new_trial(self.optuna._study_id, trial)
         self.look()
 
     # Working ----------------------------------------------------------------------------------------------------------
