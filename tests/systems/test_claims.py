@@ -22,7 +22,7 @@ COLUMNS = (80, 120)
 
 
 def invoke(*words: str, **environment: str):
-    result = CliRunner().invoke(cli.app, ["claims", *words], env=environment, catch_exceptions=False)
+    result = CliRunner().invoke(cli.app, ["claims", *words], env={"COLUMNS": "300"} | environment, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result
 
