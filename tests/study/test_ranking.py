@@ -1,12 +1,18 @@
 """Rankings: ties as ties, order of nothing but the values."""
 
 import math
+from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from varphi.report.data import results_data
+from varphi.report.page import page
+from varphi.study import Contest, api
 from varphi.study.ranking import ranking
 
 SEEDS = 12
@@ -75,3 +81,21 @@ def test_one_competitor_or_unpaired_values_are_refused():
         ranking({"a": np.zeros(5)})
     with pytest.raises(ValueError, match="paired"):
         ranking({"a": np.zeros(5), "b": np.zeros(4)})
+
+
+def test_a_study_s_contests_are_ranked_shown_and_kept_as_data(toy, tmp_path):
+    results = api.run(toy.study(), storage=tmp_path / "runs.db", progress=False)
+    ((contest, found),) = results.rankings
+    assert [(p.name, p.rank) for p in found.places] == [("0", "1"), ("1", "2"), ("2", "3")]
+    console = Console(record=True, width=200, file=StringIO())
+    api.show(results, console)
+    assert "Draws. 0 is best" in console.export_text()
+    assert contest.title in page(results)
+    assert results_data(results)["rankings"][0]["places"][0]["name"] == "0"
+
+
+def test_a_contest_that_leaves_a_factor_open_is_refused(toy, tmp_path):
+    open_ = replace(toy.study(), contests=(Contest("Draws", "value", among=(), at={}),))
+    results = api.run(open_, storage=tmp_path / "runs.db", progress=False)
+    with pytest.raises(ValueError, match="leaves factors besides"):
+        _ = results.rankings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from varphi.study import Claim, Outcome, Range, Search, Size, Study, Tuning
+from varphi.study import Claim, Contest, Outcome, Range, Search, Size, Study, Tuning
 from varphi.study.statistics import paired
 from varphi.study.verdict import judged
 
@@ -53,6 +53,7 @@ def study(levels=(0, 1, 2), seconds=0.0, log=None, *, tuning=(0.01, 0.1, 1.0), b
         claims=(Claim("levels differ", "Higher is higher.", "Paired differences of value.", judge),),
         sizes={"full": Size(seeds=8, tuning=tuning, takes="no time", options={"seconds": seconds, "log": log})},
         answer=answer,
+        contests=(Contest("Draws", "value", among=("level",), at={"level": (0, 1, 2)}),),
         batched=batched,
     )
 

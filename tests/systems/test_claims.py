@@ -22,7 +22,8 @@ COLUMNS = (80, 120)
 
 
 def invoke(*words: str, **environment: str):
-    result = CliRunner().invoke(cli.app, ["claims", *words], env={"COLUMNS": "300"} | environment, catch_exceptions=False)
+    wide = {"COLUMNS": "300"} | environment
+    result = CliRunner().invoke(cli.app, ["claims", *words], env=wide, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result
 

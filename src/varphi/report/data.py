@@ -99,5 +99,6 @@ def results_data(results: Results) -> dict[str, Any]:
         "answer": results.answer,
         "claims": claims,
         "rows": rows,
+        "rankings": [plain_data(contest) | plain_data(found) for contest, found in results.rankings],
         **{name: plain_data(getattr(results, name)) for name in told},
     }

@@ -137,6 +137,7 @@ def page(results: Results) -> str:
             *(f'<p class="remark">{_e(line)}</p>' for line in remarks(results)),
             "<h2>Claims and verdicts</h2>",
             *_claims(results),
+            *_rankings(results),
             *_figures(results),
             "<h2>All settings</h2>",
             _table(results),
@@ -197,12 +198,13 @@ def _claims(results: Results) -> Iterable[str]:
         tests = "".join(
             f'<tr><td>{_e(c.label)}</td><td class="n">{number(c.difference)}</td>'
             f'<td class="n">[{number(c.low)}, {number(c.high)}]</td><td class="n">{c.adjusted:.2g}</td>'
-            f"<td>{_e(c.method)}</td></tr>"
+            f'<td class="n">{c.superiority.probability:.0%}</td><td>{_e(c.method)}</td></tr>'
             for c in verdict.comparisons
         )
         table = (
             '<div class="scroll"><table><thead><tr><th>difference</th><th class="n">value</th><th class="n">95 %</th>'
-            f'<th class="n">p (Holm)</th><th>method</th></tr></thead><tbody>{tests}</tbody></table></div>'
+            '<th class="n">p (Holm)</th><th class="n">larger in</th><th>method</th></tr></thead>'
+            f"<tbody>{tests}</tbody></table></div>"
         )
         yield (
             f'<section class="claim"><h3>{_e(claim.name)}</h3><blockquote>“{_e(claim.quote)}”</blockquote>'
@@ -210,6 +212,17 @@ def _claims(results: Results) -> Iterable[str]:
             f"<details><summary>How it was measured</summary><p>{_e(claim.measure)}</p>"
             f"{table if tests else ''}</details></section>"
         )
+
+
+def _rankings(results: Results) -> Iterable[str]:
+    if not results.rankings:
+        return
+    yield (
+        '<h2>Rankings</h2><p class="key">A rank that leaves several open is a tie: with 95 % confidence each true rank '
+        "lies in its range (paired tests of all pairs over the seeds, Holm).</p>"
+    )
+    for contest, found in results.rankings:
+        yield f"<h3>{_e(contest.title)}</h3><p>{_e(found.sentence())}</p>{_grid(found.table(), 2)}"
 
 
 def _figures(results: Results) -> Iterable[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from .ranking import Contest
 from .search import Point, Search
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class Study:
             loses one seed at most.
         applies: whether a combination of levels is a setting.
         headline: the measures shown in tables, in order.
+        contests: what is ranked.
         references: rows that need no seeds (baselines), from a row's name to its measures.
         figures: drawings of the results.
         packages: distributions whose versions belong in the record.
@@ -182,6 +184,7 @@ class Study:
     batched: bool = True
     applies: Callable[[Setting], bool] = _always
     headline: tuple[str, ...] = ()
+    contests: tuple[Contest, ...] = ()
     references: Callable[..., dict[str, dict[str, float]]] | None = None
     figures: Callable[[Results], list[Figure]] | None = None
     packages: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +14,33 @@ from jaxtyping import Float
 from .statistics import Comparison, enough_seeds, fewest_seeds, holm, number, paired
 
 Best: TypeAlias = Literal["lowest", "highest"]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What a study ranks: the levels of some factors by a measure, everything else held.
+
+    Attributes:
+        title: as the report calls it.
+        measure: a name of the study's measures.
+        among: the factors whose levels compete.
+        at: the level of every other factor; a tuple admits several.
+        best: whether low or high values win.
+    """
+
+    title: str
+    measure: str
+    among: tuple[str, ...]
+    at: Mapping[str, Any]
+    best: Best = "lowest"
+
+    def admits(self, setting: Mapping[str, Any]) -> bool:
+        """Whether a setting takes part."""
+        return all(setting[n] in (v if isinstance(v, tuple) else (v,)) for n, v in self.at.items())
+
+    def competitor(self, setting: Mapping[str, Any]) -> str:
+        """The name under which a setting takes part."""
+        return " · ".join(str(setting[name]) for name in self.among)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .declaration import Claim, Setting, Study
+from .ranking import Contest, Ranking, ranking
 from .search import Point, Search
 from .statistics import number
 from .verdict import Verdict
@@ -146,6 +147,19 @@ class Results:
         # One claim that cannot be judged (a part not installed, say) must not hide the verdicts on the others.
         except Exception as error:
             return Verdict("undecided", f"could not be judged: {type(error).__name__}: {error}")
+
+    @cached_property
+    def rankings(self) -> tuple[tuple[Contest, Ranking], ...]:
+        """The ranking of each of the study's contests that has at least two finished competitors."""
+        found = []
+        for contest in self.study.contests:
+            rows = [row for row in self.rows if contest.admits(row.setting)]
+            values = {contest.competitor(row.setting): row.values(contest.measure) for row in rows}
+            if len(values) < len(rows):
+                raise ValueError(f"the contest {contest.title!r} leaves factors besides {contest.among} open")
+            if len(values) > 1:
+                found.append((contest, ranking(values, best=contest.best)))
+        return tuple(found)
 
     @property
     def answer(self) -> str:

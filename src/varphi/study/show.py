@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from .ranking import Contest, Ranking
 from .results import Results
 
 COLOURS = {
@@ -25,6 +26,7 @@ def show(results: Results) -> Group:
     parts: list[RenderableType] = [
         Panel(Text(results.answer), title=results.study.title, subtitle=_extent(results)),
         _verdicts(results),
+        *(part for contest, found in results.rankings for part in _ranking(contest, found)),
         _table("Median over seeds [least, most]", results.table(), len(results.study.factors)),
     ]
     if results.references:
@@ -68,6 +70,11 @@ def _verdicts(results: Results) -> Table:
         status = f"only if {verdict.condition}" if verdict.status == "only if" else verdict.status
         table.add_row(claim.name, Text(status, style=f"bold {COLOURS[verdict.status]}"), Text(verdict.evidence))
     return table
+
+
+def _ranking(contest: Contest, found: Ranking) -> Iterable[RenderableType]:
+    yield Text(f"\n{contest.title}. {found.sentence()}", style="italic")
+    yield _table("", found.table(), 2)
 
 
 def _table(title: str, content: Iterable[tuple[str, ...]], words: int) -> Table:

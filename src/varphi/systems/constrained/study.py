@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from varphi.activation.lookup import get
-from varphi.study import Claim, Figure, Setting, Size, Study, Tuning
+from varphi.study import Claim, Contest, Figure, Setting, Size, Study, Tuning
 from varphi.study.results import Results, Row
 from varphi.study.statistics import Share, holm, number, paired, share
 from varphi.study.verdict import Verdict, judged
@@ -298,6 +298,15 @@ STUDY = Study(
     answer=_answer,
     applies=_applies,
     headline=("deviance", "rmse", "zeros", "negative", "dead", "diverged"),
+    contests=tuple(
+        Contest(
+            f"Held-out Poisson deviance, {net}, {loss} loss",
+            "deviance",
+            among=("activation",),
+            at={"target": "visits", "net": net, "loss": loss, "start": "mean"},
+        )
+        for net, loss in itertools.product(HIDDEN, ("mse", "poisson"))
+    ),
     references=references,
     figures=_figures,
     packages=("statsmodels", "pandas", "matplotlib"),

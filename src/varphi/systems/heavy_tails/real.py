@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from varphi.study import Claim, Figure, Outcome, Point, Setting, Size, Study, Tuning
+from varphi.study import Claim, Contest, Figure, Outcome, Point, Setting, Size, Study, Tuning
 from varphi.study.results import Results, Row
 from varphi.study.statistics import holm, number, paired
 from varphi.study.verdict import Verdict, judged
@@ -173,5 +173,8 @@ STUDY = Study(
     applies=_applies,
     headline=("error", "top_share", "tail", "saturated"),
     figures=_figures,
+    contests=tuple(
+        Contest(f"Held-out error, {data}", "error", among=("head", "loss"), at={"data": data}) for data in REAL
+    ),
     packages=("scikit-learn", "statsmodels", "matplotlib"),
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from varphi.study import Claim, Figure, Setting, Size, Study, Tuning
+from varphi.study import Claim, Contest, Figure, Setting, Size, Study, Tuning
 from varphi.study.results import Results, Row
 from varphi.study.statistics import Comparison, number, paired, share
 from varphi.study.verdict import Verdict, judged
@@ -298,6 +298,20 @@ STUDY = Study(
     answer=_answer,
     applies=_applies,
     headline=("error", "diverged", "top_share", "tail", "saturated", "steps"),
+    contests=(
+        Contest(
+            "Median error on the truth, γ = 0.1, Adam, hidden gelu, and the classical fits",
+            "error",
+            among=("head", "loss"),
+            at={
+                "labels": MAIN,
+                "hidden": ("gelu", NONE),
+                "head": ("identity", "median±3 MADN", CLASSICAL),
+                "loss": ("squared", "absolute", "Huber", "Cauchy", *PEERS),
+                "optimiser": ("Adam", OWN),
+            },
+        ),
+    ),
     figures=_figures,
     packages=("scikit-learn", "statsmodels", "matplotlib"),
 )
