@@ -134,7 +134,7 @@ def run_ordinary(formula: Formula, x: Tensor) -> Tensor:
 
 def run_times(formula: Formula, grad: Tensor, x: Tensor, parameters: Sequence[Any]) -> Tensor:
     """grad · formula, in one pass."""
-    if not _fits_kernel(x, parameters) or not _is_plain(grad) or grad.dtype is not x.dtype:
+    if not _fits_kernel(x, parameters) or not is_plain(grad) or grad.dtype is not x.dtype:
         return grad * run(formula, x, parameters)
     x = _dense(x)
     if grad.stride() != x.stride():
@@ -181,19 +181,22 @@ def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:
     return _as_input(result, x, wide, formula.hides_nan)
 
 
+def enabled() -> bool:
+    """Whether kernels may be used here and now."""
+    return _ENABLED and not torch._C._len_torch_dispatch_stack() and not torch._C._get_tracing_state()
+
+
 def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
     return (
-        _ENABLED
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._get_tracing_state()
-        and _is_plain(x)
+        enabled()
+        and is_plain(x)
         and x.dtype in _STORAGE
         and x.numel() > 0
         and (not parameters or all(map(_is_number, parameters)))
     )
 
 
-def _is_plain(x: Tensor) -> bool:
+def is_plain(x: Tensor) -> bool:
     """Whether the numbers of x lie in CPU memory as they are: no wrapper, no lazy sign, no unstored zeros."""
     return type(x) in _PLAIN and _is_dense_cpu(x)
 
@@ -205,7 +208,7 @@ def _is_dense_cpu(x: Tensor) -> bool:
 def _is_number(parameter: Any) -> bool:
     if not isinstance(parameter, Tensor):
         return True
-    return parameter.numel() == 1 and _is_plain(parameter)
+    return parameter.numel() == 1 and is_plain(parameter)
 
 
 def _dense(x: Tensor) -> Tensor:
