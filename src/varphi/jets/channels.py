@@ -19,7 +19,7 @@ from varphi.activation.operations import is_in_place, name_of
 
 from . import lift
 from .algebra import Algebra, is_zero
-from .lift import Layout
+from .lift import Layout, Step
 
 
 class MissingRule(NotImplementedError):
@@ -40,14 +40,16 @@ class Channels(Tensor):
     """A quantity u of a model with derivatives of it by the model's input.
 
     It is one of: packed (one tensor with an axis for the channels), apart (a list), or waiting: an activation of
-    another quantity that is not computed yet, because a linear layer may follow and do it on the way.
+    another quantity, and perhaps a linear layer after it, not computed yet, because more of the same may follow, and a
+    chain of layers is one step (`lift`). What two operations use is computed once, for both.
     """
 
     algebra: Algebra
     _packed: Tensor | None
     _axis: int
     _parts: list[Any] | None
-    _waiting: tuple[Formula, Channels] | None
+    _waiting: tuple[Channels, Step] | None
+    _used: bool
 
     @staticmethod
     def _new(algebra: Algebra, shape: Sequence[int], like: Tensor) -> Channels:
@@ -55,6 +57,7 @@ class Channels(Tensor):
         empty = torch.empty((), dtype=like.dtype, device=like.device).expand(tuple(shape))
         new = Tensor._make_subclass(Channels, empty)
         new.algebra, new._packed, new._axis, new._parts, new._waiting = algebra, None, 0, None, None
+        new._used = False
         return new
 
     @staticmethod
@@ -138,35 +141,53 @@ class Channels(Tensor):
 
     def activated(self, formula: Formula, parameters: Sequence[Any]) -> Channels:
         """A pointwise function of the quantity."""
+        if self._waiting is not None and self._waiting[1].weight is not None and lift.fits(formula, []):
+            return self._followed(Step(formula), self.shape)
         if lift.fits(formula, self.layout()[1]):
-            new = Channels._new(self.algebra, self.shape, self)
-            new._waiting = formula, self
-            return new
+            return self._followed(Step(formula), self.shape)
         return Channels.of_parts(self.algebra, lift.by_operations(formula, parameters, self.algebra, self.parts))
-
-    def _compute(self) -> None:
-        if self._waiting is not None:
-            formula, source = self._waiting
-            layout, tensors = source.layout()
-            self._packed, self._axis = lift.activate(formula, self.algebra, layout, tensors), layout.axis
-            self._waiting = None
 
     def then_linear(self, weight: Tensor, bias: Tensor | None) -> Channels | None:
         """A linear layer after the activation that this quantity waits for, in one step; None if that cannot be."""
-        if self._waiting is None or self.dim() < 1 or weight.dim() != 2:
+        if self._waiting is None or self._used or self.dim() < 1 or weight.dim() != 2:
             return None
-        formula, source = self._waiting
+        source, step = self._waiting
+        tensors = [weight] if bias is None else [weight, bias]
+        if step.weight is not None or weight.dtype is not self.dtype or not lift.fits(step.formula, tensors):
+            return None
+        if self._axis != self.dim() - 1:
+            return None
+        self._used = True
+        new = Channels._new(self.algebra, (*self.shape[:-1], weight.shape[0]), self)
+        new._axis, new._waiting = self._axis, (source, Step(step.formula, weight, bias))
+        return new
+
+    def _followed(self, step: Step, shape: Sequence[int]) -> Channels:
+        """What comes after this quantity in a chain."""
+        new = Channels._new(self.algebra, shape, self)
+        new._axis = self._axis if self._waiting is not None else self.layout()[0].axis
+        new._waiting = self, step
+        if self._used:  # by something else already: it is worth computing once
+            self._compute()
+        self._used = True
+        return new
+
+    def _compute(self) -> None:
+        if self._waiting is None:
+            return
+        steps: list[Step] = []
+        source = self
+        while source._waiting is not None:
+            source, step = source._waiting
+            steps.insert(0, step)
         layout, tensors = source.layout()
-        if layout.axis != self.dim() - 1:
-            return None
-        if not lift.fits(formula, [*tensors, weight, *([] if bias is None else [bias])]):
-            return None
-        packed = lift.activate_linear(formula, self.algebra, layout, tensors, weight, bias)
-        return Channels.of_packed(self.algebra, packed, layout.axis)
+        self._packed, self._axis = lift.run(self.algebra, layout, tensors, steps), layout.axis
+        self._waiting = None
 
     def become(self, other: Channels) -> Channels:
         """Take over another quantity's channels: what an operation in place does."""
         self._packed, self._axis, self._parts, self._waiting = other._packed, other._axis, other._parts, other._waiting
+        self._used = other._used
         return self
 
     def __repr__(self, **_: Any) -> str:

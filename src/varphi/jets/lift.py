@@ -1,18 +1,19 @@
-"""An activation applied to channels, forwards and backwards.
+"""Chains of activations and linear layers applied to channels, forwards and backwards.
 
 Forwards f acts by its Taylor series: channel c becomes Σ f^(k)(u0) (n^k/k!)_c. Backwards the same algebra serves:
 d f(u) = f'(u) du, so the gradient is the transposed product with f' applied to u. One more derivative of f than the
 operator's order is all that training needs, and all of it is one kernel a layer (`numbers.kernel.rows`), which is given
-the channels and computes the derivatives of f anew: nothing but the channels is kept between the passes.
+the channels before the activation and computes f's derivatives, and f itself, anew: nothing else is kept.
 
-An activation that ends in a linear layer is one step with it (`activate_linear`), worked through in tiles of samples that
-stay in the second cache; the activation's own result then is never stored at all.
+A chain, activation, linear, activation, linear, ..., is one step of autograd, worked through in tiles of samples that
+stay in the second cache all the way: what stands between two layers is stored once, for the backward pass, and nothing
+is where no gradient will be asked for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +27,12 @@ from varphi.activation.pointwise import pointwise
 from varphi.numbers import variable
 from varphi.numbers.expression import constant
 from varphi.numbers.kernel.build import Signature
-from varphi.numbers.kernel.rows import RowsKernel, RowsSignature, rows_kernel
+from varphi.numbers.kernel.rows import Array, Bound, RowsKernel, RowsSignature, rows_kernel
 
 from .algebra import Algebra, is_zero
 
 # What a tile's channels may take: with a handful of such arrays at work, they stay in the second cache.
-TILE_BYTES = 2**18
+TILE_BYTES = 2**19
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -75,34 +76,34 @@ class Layout:
         """Whether a channel's tensor is one row for all."""
         return not self.packed and tensor.dim() < len(self.shape)
 
-    def places(self, tensors: Sequence[Tensor]) -> Places:
-        """Where each channel that is present begins, and its distance between rows."""
+    def arrays(self, tensors: Sequence[Tensor]) -> list[Array]:
+        """Where each channel that is present lies."""
         if self.packed:
-            return Places.packed(tensors[0], len(self.present), self.inner)
+            return packed_arrays(tensors[0], len(self.present), self.inner)
+        size = tensors[0].element_size()
         strides = [0 if self.repeats(t) else self.inner for t in tensors]
-        return Places([t.data_ptr() for t in tensors], strides, tensors[0].element_size())
+        return [Array(t.data_ptr(), s, s * size) for t, s in zip(tensors, strides, strict=True)]
+
+
+def packed_arrays(packed: Tensor, channels: int, inner: int, moves: bool = True) -> list[Array]:
+    """Where each channel of (rows, channels, inner) lies; with `moves` False, it is a buffer for one tile."""
+    size, stride = packed.element_size(), channels * inner
+    return [
+        Array(packed.data_ptr() + c * inner * size, stride, stride * size if moves else 0) for c in range(channels)
+    ]
 
 
 @dataclass(frozen=True)
-class Places:
-    """Addresses of arrays, and their distances between rows in elements of some bytes."""
+class Step:
+    """A part of a chain: an activation and, but for the last part perhaps, the linear layer after it."""
 
-    addresses: list[int]
-    strides: list[int]
-    size: int
+    formula: Formula
+    weight: Tensor | None = None
+    bias: Tensor | None = None
 
-    @staticmethod
-    def packed(tensor: Tensor, channels: int, inner: int) -> Places:
-        size = tensor.element_size()
-        return Places([tensor.data_ptr() + c * inner * size for c in range(channels)], [channels * inner] * channels, size)
-
-    def __add__(self, other: Places) -> Places:
-        return Places(self.addresses + other.addresses, self.strides + other.strides, self.size)
-
-    def after(self, rows: int) -> Places:
-        """The same, some rows further on."""
-        moved = [a + rows * s * self.size for a, s in zip(self.addresses, self.strides, strict=True)]
-        return Places(moved, list(self.strides), self.size)
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [t for t in (self.weight, self.bias) if t is not None]
 
 
 def fits(formula: Formula, tensors: Sequence[Any]) -> bool:
@@ -128,16 +129,15 @@ def by_operations(formula: Formula, parameters: Sequence[Any], algebra: Algebra,
     return algebra.compose(tower, algebra.powers(parts))
 
 
-def activate(formula: Formula, algebra: Algebra, layout: Layout, tensors: Sequence[Tensor]) -> Tensor:
-    """The channels of f(u), packed at `layout.axis`; what `fits` says must hold."""
-    return _Activate.apply(formula, algebra, layout, *layout.dense(tensors))
+def run(algebra: Algebra, layout: Layout, tensors: Sequence[Tensor], steps: Sequence[Step]) -> Tensor:
+    """The channels at the end of a chain, packed at `layout.axis`; what `fits` says must hold for every step.
 
-
-def activate_linear(
-    formula: Formula, algebra: Algebra, layout: Layout, tensors: Sequence[Tensor], weight: Tensor, bias: Tensor | None
-) -> Tensor:
-    """The channels of W f(u) + b, packed at `layout.axis`; the quantity's last dimension is the only one after it."""
-    return _ActivateLinear.apply(formula, algebra, layout, weight, bias, *layout.dense(tensors))
+    Args:
+        layout, tensors: the channels that it starts from. Where linear layers occur, one dimension follows the axis.
+    """
+    weights = [t for step in steps for t in (step.weight, step.bias)]
+    formulas = tuple(step.formula for step in steps)
+    return _Chain.apply(algebra, layout, formulas, torch.is_grad_enabled(), *weights, *layout.dense(tensors))
 
 
 def _kernel(
@@ -184,120 +184,192 @@ def stack_parts(parts: Sequence[Any], shape: torch.Size, axis: int) -> Tensor:
     return torch.stack([like.new_zeros(shape) if is_zero(p) else p.expand(shape) for p in parts], axis)
 
 
-class _Activate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, formula: Formula, algebra: Algebra, layout: Layout, *tensors: Tensor) -> Tensor:
-        ctx.formula, ctx.algebra, ctx.layout = formula, algebra, layout
-        ctx.save_for_backward(*tensors)
-        shape, axis = layout.shape, layout.axis
-        result = tensors[0].new_empty((*shape[:axis], len(algebra), *shape[axis:]))
-        places = layout.places(tensors) + Places.packed(result, len(algebra), layout.inner)
-        kernel = _kernel(formula, algebra, layout.present, result.dtype, "forward")
-        kernel(places.addresses, places.strides, layout.rows, layout.inner, torch.get_num_threads())
-        return result
+class _Chain(torch.autograd.Function):
+    """Arguments after the fourth: weight and bias of every step (None where there is none), then the source."""
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        (grad,), tensors = grads, ctx.saved_tensors
-        formula, algebra, layout = ctx.formula, ctx.algebra, ctx.layout
-        if torch.is_grad_enabled() or not backend.is_plain(grad):
-            parts = by_operations(formula, [], algebra, _parts(layout, tensors))
-            again = stack_parts(parts, layout.shape, layout.axis)
-            return None, None, None, *_again(again, tensors, grad)
-        grad = grad.contiguous()
-        results = [t.new_empty(layout.shape) if layout.repeats(t) else torch.empty_like(t) for t in tensors]
-        places = layout.places(tensors) + Places.packed(grad, len(algebra), layout.inner) + layout.places(results)
-        kernel = _kernel(formula, algebra, layout.present, grad.dtype, "backward")
-        kernel(places.addresses, places.strides, layout.rows, layout.inner, torch.get_num_threads())
-        return None, None, None, *[
-            r.reshape(-1, *t.shape).sum(0) if layout.repeats(t) else r for r, t in zip(results, tensors, strict=True)
-        ]
-
-
-def _again(result: Tensor, inputs: Sequence[Any], grad: Tensor) -> list[Any]:
-    """The gradients of a result that was computed again by torch operations, differentiable themselves."""
-    needed = [t for t in inputs if t is not None and t.requires_grad]
-    found = iter(torch.autograd.grad(result, needed, grad, create_graph=torch.is_grad_enabled(), allow_unused=True))
-    return [next(found) if t is not None and t.requires_grad else None for t in inputs]
-
-
-class _ActivateLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        formula: Formula,
-        algebra: Algebra,
-        layout: Layout,
-        weight: Tensor,
-        bias: Tensor | None,
-        *tensors: Tensor,
+        ctx: Any, algebra: Algebra, layout: Layout, formulas: tuple[Formula, ...], keeps: bool, *tensors: Any
     ) -> Tensor:
-        ctx.formula, ctx.algebra, ctx.layout = formula, algebra, layout
-        ctx.save_for_backward(weight, bias, *tensors)
-        channels, inner, outputs = len(algebra), layout.inner, weight.shape[0]
-        result = weight.new_empty((layout.rows, channels, outputs))
-        kernel = _kernel(formula, algebra, layout.present, weight.dtype, "forward")
-        tile = _tile(layout, weight)
-        active = weight.new_empty((tile * channels, inner))
-        source, to = layout.places(tensors), Places.packed(active, channels, inner)
-        transposed, threads = weight.t(), torch.get_num_threads()
-        for start in range(0, layout.rows, tile):
-            count = min(tile, layout.rows - start)
-            places = source.after(start) + to
-            kernel(places.addresses, places.strides, count, inner, threads)
-            part = result[start : start + count]
-            torch.mm(active[: count * channels], transposed, out=part.view(-1, outputs))
-            if bias is not None:
-                part[:, 0] += bias
-        return result.view(*layout.shape[:-1], channels, outputs)
+        work = _Work(algebra, layout, formulas, tensors)
+        keeps = keeps and any(ctx.needs_input_grad)
+        result, between = work.forward(keeps)
+        ctx.work = work
+        ctx.save_for_backward(*[t for t in tensors if t is not None], *between)
+        work.release()
+        return result.view(*layout.shape[: layout.axis], len(algebra), *work.ending)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        (grad,) = grads
-        weight, bias, *tensors = ctx.saved_tensors
-        formula, algebra, layout = ctx.formula, ctx.algebra, ctx.layout
+        (grad,), work = grads, ctx.work
+        tensors, between = work.restored(ctx.saved_tensors)
         if torch.is_grad_enabled() or not backend.is_plain(grad):
-            parts = by_operations(formula, [], algebra, _parts(layout, tensors))
-            again = _linear_parts(parts, weight, bias, layout)
-            gradients = _again(again, [weight, bias, *tensors], grad)
-            return None, None, None, *gradients
-        channels, inner = len(algebra), layout.inner
-        grad = grad.contiguous().view(layout.rows, channels, weight.shape[0])
-        weight_grad = torch.zeros_like(weight) if ctx.needs_input_grad[3] else None
-        bias_grad = grad[:, 0].sum(0) if ctx.needs_input_grad[4] else None
-        tile = _tile(layout, weight)
-        # The gradient by the activation's result, and that result once more.
-        passed, active = (weight.new_empty((tile, channels, inner)) for _ in range(2))
-        results = [torch.zeros_like(t) if layout.repeats(t) else torch.empty_like(t) for t in tensors]
-        source, given = layout.places(tensors), Places.packed(passed, channels, inner)
-        fixed = Places.packed(active, channels, inner) if weight_grad is not None else Places([], [], source.size)
-        kernel = _kernel(formula, algebra, layout.present, weight.dtype, "backward" if weight_grad is None else "both")
-        there = [c for c, present in enumerate(layout.present) if present]
-        repeated = [(i, c) for i, c in enumerate(there) if layout.repeats(tensors[0 if layout.packed else i])]
-        into = layout.places(results)
-        for start in range(0, layout.rows, tile):
-            count = min(tile, layout.rows - start)
-            part = grad[start : start + count].view(-1, weight.shape[0])
-            torch.mm(part, weight, out=passed[:count].view(-1, inner))
-            to = into.after(start)
+            return None, None, None, None, *_again(work, tensors, grad)
+        return None, None, None, None, *work.backward(tensors, between, grad, ctx.needs_input_grad[4:])
+
+
+class _Work:
+    """A chain's passes over tiles of rows."""
+
+    def __init__(
+        self, algebra: Algebra, layout: Layout, formulas: tuple[Formula, ...], tensors: Sequence[Tensor | None]
+    ) -> None:
+        self.algebra, self.layout, self.formulas = algebra, layout, formulas
+        self.given = [t is not None for t in tensors]
+        self.tensors: Sequence[Any] = tensors
+        last = tensors[2 * len(formulas) - 2]
+        self.ending = layout.shape[layout.axis :] if last is None else (last.shape[0],)
+        self.widths = [layout.inner, *[w.shape[0] for w in tensors[: 2 * len(formulas) : 2] if w is not None]]
+        row = len(algebra) * max(self.widths) * self.source[0].element_size()
+        self.tile = max(1, min(layout.rows, TILE_BYTES // row))
+
+    @property
+    def source(self) -> Sequence[Any]:
+        return self.tensors[2 * len(self.formulas) :]
+
+    def release(self) -> None:
+        """Keep no tensor: autograd does."""
+        self.tensors = ()
+
+    def restored(self, saved: Sequence[Tensor]) -> tuple[list[Any], Sequence[Tensor]]:
+        """The arguments again, and what was kept between the steps."""
+        rest = iter(saved)
+        tensors = [next(rest) if there else None for there in self.given]
+        return tensors, list(rest)
+
+    def tiles(self) -> Iterator[tuple[int, int]]:
+        """The first row of each tile, and how many rows it has."""
+        for start in range(0, self.layout.rows, self.tile):
+            yield start, min(self.tile, self.layout.rows - start)
+
+    def steps(self, tensors: Sequence[Any]) -> list[Step]:
+        pairs = zip(self.formulas, tensors[::2], tensors[1::2], strict=False)
+        return [Step(f, w, b) for f, w, b in pairs]
+
+    def buffer(self) -> Tensor:
+        """Room for a tile of the widest layer."""
+        return self.source[0].new_empty(self.tile * len(self.algebra) * max(self.widths))
+
+    def shaped(self, buffer: Tensor, rows: int, width: int) -> Tensor:
+        """The beginning of a buffer as (rows · channels, width)."""
+        count = rows * len(self.algebra)
+        return buffer[: count * width].view(count, width)
+
+    def bound(self, place: int, what: str, arrays: list[Array]) -> Bound:
+        present = self.layout.present if place == 0 else (True,) * len(self.algebra)
+        kernel = _kernel(self.formulas[place], self.algebra, present, self.source[0].dtype, what)
+        inner = self.layout.inner if place == 0 else self.widths[place]
+        return kernel.bind(arrays, inner, torch.get_num_threads())
+
+    def forward(self, keeps: bool) -> tuple[Tensor, list[Tensor]]:
+        """The result (rows, channels, width) and, if kept, what stands before each activation but the first."""
+        channels, widths = len(self.algebra), self.widths
+        steps = self.steps(self.tensors)
+        whole = [
+            self.source[0].new_empty((self.layout.rows if keeps or last else self.tile, channels, width))
+            for width, last in self._results()
+        ]
+        active = self.buffer()
+        inputs = [self.layout.arrays(self.source)]
+        inputs += [packed_arrays(t, channels, w, keeps) for t, w in zip(whole[:-1], widths[1:], strict=False)]
+        bound = []
+        for place, step in enumerate(steps):
+            to, moves = (active, False) if step.weight is not None else (whole[place], True)
+            bound.append(
+                self.bound(place, "forward", inputs[place] + packed_arrays(to, channels, widths[place], moves))
+            )
+        for start, count in self.tiles():
+            for place, step in enumerate(steps):
+                bound[place](start, count)
+                if step.weight is None:
+                    continue
+                first = start if keeps or place == len(steps) - 1 else 0
+                part = whole[place][first : first + count]
+                torch.mm(
+                    self.shaped(active, count, widths[place]), step.weight.t(), out=part.view(-1, widths[place + 1])
+                )
+                if step.bias is not None:
+                    part[:, 0] += step.bias
+        return whole[-1], whole[:-1] if keeps else []
+
+    def _results(self) -> list[tuple[int, bool]]:
+        """The width of each step's result, and whether it is the chain's."""
+        count = len(self.formulas)
+        return [(self.widths[min(i + 1, len(self.widths) - 1)], i == count - 1) for i in range(count)]
+
+    def backward(
+        self, tensors: Sequence[Any], between: Sequence[Tensor], grad: Tensor, needed: Sequence[bool]
+    ) -> list[Any]:
+        """The gradients by all arguments."""
+        self.tensors = tensors
+        channels, widths, layout = len(self.algebra), self.widths, self.layout
+        steps, count_steps = self.steps(tensors), len(self.formulas)
+        grad = grad.contiguous().view(layout.rows, channels, -1)
+        weights = [
+            torch.zeros_like(t) if t is not None and n else None
+            for t, n in zip(tensors[: 2 * count_steps], needed, strict=False)
+        ]
+        source = [
+            t.new_zeros(t.shape) if layout.repeats(t) else torch.empty_like(t) for t in self.source
+        ]
+        repeated = [
+            (i, c)
+            for i, c in enumerate(c for c, there in enumerate(layout.present) if there)
+            if not layout.packed and layout.repeats(self.source[i])
+        ]
+        # A gradient arrives in one of two buffers and leaves in the other, the activation's result in a third.
+        two, active = (self.buffer(), self.buffer()), self.buffer()
+        bound = []
+        for place, step in enumerate(steps):
+            width, passed = widths[place], two[place % 2]
+            inputs = layout.arrays(self.source) if place == 0 else packed_arrays(between[place - 1], channels, width)
+            if step.weight is None:
+                cotangent = packed_arrays(grad, channels, width)
+            else:
+                cotangent = packed_arrays(passed, channels, width, False)
+            into = cotangent if step.weight is not None else packed_arrays(passed, channels, width, False)
+            if place == 0:
+                own = layout.arrays(source)
+                # A row that stands for all gets the sum of the rows' gradients, which first lie in the buffer.
+                buffered = packed_arrays(passed, channels, width, False)
+                for i, c in repeated:
+                    own[i] = buffered[c]
+                into = own
+            both = weights[2 * place] is not None
+            again = packed_arrays(active, channels, width, False) if both else []
+            bound.append(self.bound(place, "both" if both else "backward", [*inputs, *cotangent, *into, *again]))
+        for start, count in self.tiles():
+            arriving = grad[start : start + count].view(count * channels, -1)
+            for place in range(count_steps - 1, -1, -1):
+                step, width, passed = steps[place], widths[place], self.shaped(two[place % 2], count, widths[place])
+                if step.weight is not None:
+                    torch.mm(arriving, step.weight, out=passed)
+                bound[place](start, count)
+                weight, bias = weights[2 * place : 2 * place + 2]
+                if weight is not None:
+                    weight.addmm_(arriving.t(), self.shaped(active, count, width))
+                if bias is not None:
+                    bias += arriving.view(count, channels, -1)[:, 0].sum(0)
+                arriving = passed
             for i, c in repeated:
-                # The gradient of each row, in the place of what it is made from; their sum is the row's.
-                to.addresses[i], to.strides[i] = given.addresses[c], given.strides[c]
-            places = source.after(start) + given + to + fixed
-            kernel(places.addresses, places.strides, count, inner, torch.get_num_threads())
-            if weight_grad is not None:
-                weight_grad.addmm_(part.t(), active[:count].view(-1, inner))
-            for i, c in repeated:
-                results[i] += passed[:count, c].sum(0)
-        return None, None, None, weight_grad, bias_grad, *results
+                source[i] += arriving.view(count, channels, *source[i].shape)[:, c].sum(0)
+        self.release()
+        return [*weights, *source]
 
 
-def _tile(layout: Layout, weight: Tensor) -> int:
-    """How many rows are worked on at a time."""
-    row = len(layout.present) * layout.inner * weight.element_size()
-    return max(1, min(layout.rows, TILE_BYTES // row))
-
-
-def _linear_parts(parts: Sequence[Any], weight: Tensor, bias: Tensor | None, layout: Layout) -> Tensor:
-    found = [0 if is_zero(p) else F.linear(p, weight, bias if c == 0 else None) for c, p in enumerate(parts)]
-    return stack_parts(found, torch.Size((*layout.shape[:-1], weight.shape[0])), layout.axis)
+def _again(work: _Work, tensors: Sequence[Any], grad: Tensor) -> list[Any]:
+    """The gradients from the same chain by torch operations, differentiable themselves."""
+    algebra, layout = work.algebra, work.layout
+    parts, shape = _parts(layout, tensors[2 * len(work.formulas) :]), layout.shape
+    for step in work.steps(tensors):
+        parts = by_operations(step.formula, [], algebra, parts)
+        if step.weight is not None:
+            parts = [
+                p if is_zero(p) else F.linear(p, step.weight, step.bias if c == 0 else None)
+                for c, p in enumerate(parts)
+            ]
+            shape = torch.Size((*shape[:-1], step.weight.shape[0]))
+    needed = [t for t in tensors if t is not None and t.requires_grad]
+    result = stack_parts(parts, shape, layout.axis)
+    found = iter(torch.autograd.grad(result, needed, grad, create_graph=torch.is_grad_enabled(), allow_unused=True))
+    return [next(found) if t is not None and t.requires_grad else None for t in tensors]

@@ -15,10 +15,11 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
+import numpy as np
 
 from varphi.numbers.expression import Expression, evaluate
 
@@ -166,33 +167,62 @@ class _Rows:
                 store(self.at, lanes, builder.gep(array, [offset]), self.storage, mask)
 
 
+class Array(NamedTuple):
+    """Where an array lies.
+
+    Attributes:
+        address: of its first element.
+        stride: elements from a row to the next; 0 repeats one row.
+        step: bytes by which the address moves with each row that a run starts later; 0 for a buffer that each run
+            uses from its beginning.
+    """
+
+    address: int
+    stride: int
+    step: int
+
+
 class RowsKernel:
     """A compiled kernel over rows."""
 
     def __init__(self, code: llvm.ExecutionEngine, arrays: int) -> None:
         self._code = code  # owns it
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code.get_function_address("rows"))
-        self._address = code.get_function_address("rows")
-        self._task = ctypes.c_int64 * (2 * arrays + 4)
+        self.address = code.get_function_address("rows")
+        self.run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
+        self.arrays = arrays
 
-    def __call__(
-        self, addresses: Sequence[int], strides: Sequence[int], rows: int, inner: int, threads: int = 1
-    ) -> None:
-        """Run over `rows` rows of `inner` elements.
+    def bind(self, arrays: Sequence[Array], inner: int, threads: int = 1) -> Bound:
+        """The kernel on these arrays (inputs, then outputs), whose rows have `inner` elements."""
+        return Bound(self, arrays, inner, threads)
 
-        Args:
-            addresses: of the inputs' first elements, then the outputs'.
-            strides: elements from a row to the next, for each.
-            rows, inner: the shape that all have in common; neither is 0.
-            threads: how many of torch's threads to use.
-        """
-        parallel = parallel_entry() if threads > 1 and rows > 1 and rows * inner >= SERIAL_BELOW else None
-        chunk = rows if parallel is None else -(-rows // (4 * threads))
-        task = self._task(*addresses, *strides, rows, inner, chunk, 0)
+
+class Bound:
+    """A kernel and the arrays that it works on: called with a range of rows, as often as wanted."""
+
+    def __init__(self, kernel: RowsKernel, arrays: Sequence[Array], inner: int, threads: int) -> None:
+        assert len(arrays) == kernel.arrays
+        self._kernel, self._inner, self._threads = kernel, inner, threads
+        self._first = np.array([a.address for a in arrays], np.int64)
+        self._steps = np.array([a.step for a in arrays], np.int64)
+        self._task = np.zeros(2 * len(arrays) + 4, np.int64)
+        self._task[len(arrays) : -4] = [a.stride for a in arrays]
+        self._task[-3] = inner
+        self._place = self._task.ctypes.data
+        self._moved = np.empty_like(self._first)
+
+    def __call__(self, start: int, rows: int) -> None:
+        """Run over the rows start, start + 1, ...; `rows` of them, at least one."""
+        task, arrays = self._task, self._kernel.arrays
+        np.multiply(self._steps, start, out=self._moved)
+        np.add(self._first, self._moved, out=task[:arrays])
+        threads = self._threads if rows > 1 and rows * self._inner >= SERIAL_BELOW else 1
+        parallel = parallel_entry() if threads > 1 else None
+        # Four chunks a thread even out unequal threads.
+        task[-4], task[-2], task[-1] = rows, rows if parallel is None else -(-rows // (4 * threads)), 0
         if parallel is None:
-            self._run(ctypes.addressof(task))
+            self._kernel.run(self._place)
         else:
-            parallel(self._address, task, threads, 0)
+            parallel(self._kernel.address, ctypes.c_void_p(self._place), threads, 0)
 
 
 @functools.lru_cache(maxsize=None)
