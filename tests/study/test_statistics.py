@@ -153,3 +153,34 @@ def test_not_enough_seeds_is_a_verdict():
     rng = np.random.default_rng(0)
     none = judged([paired(rng.normal(size=12), np.zeros(12))], conditions=[("x", "")])
     assert none.status == "undecided" and "would have shown" in none.evidence
+
+
+# Signs ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "sign"),
+    [(1, 0.01, "higher"), (-1, 0.01, "lower"), (-1, 0.05, "undecided"), (1, 0.9, "undecided")],
+)
+def test_the_sign_of_a_comparison(difference, p, sign):
+    assert compared(p, difference).sign == sign and compared(p, difference).significant == (sign != "undecided")
+
+
+def test_many_ties_do_not_hide_the_direction_of_the_others():
+    # Eleven ties, nine pairs in which only the second diverges: the median is 0, and yet the sign test is sure.
+    ours, theirs = np.zeros(20), np.array([math.inf] * 9 + [0.0] * 11)
+    found = paired(ours, theirs)
+    assert found.difference == 0 and found.p == pytest.approx(2 / 2**9)
+    assert found.sign == "lower" and paired(theirs, ours).sign == "higher"
+    assert judged([paired(theirs, ours)], conditions=[("x", "")]).status == "supported"
+
+
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.sampled_from([0.0, 1.0, 2.0, math.inf])), min_size=2, max_size=30),
+)
+def test_swapping_the_two_swaps_the_decision(pairs):
+    a, b = (np.array(values, float) for values in zip(*pairs, strict=True))
+    opposite = {"lower": "higher", "higher": "lower", "undecided": "undecided"}
+    forth, back = paired(a, b), paired(b, a)
+    assert back.sign == opposite[forth.sign]
+    assert forth.sign == "undecided" or (forth.sign == "higher") == (forth.difference >= 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html as markup
 import io
-import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -14,10 +13,11 @@ from typing import Any
 import matplotlib as mpl
 from cycler import cycler
 
+from varphi.files import check_writable, whole
 from varphi.study.declaration import Figure
 from varphi.study.results import Results
 from varphi.study.search import Search
-from varphi.study.show import remarks
+from varphi.study.show import Remark, remarks
 from varphi.study.statistics import number
 
 # Stand-ins in the drawings for colours that the page decides, so that they follow light and dark.
@@ -114,15 +114,9 @@ def html(results: Results, path: str | Path) -> Path:
     Raises:
         OSError: where the file cannot be written, found out before anything is drawn.
     """
-    target = _writable(Path(path))
-    text = page(results)
-    # Whole or not at all: a reader never meets half a page.
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, "utf-8")
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    target = check_writable(path)
+    with whole(target) as unfinished:
+        unfinished.write_text(page(results), "utf-8")
     return target
 
 
@@ -134,7 +128,7 @@ def page(results: Results) -> str:
             f'<header><p class="kind">varphi study · {_e(study.name)}</p><h1>{_e(study.title)}</h1>',
             f'<p class="question">{_e(study.question)}</p><p class="answer">{_e(results.answer)}</p>',
             f'<p class="extent">{_e(_extent(results))}</p></header>',
-            *(f'<p class="remark">{_e(line)}</p>' for line in remarks(results)),
+            *map(_remark, remarks(results)),
             "<h2>Claims and verdicts</h2>",
             *_claims(results),
             *_rankings(results),
@@ -152,24 +146,6 @@ def page(results: Results) -> str:
     )
 
 
-def _writable(path: Path) -> Path:
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {str(path)!r}: there is no directory {str(path.parent)!r}; make it first"
-        )
-    probe = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise PermissionError(f"cannot write {str(path)!r}: {error.strerror}; choose another directory") from None
-    if path.exists() and not os.access(path, os.W_OK):
-        raise PermissionError(f"cannot write {str(path)!r}: the file is write-protected")
-    return path
-
-
 def _e(text: Any) -> str:
     return markup.escape(str(text))
 
@@ -185,6 +161,11 @@ def _extent(results: Results) -> str:
 def _when(results: Results) -> str:
     runs = list(results.record["runs"])
     return runs[-1][:10] if runs else results.record["declared"][:10]
+
+
+def _remark(remark: Remark) -> str:
+    behind = f"<details><summary>Traceback</summary><pre>{_e(remark.detail)}</pre></details>" if remark.detail else ""
+    return f'<div class="remark"><p>{_e(remark.text)}</p>{behind}</div>'
 
 
 def _claims(results: Results) -> Iterable[str]:

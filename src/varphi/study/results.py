@@ -28,8 +28,8 @@ class Row:
         points: what was tried: values of the tuned numbers by name; one point, {}, where nothing is tuned.
         chosen: the place of the point that this setting chose.
         edges: the tuned numbers whose chosen value is the smallest or largest tried: a better one may lie beyond.
-        trials: the numbers of the trials that it was made from.
-        seconds: the time that they took.
+        trials: the numbers of the trials that it was made from: one, or one for each seed.
+        times: the seconds that each of them took.
     """
 
     setting: Setting
@@ -39,7 +39,12 @@ class Row:
     chosen: int
     edges: tuple[str, ...]
     trials: tuple[int, ...]
-    seconds: float
+    times: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The time that all its trials took."""
+        return sum(self.times)
 
     @property
     def point(self) -> Point:
@@ -155,8 +160,6 @@ class Results:
         for contest in self.study.contests:
             rows = [row for row in self.rows if contest.admits(row.setting)]
             values = {contest.competitor(row.setting): row.values(contest.measure) for row in rows}
-            if len(values) < len(rows):
-                raise ValueError(f"the contest {contest.title!r} leaves factors besides {contest.among} open")
             if len(values) > 1:
                 found.append((contest, ranking(values, best=contest.best)))
         return tuple(found)
