@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from varphi.study.statistics import Comparison, Superiority, fewest_seeds, holm, number, paired, share
+from varphi.study.statistics import Comparison, Superiority, fewest_seeds, holm, number, numbers, paired, share
 from varphi.study.verdict import judged
 
 
@@ -104,6 +104,28 @@ def test_verdicts(differences, ps, status, condition):
 @pytest.mark.parametrize(("value", "text"), [(math.inf, "∞"), (-math.inf, "-∞"), (math.nan, "NaN"), (4.41234, "4.412")])
 def test_numbers_as_shown(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((4.511, 4.5, 4.526), ("4.511", "4.500", "4.526")),
+        ((0.9, 0.7, 1.0), ("0.9", "0.7", "1.0")),
+        ((0.002697, 0.0, 0.003275), ("0.002697", "0", "0.003275")),
+        ((12.0, 0.01234, 1234.5), ("12.00", "0.01234", "1234")),
+        ((1.0, 0.0, 20.0), ("1", "0", "20")),
+        ((math.inf, 4.5, math.inf), ("∞", "4.5", "∞")),
+        ((99.999, 1.0, math.nan), ("100", "1", "NaN")),
+        ((1.5e-7, 2.0, -3.25), ("1.5e-07", "2.00", "-3.25")),
+    ],
+)
+def test_numbers_side_by_side(values, texts):
+    assert numbers(*values) == texts
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=4))
+def test_side_by_side_a_number_is_the_same_number(values):
+    assert [float(text) for text in numbers(*values)] == [float(number(value)) for value in values]
 
 
 def test_superiority_counts_ties_half_and_survives_infinities():

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from .statistics import Comparison, enough_seeds, fewest_seeds, holm, number, paired
+from .statistics import Comparison, enough_seeds, fewest_seeds, holm, number, numbers, paired
 
 Best: TypeAlias = Literal["lowest", "highest"]
 
@@ -168,7 +168,8 @@ class Ranking:
         """The header, then a line for each place."""
         yield ("rank", "", "median [range over seeds]")
         for p in self.places:
-            yield (p.rank, p.name, f"{number(p.median)} [{number(p.low)}, {number(p.high)}]")
+            median, low, high = numbers(p.median, p.low, p.high)
+            yield (p.rank, p.name, f"{median} [{low}, {high}]")
 
 
 def _listed(words: Sequence[str]) -> str:

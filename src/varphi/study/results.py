@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from .declaration import Claim, Setting, Study
 from .ranking import Contest, Ranking, ranking
 from .search import Point, Search
-from .statistics import number
+from .statistics import number, numbers
 from .verdict import Verdict
 
 
@@ -184,8 +184,9 @@ class Results:
         """The header, then a line for each reference: its name and headline measures."""
         shown = [m for m in self.headline if any(m in values for values in self.references.values())]
         yield ("reference", *shown)
-        for name, values in self.references.items():
-            yield (name, *(number(values[m]) if m in values else "" for m in shown))
+        columns = [_alike([values.get(m) for values in self.references.values()]) for m in shown]
+        for i, name in enumerate(self.references):
+            yield (name, *(column[i] for column in columns))
 
 
 def _told(row: Row, name: str) -> str:
@@ -195,13 +196,21 @@ def _told(row: Row, name: str) -> str:
     return f"{row.point[name]:.4g}{' (edge)' if name in row.edges else ''}"
 
 
+def _alike(values: Sequence[float | None]) -> list[str]:
+    """A column of numbers, some of them absent."""
+    present = iter(numbers(*(value for value in values if value is not None)))
+    return ["" if value is None else next(present) for value in values]
+
+
 def _summary(values: np.ndarray) -> str:
     """The median, and the range where seeds differ; runs without a number are counted."""
     absent = int(np.isnan(values).sum())
     ordered = np.sort(np.where(np.isnan(values), math.inf, values))
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    median = middle[0] if middle[0] == middle[1] else float(np.mean(middle))
-    text = number(float(median)) if absent < len(values) else "NaN"
+    median = float(middle[0] if middle[0] == middle[1] else np.mean(middle))
     if absent:
-        return f"{text} ({absent} NaN)"
-    return text if ordered[0] == ordered[-1] else f"{text} [{number(ordered[0])}, {number(ordered[-1])}]"
+        return f"{number(median) if absent < len(values) else 'NaN'} ({absent} NaN)"
+    if ordered[0] == ordered[-1]:
+        return number(median)
+    told, low, high = numbers(median, float(ordered[0]), float(ordered[-1]))
+    return f"{told} [{low}, {high}]"

@@ -219,3 +219,22 @@ def number(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.4g}"
+
+
+def numbers(*values: float) -> tuple[str, ...]:
+    """Numbers that stand side by side: with as many decimals as any of them has, up to four significant digits each."""
+    alone = [number(value) for value in values]
+    # What is written with an exponent has no place after the point to share.
+    decimals = max((_decimals(text) for text in alone if "e" not in text), default=0)
+    return tuple(_padded(value, text, decimals) for value, text in zip(values, alone, strict=True))
+
+
+def _decimals(text: str) -> int:
+    return len(text.partition(".")[2])
+
+
+def _padded(value: float, text: str, decimals: int) -> str:
+    if value == 0 or not math.isfinite(value) or "e" in text:
+        return text
+    four = 3 - math.floor(math.log10(abs(float(text))))
+    return f"{float(text):.{max(0, min(decimals, four), _decimals(text))}f}"
