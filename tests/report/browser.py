@@ -21,6 +21,7 @@ _TRAMPOLINE = """
 import os, sys
 read, write = (os.dup(int(fd)) for fd in sys.argv[1:3])
 os.dup2(read, 3); os.dup2(write, 4)
+os.set_inheritable(3, True); os.set_inheritable(4, True)
 os.execv(sys.argv[3], sys.argv[3:])
 """
 _PATIENCE = 60

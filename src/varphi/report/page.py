@@ -123,6 +123,7 @@ pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; margin
   .scroll svg { min-width: 0 !important; } figure { width: 13cm; }
   table { font-size: 8.5pt; } table.wide { font-size: 6.6pt; }
   th, td { padding: .12rem .3rem; } table.wide :is(th, td), td:not(.n), th { white-space: normal; }
+  th, td:not(.n) { overflow-wrap: anywhere; }
   details > *:not(summary) { display: block; } details::details-content { content-visibility: visible; } }
 """
 
@@ -256,8 +257,8 @@ def _svg(figure: Figure, salt: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Not narrower than it was drawn, so that its letters can be read.
-    start = r'<svg viewBox="0 0 \1 \2" style="min-width: \1pt" role="img">'
+    # So wide at least that letters of 8 points have 9.6 pixels, also on a phone.
+    start = r'<svg viewBox="0 0 \1 \2" style="min-width: calc(\1 * 1.2px)" role="img">'
     text = re.sub(r"<svg [^>]*?viewBox=\"0 0 ([\d.]+) ([\d.]+)\"[^>]*>", start, text, count=1)
     text = re.sub(r'(id="|url\(#|xlink:href="#|href="#)', rf"\g<1>{salt}-", text).replace("xlink:href", "href")
     text = re.sub(
@@ -283,7 +284,7 @@ def _grid(table: Iterable[tuple[str, ...]], words: int) -> str:
     header, *lines = table
     head = "".join(f"<th{_numeric(i, words)}>{_e(name)}</th>" for i, name in enumerate(header))
     groups = [line[: words - 1] for line in lines]
-    parted = len(set(groups)) < len(groups)
+    parted = words > 2 and len(set(groups)) < len(groups)
     starts = [parted and group != before for group, before in zip(groups, [None, *groups], strict=False)]
     body = [
         f"{'<tr class=group>' if start else '<tr>'}{_cells(line, words)}</tr>"
