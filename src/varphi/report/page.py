@@ -123,7 +123,6 @@ pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; margin
   .scroll svg { min-width: 0 !important; } figure { width: 13cm; }
   table { font-size: 8.5pt; } table.wide { font-size: 6.6pt; }
   th, td { padding: .12rem .3rem; } table.wide :is(th, td), td:not(.n), th { white-space: normal; }
-  th, td:not(.n) { overflow-wrap: anywhere; }
   details > *:not(summary) { display: block; } details::details-content { content-visibility: visible; } }
 """
 
@@ -257,8 +256,8 @@ def _svg(figure: Figure, salt: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # So wide at least that letters of 8 points have 9.6 pixels, also on a phone.
-    start = r'<svg viewBox="0 0 \1 \2" style="min-width: calc(\1 * 1.2px)" role="img">'
+    # So wide at least that letters of 8 points have 9.6 pixels, also on a phone; and no giants.
+    start = r'<svg viewBox="0 0 \1 \2" style="min-width: calc(\1 * 1.2px); max-width: calc(\1 * 1.6px)" role="img">'
     text = re.sub(r"<svg [^>]*?viewBox=\"0 0 ([\d.]+) ([\d.]+)\"[^>]*>", start, text, count=1)
     text = re.sub(r'(id="|url\(#|xlink:href="#|href="#)', rf"\g<1>{salt}-", text).replace("xlink:href", "href")
     text = re.sub(
@@ -282,7 +281,7 @@ def _table(results: Results) -> str:
 def _grid(table: Iterable[tuple[str, ...]], words: int) -> str:
     """A table whose first `words` columns are text; groups of lines that share all of them but the last are parted."""
     header, *lines = table
-    head = "".join(f"<th{_numeric(i, words)}>{_e(name)}</th>" for i, name in enumerate(header))
+    head = "".join(f"<th{_numeric(i, words)}>{_breakable(name)}</th>" for i, name in enumerate(header))
     groups = [line[: words - 1] for line in lines]
     parted = words > 2 and len(set(groups)) < len(groups)
     starts = [parted and group != before for group, before in zip(groups, [None, *groups], strict=False)]
@@ -298,7 +297,13 @@ def _grid(table: Iterable[tuple[str, ...]], words: int) -> str:
 
 
 def _cells(line: Sequence[str], words: int) -> str:
-    return "".join(f"<td{_numeric(i, words)}>{_e(cell)}</td>" for i, cell in enumerate(line))
+    told = (_breakable(cell) if i < words else _e(cell) for i, cell in enumerate(line))
+    return "".join(f"<td{_numeric(i, words)}>{cell}</td>" for i, cell in enumerate(told))
+
+
+def _breakable(text: str) -> str:
+    """Text that a narrow column may break inside words that are longer than a dozen letters, and nowhere else."""
+    return " ".join("<wbr>".join(map(_e, re.findall(".{1,12}", word))) for word in text.split(" "))
 
 
 def _numeric(i: int, words: int) -> str:
