@@ -27,6 +27,8 @@ browsers = helper("browser")
 pytestmark = pytest.mark.skipif(browsers.PROGRAM is None, reason="needs Chromium: apt-get install chromium")
 
 PHONE, SCREEN = 390, 1200
+# 210 mm less twice 14, 297 mm less twice 12, in CSS pixels.
+PORTRAIT, LANDSCAPE = 688, 1031
 UNBROKEN = "https://example.org/" + "a-long-path-without-any-space/" * 8
 FORMULA = "f(x)=" + "σ(W₁x+b₁)·" * 20
 MEASURES = {f"measure_number_{i}": f"the {i}th, of {FORMULA}" for i in range(9)}
@@ -176,10 +178,12 @@ def test_it_can_be_printed(opened):
     found = opened(SCREEN)
     paper = found.pdf()
     assert paper.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", paper)) >= 1
-    # As on paper, of A4's width between the margins: nothing is cut off, nothing stays folded.
+    # Between the margins of A4, wide tables on its side, nothing is cut off and nothing stays folded.
     found.call("Emulation.setEmulatedMedia", media="print")
-    found.call("Emulation.setDeviceMetricsOverride", width=688, height=1000, deviceScaleFactor=1, mobile=False)
-    assert found.evaluate("document.documentElement.scrollWidth") <= 688
+    for width, there in ((LANDSCAPE, "body *"), (PORTRAIT, "body *:not(.table:has(.wide), .table:has(.wide) *)")):
+        found.call("Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=False)
+        right = f"[...document.querySelectorAll('{there}')].map(e => e.getBoundingClientRect().right)"
+        assert max(found.evaluate(right)) <= width + 0.5
     assert found.evaluate("[...document.querySelectorAll('pre')].every(e => e.scrollWidth <= e.clientWidth)")
     assert found.evaluate(
         "[...document.querySelectorAll('details > *')].every(e => e.getBoundingClientRect().height > 0)"

@@ -48,7 +48,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelcolor": _INK,
 }
 
-# A table of more columns is set small on paper.
+# A table of more columns is set small on paper, on a page of its own that lies on its side.
 _WIDE = 7
 
 _CSS = """
@@ -116,12 +116,13 @@ pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; margin
 @media (max-width: 34rem) { body { padding: 1rem .8rem 3rem; } h1 { font-size: 1.5rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
   th, td:not(.n) { white-space: normal; } }
-@media print { @page { margin: 14mm; }
+@media print { @page { margin: 14mm; } @page wide { size: landscape; margin: 12mm; }
+  .table:has(> .wide) { page: wide; }
   :root { color-scheme: light; --ink: #000; --soft: #444; --panel: #f3f3f3; --line: #bbb; }
   body { max-width: none; padding: 0; font-size: 10.5pt; line-height: 1.4; } body > * { max-width: none !important; }
   h2 { margin-top: 1.4rem; } .scroll { overflow: visible; background: none; } .table { border: 0; max-width: none; }
   .scroll svg { min-width: 0 !important; } figure { width: 13cm; }
-  table { font-size: 8.5pt; } table.wide { font-size: 6.6pt; }
+  table { font-size: 8.5pt; } table.wide { font-size: 7pt; }
   th, td { padding: .12rem .3rem; } table.wide :is(th, td), td:not(.n), th { white-space: normal; }
   details > *:not(summary) { display: block; } details::details-content { content-visibility: visible; } }
 """
