@@ -64,7 +64,7 @@ body { margin: 0 auto; padding: 1.5rem 1.1rem 4rem; max-width: 78rem; background
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif;
   overflow-wrap: anywhere; }
 /* Prose in lines that can be read; only tables and drawings may be wider. */
-body > :not(.scroll, figure) { max-width: 48rem; }
+body > :not(.scroll, .sheet, figure) { max-width: 48rem; }
 header p.kind { margin: 0; color: var(--soft); font-size: .85rem; letter-spacing: .04em; text-transform: uppercase; }
 h1 { margin: .1rem 0 .6rem; font-size: 1.9rem; line-height: 1.2; }
 h2 { margin: 2.4rem 0 .7rem; font-size: 1.25rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
@@ -117,7 +117,7 @@ pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; margin
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
   th, td:not(.n) { white-space: normal; } }
 @media print { @page { margin: 14mm; } @page wide { size: landscape; margin: 12mm; }
-  .table:has(> .wide) { page: wide; }
+  .sheet:has(.wide), .table:has(> .wide) { page: wide; } .table:not(:has(> .wide)) { break-inside: avoid; }
   :root { color-scheme: light; --ink: #000; --soft: #444; --panel: #f3f3f3; --line: #bbb; }
   body { max-width: none; padding: 0; font-size: 10.5pt; line-height: 1.4; } body > * { max-width: none !important; }
   h2 { margin-top: 1.4rem; } .scroll { overflow: visible; background: none; } .table { border: 0; max-width: none; }
@@ -275,7 +275,8 @@ def _table(results: Results) -> str:
     return (
         f"<dl>{key}</dl>"
         + (f'<p class="key">References, which need no seeds:</p>{references}' if references else "")
-        + f'<p class="key">Median over seeds [least, most]:</p>{_grid(results.table(), len(results.study.factors))}'
+        + '<div class="sheet"><p class="key">Median over seeds [least, most]:</p>'
+        + f"{_grid(results.table(), len(results.study.factors))}</div>"
     )
 
 
