@@ -115,7 +115,7 @@ code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu 
 pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; margin: .4rem 0; white-space: pre-wrap; }
 @media (max-width: 34rem) { body { padding: 1rem .8rem 3rem; } h1 { font-size: 1.5rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
-  th, td:not(.n) { white-space: normal; } }
+  table:not(.wide) :is(th, td:not(.n)) { white-space: normal; } td:not(.n):has(+ .n) { min-width: 6.5rem; } }
 @media print { @page { margin: 14mm; } @page wide { size: landscape; margin: 12mm; }
   .sheet:has(.wide), .table:has(> .wide) { page: wide; } .table:not(:has(> .wide)) { break-inside: avoid; }
   :root { color-scheme: light; --ink: #000; --soft: #444; --panel: #f3f3f3; --line: #bbb; }

@@ -146,7 +146,8 @@ class Results:
 
     def _judge(self, claim: Claim) -> Verdict:
         if self.missing:
-            return Verdict("undecided", f"{len(self.missing)} settings are not finished yet")
+            settings = "1 setting is" if len(self.missing) == 1 else f"{len(self.missing)} settings are"
+            return Verdict("undecided", f"{settings} not finished yet")
         try:
             return claim.judge(self)
         # One claim that cannot be judged (a part not installed, say) must not hide the verdicts on the others.

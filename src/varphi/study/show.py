@@ -53,14 +53,18 @@ def remarks(results: Results) -> list[Remark]:
 
 
 def _unfinished(results: Results) -> Iterator[Remark]:
-    if results.missing:
-        yield Remark(f"{len(results.missing)} settings are not finished: the command of the run goes on from here.")
-    if results.errors:
+    missing, errors = len(results.missing), len(results.errors)
+    if missing:
+        settings = "1 setting is" if missing == 1 else f"{missing} settings are"
+        yield Remark(f"{settings} not finished: the command of the run goes on from here.")
+    if errors:
         last = results.errors[-1]
-        yield Remark(f"{len(results.errors)} trials failed with an error; the last, of {last.setting}", last.traceback)
-    died = len(results.failures) - len(results.errors)
+        trials = "1 trial" if errors == 1 else f"{errors} trials"
+        yield Remark(f"{trials} failed with an error; the last, of {last.setting}", last.traceback)
+    died = len(results.failures) - errors
     if died:
-        yield Remark(f"{died} trials were cut short (Ctrl-C or a process that ended) and run again.")
+        trials = "1 trial was" if died == 1 else f"{died} trials were"
+        yield Remark(f"{trials} cut short (Ctrl-C or a process that ended) and run again.")
 
 
 def _at_edges(results: Results) -> Iterator[Remark]:
