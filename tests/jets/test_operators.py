@@ -382,7 +382,7 @@ SPELLINGS = {
     "max": lambda x: x.max(-1, keepdim=True).values + x.min(dim=-1, keepdim=True)[0] * x,
     "shapes": lambda x: torch.stack([x, x * x], -1).flatten(-2).reshape(-1, 2, 3).permute(0, 2, 1).sum(-1).flip(-1),
     "indexing": lambda x: torch.cat([x[:, 1:], x[..., None, 0]], 1) * x[:, [2, 0, 1]] + x.T.roll(1, 0).T,
-    "chunks": lambda x: sum(a * b for a, b in zip(x.split(1, -1), x.chunk(3, -1), strict=True)) * x.select(1, 0)[:, None],
+    "chunks": lambda x: sum(a * b for a, b in zip(x.split(1, -1), x.chunk(3, 1), strict=True)) * x[:, :1],
     "softmax": lambda x: torch.log_softmax(x, -1) + F.softmax(x, dim=-1) * x,
     "bilinear": lambda x: F.bilinear(x, x, torch.ones(2, 3, 3, dtype=x.dtype)) @ torch.ones(2, 3, dtype=x.dtype),
     "matrices": lambda x: (x[:, :, None] @ x[:, None, :]).flatten(1) @ torch.arange(9.0, dtype=x.dtype)[:, None],

@@ -3,6 +3,7 @@
 from .channels import MissingRule as MissingRule
 from .equation import Operator as Operator
 from .equation import operator as operator
+from .jacobian import jacobian as jacobian
 from .operators import apply as apply
 from .operators import bilaplacian as bilaplacian
 from .operators import gradient as gradient
