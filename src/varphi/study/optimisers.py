@@ -1,0 +1,219 @@
+"""SGD and Adam for many replicas at once, each with a learning rate of its own.
+
+A parameter's first dimension is the replica. Both methods are elementwise, so a replica moves as it would alone under
+torch's optimiser of that name, and replicas with different learning rates are one batch. Parameters that lie side by
+side in memory, as those of `varphi.study.replicate` do, are updated as one long tensor.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Rates: TypeAlias = "float | Sequence[float] | Tensor"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is updated at once: a parameter, or several that lie side by side, as one tensor.
+
+    Attributes:
+        weights, gradient: of one shape.
+        rates: the learning rate of each element, or of all of them.
+        memory: what the method remembers of them, in the order of its `memory`.
+        steps: how many updates there have been, with this one.
+    """
+
+    weights: Tensor
+    gradient: Tensor
+    rates: Tensor | float
+    memory: list[Tensor]
+    steps: int
+
+
+class PerReplica(Optimizer):
+    """An elementwise method; a subclass says what it remembers of each weight, and how a run is updated.
+
+    Args:
+        params: parameters or groups of them, as torch's optimisers take them.
+        lr: one learning rate, or one for each replica. These are kept in the group as `rates`, and its `lr` is then a
+            factor of all of them, at first 1: torch's schedulers change it, so each of them works.
+        options: further values of the groups.
+
+    Raises:
+        ValueError: a learning rate that is negative or not finite, or not as many as there are replicas.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: Rates, **options: Any) -> None:
+        super().__init__(params, {"lr": lr, "rates": None, **options})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        lr = param_group.get("lr", self.defaults["lr"])
+        rates = torch.as_tensor(lr, dtype=torch.float64, device="cpu").detach().clone()
+        if rates.dim() > 1 or not bool((torch.isfinite(rates) & (rates >= 0)).all()):
+            raise ValueError(f"lr must be a finite number >= 0, or one for each replica; got {lr!r}")
+        group = {"lr": 1.0, "rates": rates} if rates.dim() else {"lr": float(rates), "rates": None}
+        super().add_param_group(param_group | group)
+        shapes = [tuple(p.shape) for p in self.param_groups[-1]["params"]]
+        if rates.dim() and any(shape[:1] != tuple(rates.shape) for shape in shapes):
+            self.param_groups.pop()
+            raise ValueError(
+                f"{len(rates)} learning rates do not fit parameters of shapes {', '.join(map(str, shapes))}: the first "
+                "dimension of each must be the replica; give as many rates as replicas, or one number"
+            )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change every parameter that has a gradient. A closure is called first, and its loss returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for run in self._runs(group):
+                self._update(run, group)
+        return loss
+
+    @abstractmethod
+    def _memory(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Names of the tensors that are remembered of each parameter."""
+
+    @abstractmethod
+    def _update(self, run: Run, group: dict[str, Any]) -> None:
+        """Change `run.weights` in place."""
+
+    def _runs(self, group: dict[str, Any]) -> Iterator[Run]:
+        moving = [p for p in group["params"] if p.grad is not None]
+        if any(p.grad.is_sparse for p in moving):
+            raise ValueError("a gradient is sparse, which these optimisers do not take: use sparse=False")
+        names = self._memory(group)
+        for _, part in _runs_of([[p for p in moving if not self.state[p]]]):
+            self._begin(part[0], names)
+        for p in moving:
+            self.state[p]["steps"] += 1
+        families = [moving, [p.grad for p in moving], *([self.state[p][name] for p in moving] for name in names)]
+        steps = [self.state[p]["steps"] for p in moving]
+        for start, parts in _runs_of(families, steps):
+            weights, gradient, *memory = map(_joined, parts)
+            yield Run(weights, gradient, _spread(group, parts[0]), memory, steps[start])
+
+    def _begin(self, parameters: list[Tensor], names: tuple[str, ...]) -> None:
+        """Make the memory of neighbours, side by side as they are."""
+        for p in parameters:
+            self.state[p]["steps"] = 0
+        sizes = [p.numel() for p in parameters]
+        for name in names:
+            pieces = parameters[0].new_zeros(sum(sizes)).split(sizes)
+            for p, piece in zip(parameters, pieces, strict=True):
+                self.state[p][name] = piece.view(p.shape)
+
+
+class SGD(PerReplica):
+    """Gradient descent as `torch.optim.SGD` defines it, momentum included (without dampening), one rate per replica.
+
+    Args:
+        params: parameters, or groups of them.
+        lr: one learning rate, or one for each replica.
+        momentum: what part of its velocity a weight keeps.
+        weight_decay: factor of the weights that is added to their gradient.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: Rates, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
+
+    def _memory(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def _update(self, run: Run, group: dict[str, Any]) -> None:
+        step = _decayed(run, group)
+        if run.memory:
+            step = run.memory[0].mul_(group["momentum"]).add_(step)
+        if isinstance(run.rates, Tensor):
+            run.weights.sub_(run.rates * step)
+        else:
+            run.weights.add_(step, alpha=-run.rates)
+
+
+class Adam(PerReplica):
+    """Adam (Kingma & Ba, arXiv 1412.6980) as `torch.optim.Adam` defines it, one rate per replica.
+
+    Args:
+        params: parameters, or groups of them.
+        lr: one learning rate, or one for each replica.
+        betas: how much of the mean gradient and of the mean squared gradient is kept at each step.
+        eps: what is added to the root of the latter.
+        weight_decay: factor of the weights that is added to their gradient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: Rates = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def _memory(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return "exp_avg", "exp_avg_sq"
+
+    def _update(self, run: Run, group: dict[str, Any]) -> None:
+        gradient, (first, second) = _decayed(run, group), run.memory
+        kept, kept_squares = group["betas"]
+        first.lerp_(gradient, 1 - kept)
+        second.mul_(kept_squares).addcmul_(gradient, gradient, value=1 - kept_squares)
+        scale = (second / (1 - kept_squares**run.steps)).sqrt_().add_(group["eps"])
+        run.weights.sub_(run.rates / (1 - kept**run.steps) * first / scale)
+
+
+def _decayed(run: Run, group: dict[str, Any]) -> Tensor:
+    decay = group["weight_decay"]
+    return run.gradient.add(run.weights, alpha=decay) if decay else run.gradient
+
+
+def _runs_of(families: list[list[Tensor]], marks: Sequence[int] = ()) -> Iterator[tuple[int, list[list[Tensor]]]]:
+    """Cut lists of equal length where, in any of them, a tensor does not follow the one before it in memory.
+
+    Yields the start of each part and the part of each list. A change of the mark cuts too.
+    """
+    count, start = len(families[0]), 0
+    for i in range(1, count + 1):
+        together = i < count and all(_is_followed(f[i - 1], f[i]) for f in families)
+        if together and (not marks or marks[i - 1] == marks[i]):
+            continue
+        yield start, [f[start:i] for f in families]
+        start = i
+
+
+def _is_followed(a: Tensor, b: Tensor) -> bool:
+    """Whether b begins where a ends, in the same storage."""
+    return (
+        a.data_ptr() + a.nbytes == b.data_ptr()
+        and a.dtype is b.dtype
+        and a.is_contiguous()
+        and b.is_contiguous()
+        and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    )
+
+
+def _joined(neighbours: list[Tensor]) -> Tensor:
+    if len(neighbours) == 1:
+        return neighbours[0]
+    return neighbours[0].as_strided((sum(t.numel() for t in neighbours),), (1,))
+
+
+def _spread(group: dict[str, Any], neighbours: list[Tensor]) -> Tensor | float:
+    """The learning rate of each element of some neighbours, joined."""
+    if group["rates"] is None:
+        return float(group["lr"])
+    rates = group["rates"].to(neighbours[0]) * float(group["lr"])
+    if len(neighbours) == 1:
+        return rates.view(-1, *[1] * (neighbours[0].dim() - 1))
+    return torch.cat([rates.repeat_interleave(p.numel() // len(rates)) for p in neighbours])
