@@ -92,12 +92,16 @@ def suits(native: Native, x: Tensor) -> bool:
 
 
 def is_ordinary(x: Tensor) -> bool:
-    """Whether x is what nearly every call brings: a dense CPU tensor, to be computed now and by nobody else."""
+    """Whether x is what nearly every call brings: a contiguous tensor that `is_for_kernels`."""
+    return is_for_kernels(x) and x.is_contiguous()
+
+
+def is_for_kernels(x: Tensor) -> bool:
+    """Whether x is a dense CPU tensor, to be computed now and by nobody else."""
     return (
         type(x) in _PLAIN
         and x.dtype in _STORAGE
         and _is_dense_cpu(x)
-        and x.is_contiguous()
         and forward_ad._current_level < 0
         and _ENABLED
         and not torch._C._is_torch_function_mode_enabled()
@@ -131,7 +135,7 @@ def run_ordinary(formula: Formula, x: Tensor) -> Tensor:
 
 def run_times(formula: Formula, grad: Tensor, x: Tensor, parameters: Sequence[Any]) -> Tensor:
     """grad · formula, in one pass."""
-    if not _fits_kernel(x, parameters) or not _is_plain(grad) or grad.dtype is not x.dtype:
+    if not _fits_kernel(x, parameters) or not is_plain(grad) or grad.dtype is not x.dtype:
         return grad * run(formula, x, parameters)
     x = _dense(x)
     if grad.stride() != x.stride():
@@ -168,6 +172,20 @@ def run_tower(formula: Formula, x: Tensor, parameters: Sequence[Any], order: int
     return result
 
 
+def run_tower_into(formula: Formula, x: Tensor, rows: Sequence[Tensor]) -> None:
+    """The formula, which has no parameters, and its derivatives by x, one into each of `rows`, in one pass.
+
+    All are contiguous, of one shape and dtype; x is one that `is_ordinary`.
+    """
+    what = len(rows) - 1
+    found = formula.kernels.get((x.dtype, what)) or _kernel(formula, x.dtype, what)
+    addresses, elements = [x.data_ptr(), *(r.data_ptr() for r in rows)], x.numel()
+    if elements < SERIAL_BELOW:
+        found.serial(*addresses, elements)
+    else:
+        found(addresses, (), elements, torch.get_num_threads())
+
+
 def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:
     """The formula by torch operations: any device, any dtype, traceable."""
     wide = _wide(x)
@@ -183,14 +201,14 @@ def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
         _ENABLED
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._get_tracing_state()
-        and _is_plain(x)
+        and is_plain(x)
         and x.dtype in _STORAGE
         and x.numel() > 0
         and (not parameters or all(map(_is_number, parameters)))
     )
 
 
-def _is_plain(x: Tensor) -> bool:
+def is_plain(x: Tensor) -> bool:
     """Whether the numbers of x lie in CPU memory as they are: no wrapper, no lazy sign, no unstored zeros."""
     return type(x) in _PLAIN and _is_dense_cpu(x)
 
@@ -202,7 +220,7 @@ def _is_dense_cpu(x: Tensor) -> bool:
 def _is_number(parameter: Any) -> bool:
     if not isinstance(parameter, Tensor):
         return True
-    return parameter.numel() == 1 and _is_plain(parameter)
+    return parameter.numel() == 1 and is_plain(parameter)
 
 
 def _dense(x: Tensor) -> Tensor:

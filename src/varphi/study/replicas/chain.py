@@ -1,0 +1,169 @@
+"""Linear layers and activations in a row, as one autograd function with its forward and backward written out.
+
+Inside, rows run along the last dimension, so that products and kernels work on long contiguous lines. The forward
+computes f and f' in one pass of varphi's kernel. The backward is two batched products a layer, and leaves the gradients
+of all weights side by side. Where more is asked than first derivatives of plain CPU tensors, the same layers run as
+ordinary operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from varphi.activation import backend
+
+from .layers import Linear, Pointwise, linear
+
+Link: TypeAlias = "tuple[Linear, Pointwise | None]"
+
+
+class Chain(nn.Module):
+    """Linear layers, each followed by an activation or by none.
+
+    Attributes:
+        links: the layers, which are registered elsewhere, under the names that they have in the model.
+        slices: of each activation, its formulas and their replicas.
+    """
+
+    links: tuple[Link, ...]
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        super().__init__()
+        self.links = tuple(links)
+        self.slices = tuple(None if p is None else p.formulas for _, p in links)
+        self._views = _Views([])
+
+    def forward(self, x: Float[Tensor, "replicas batch in"]) -> Float[Tensor, "replicas batch out"]:
+        # Not `layer.weight`: a look-up in a module costs as much as an operation.
+        weights = [t for layer, _ in self.links for t in (layer._parameters["weight"], layer._parameters["bias"])]
+        if x.dim() != 3 or not self._is_ordinary(x, weights):
+            return self.by_operations(x, weights)
+        if torch.is_grad_enabled() and (x.requires_grad or any(w is not None and w.requires_grad for w in weights)):
+            return _Fused.apply(self, x, *weights)
+        return _run(self, self._views, x, None)[0]
+
+    def by_operations(self, x: Tensor, weights: Sequence[Tensor | None]) -> Tensor:
+        """One operation after the other, with the weight and bias of each layer in turn."""
+        for i, (_, pointwise) in enumerate(self.links):
+            weight = weights[2 * i]
+            assert weight is not None
+            x = linear(x, weight, weights[2 * i + 1])
+            x = x if pointwise is None else pointwise(x)
+        return x
+
+    def _is_ordinary(self, x: Tensor, weights: list[Any]) -> bool:
+        """Whether everything is a plain dense CPU tensor, to be computed now and by nobody else."""
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return False
+        if torch.is_autocast_enabled("cpu") or not all(w is None or type(w) is nn.Parameter for w in weights):
+            return False
+        if [None if w is None else w.data_ptr() for w in weights] != self._views.pointers:
+            self._views = _Views(weights)
+        return self._views.suit and x.dtype is weights[0].dtype and x.numel() > 0 and backend.is_for_kernels(x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_views": _Views([])}
+
+
+class _Views:
+    """The weights of a chain as the products take them, made once and not at every step.
+
+    Attributes:
+        pointers: where the weights are; at other places, these views are not of them.
+        layers: of each layer its weight, its bias as a column, and its weight transposed.
+        suit: whether all are plain dense CPU tensors of one dtype, float32 or float64.
+    """
+
+    def __init__(self, weights: Sequence[Tensor | None]) -> None:
+        plain = [None if w is None else w.detach() for w in weights]
+        self.pointers = [None if w is None else w.data_ptr() for w in plain]
+        self.layers: list[tuple[Tensor, Tensor | None, Tensor]] = []
+        for weight, bias in zip(plain[::2], plain[1::2], strict=True):
+            assert weight is not None
+            self.layers.append((weight, None if bias is None else bias.unsqueeze(2), weight.transpose(1, 2)))
+        kinds = {w.dtype for w in plain if w is not None}
+        self.suit = kinds <= {torch.float32} or kinds <= {torch.float64}
+        self.suit = self.suit and all(w is None or backend.is_plain(w) for w in plain)
+
+
+def _run(
+    chain: Chain, views: _Views, x: Tensor, slopes: list[Tensor | None] | None
+) -> tuple[Tensor, list[Tensor]]:
+    """The output, and what goes into each layer; into `slopes`, where given, the slopes of each activation."""
+    inputs, h = [], x.transpose(1, 2)
+    for slices, (weight, bias, _) in zip(chain.slices, views.layers, strict=True):
+        inputs.append(h)
+        h = torch.bmm(weight, h) if bias is None else torch.baddbmm(bias, weight, h)
+        slope = None
+        if slices is not None:
+            z, h = h, torch.empty_like(h)
+            slope = None if slopes is None else torch.empty_like(z)
+            for formula, start, stop in slices:
+                rows = [t if stop - start == len(z) else t[start:stop] for t in (z, h, slope) if t is not None]
+                backend.run_tower_into(formula, rows[0], rows[1:])
+        if slopes is not None:
+            slopes.append(slope)
+    # In place, since a view must not leave an autograd function: its user could not change it in place.
+    return h.transpose_(1, 2), inputs
+
+
+class _Fused(torch.autograd.Function):
+    """From x and the weights to the output."""
+
+    @staticmethod
+    def forward(ctx: Any, chain: Chain, x: Tensor, *weights: Tensor | None) -> Tensor:
+        slopes: list[Tensor | None] = []
+        y, inputs = _run(chain, chain._views, x, slopes)
+        ctx.chain, ctx.views = chain, chain._views
+        ctx.save_for_backward(x, *weights, *inputs, *slopes)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads_out: Any) -> tuple[Any, ...]:
+        (grad,), chain, saved = grads_out, ctx.chain, ctx.saved_tensors
+        layers, (_, needs_x, *needs) = len(chain.links), ctx.needs_input_grad
+        weights, rest = saved[1 : 2 * layers + 1], saved[2 * layers + 1 :]
+        if torch.is_grad_enabled():
+            return None, *_differentiable(chain, grad, saved[: 2 * layers + 1], (needs_x, *needs))
+        inputs, slopes = rest[:layers], rest[layers:]
+        gradients = _side_by_side(weights, needs)
+        # torch.bmm takes neither the stride 0 of an expanded gradient nor gaps: it would go replica by replica.
+        d = grad.transpose(1, 2).contiguous()
+        for i in reversed(range(layers)):
+            if slopes[i] is not None:
+                d = d * slopes[i] if i == layers - 1 else d.mul_(slopes[i])
+            of_weight, of_bias = gradients[2 * i : 2 * i + 2]
+            if of_weight is not None:
+                torch.bmm(d, inputs[i].transpose(1, 2), out=of_weight)
+            if of_bias is not None:
+                torch.sum(d, 2, out=of_bias)
+            if i or needs_x:
+                d = torch.bmm(ctx.views.layers[i][2], d)
+        return None, d.transpose(1, 2) if needs_x else None, *gradients
+
+
+def _side_by_side(weights: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+    """Room for the gradient of each weight that needs one, in one piece of memory."""
+    wanted = [w for w, need in zip(weights, needs, strict=True) if need and w is not None]
+    if not wanted:
+        return [None] * len(weights)
+    room = wanted[0].new_empty(sum(w.numel() for w in wanted))
+    pieces = iter(torch._C._nn.unflatten_dense_tensors(room, wanted))
+    return [next(pieces) if need else None for need in needs]
+
+
+def _differentiable(
+    chain: Chain, grad: Tensor, inputs: Sequence[Tensor | None], needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients as differentiable functions of everything that they depend on."""
+    wanted = [t for t, need in zip(inputs, needs, strict=True) if need and t is not None]
+    x = inputs[0]
+    assert x is not None
+    with torch.enable_grad():
+        found = iter(torch.autograd.grad(chain.by_operations(x, inputs[1:]), wanted, grad, create_graph=True))
+    return [next(found) if need else None for need in needs]
