@@ -88,17 +88,29 @@ class PerReplica(Optimizer):
     def _update(self, run: Run, group: dict[str, Any]) -> None:
         """Change `run.weights` in place."""
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or with `set_to_none=False` fill them with zeros."""
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
     def _runs(self, group: dict[str, Any]) -> Iterator[Run]:
         moving = [p for p in group["params"] if p.grad is not None]
-        if any(p.grad.is_sparse for p in moving):
+        gradients = [p.grad for p in moving]
+        if any(g.is_sparse for g in gradients):
             raise ValueError("a gradient is sparse, which these optimisers do not take: use sparse=False")
         names = self._memory(group)
-        for _, part in _runs_of([[p for p in moving if not self.state[p]]]):
-            self._begin(part[0], names)
-        for p in moving:
-            self.state[p]["steps"] += 1
-        families = [moving, [p.grad for p in moving], *([self.state[p][name] for p in moving] for name in names)]
-        steps = [self.state[p]["steps"] for p in moving]
+        families, steps = [moving, gradients], [0] * len(moving)
+        if names:
+            for _, (new,) in _runs_of([[p for p in moving if not self.state[p]]]):
+                self._begin(new, names)
+            states = [self.state[p] for p in moving]
+            for i, state in enumerate(states):
+                steps[i] = state["steps"] = state["steps"] + 1
+            families += [[state[name] for state in states] for name in names]
         for start, parts in _runs_of(families, steps):
             weights, gradient, *memory = map(_joined, parts)
             yield Run(weights, gradient, _spread(group, parts[0]), memory, steps[start])
@@ -178,29 +190,35 @@ def _decayed(run: Run, group: dict[str, Any]) -> Tensor:
     return run.gradient.add(run.weights, alpha=decay) if decay else run.gradient
 
 
-def _runs_of(families: list[list[Tensor]], marks: Sequence[int] = ()) -> Iterator[tuple[int, list[list[Tensor]]]]:
+def _runs_of(
+    families: list[list[Tensor]], marks: Sequence[int] | None = None
+) -> Iterator[tuple[int, list[list[Tensor]]]]:
     """Cut lists of equal length where, in any of them, a tensor does not follow the one before it in memory.
 
     Yields the start of each part and the part of each list. A change of the mark cuts too.
     """
-    count, start = len(families[0]), 0
+    starts = [[t.data_ptr() for t in family] for family in families]
+    ends = [[a + t.nbytes for a, t in zip(s, f, strict=True)] for s, f in zip(starts, families, strict=True)]
+    count, begin = len(families[0]), 0
     for i in range(1, count + 1):
-        together = i < count and all(_is_followed(f[i - 1], f[i]) for f in families)
-        if together and (not marks or marks[i - 1] == marks[i]):
+        follows = i < count and all(s[i] == e[i - 1] for s, e in zip(starts, ends, strict=True))
+        if follows and (marks is None or marks[i - 1] == marks[i]):
             continue
-        yield start, [f[start:i] for f in families]
-        start = i
+        parts = [family[begin:i] for family in families]
+        if all(map(_is_one_piece, parts)):
+            yield begin, parts
+        else:
+            yield from ((j, [[family[j]] for family in families]) for j in range(begin, i))
+        begin = i
 
 
-def _is_followed(a: Tensor, b: Tensor) -> bool:
-    """Whether b begins where a ends, in the same storage."""
-    return (
-        a.data_ptr() + a.nbytes == b.data_ptr()
-        and a.dtype is b.dtype
-        and a.is_contiguous()
-        and b.is_contiguous()
-        and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-    )
+def _is_one_piece(neighbours: list[Tensor]) -> bool:
+    """Whether tensors that follow each other are dense parts of one storage."""
+    if len(neighbours) == 1:
+        return True
+    first, last, storage = neighbours[0], neighbours[-1], neighbours[0].untyped_storage()
+    inside = last.data_ptr() + last.nbytes <= storage.data_ptr() + storage.nbytes()
+    return inside and all(t.is_contiguous() and t.dtype is first.dtype for t in neighbours)
 
 
 def _joined(neighbours: list[Tensor]) -> Tensor:
