@@ -91,9 +91,7 @@ class _Views:
         self.suit = self.suit and all(w is None or backend.is_plain(w) for w in plain)
 
 
-def _run(
-    chain: Chain, views: _Views, x: Tensor, slopes: list[Tensor | None] | None
-) -> tuple[Tensor, list[Tensor]]:
+def _run(chain: Chain, views: _Views, x: Tensor, slopes: list[Tensor | None] | None) -> tuple[Tensor, list[Tensor]]:
     """The output, and what goes into each layer; into `slopes`, where given, the slopes of each activation."""
     inputs, h = [], x.transpose(1, 2)
     for slices, (weight, bias, _) in zip(chain.slices, views.layers, strict=True):

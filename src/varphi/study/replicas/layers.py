@@ -255,7 +255,11 @@ class Pointwise(nn.Module):
 
 
 def _evaluated(activation: Activation, x: Tensor) -> Tensor:
-    """An activation of what may lie in memory batch by batch, as a convolution leaves it."""
-    if x.is_contiguous() or x.dim() < 2 or not x.transpose(0, 1).is_contiguous() or activation.learn:
+    """An activation of what may lie in memory with two dimensions exchanged, as a chain or a convolution leaves it."""
+    if activation.learn or x.is_contiguous():
         return activation(x)
-    return activation(x.transpose(0, 1)).transpose(0, 1)
+    for a, b in ((0, 1), (-2, -1)):
+        exchanged = x.transpose(a, b)
+        if exchanged.is_contiguous():
+            return activation(exchanged).transpose(a, b)
+    return activation(x)
