@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from varphi.study import api
+from varphi.study.optimisers import Adam
 from varphi.systems.constrained import head
 from varphi.systems.constrained.data import randhie, split
 from varphi.systems.constrained.references import revival
 from varphi.systems.constrained.study import STUDY
-from varphi.study.optimisers import Adam
 from varphi.systems.constrained.training import HEADS, Replicas, batches, poisson_deviance, poisson_nll, trial
 
 

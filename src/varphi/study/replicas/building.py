@@ -112,7 +112,7 @@ def _made(factory: Callable[[], Any]) -> nn.Module:
 
 
 def _own_tensors(module: nn.Module) -> list[str]:
-    return [name for name, p in module.named_parameters(recurse=False)]
+    return [name for name, _ in module.named_parameters(recurse=False)]
 
 
 def _check_can_be_reset(model: nn.Module) -> None:

@@ -76,6 +76,7 @@ class _Views:
     Attributes:
         pointers: where the weights are; at other places, these views are not of them.
         layers: of each layer its weight, its bias as a column, and its weight transposed.
+        shapes: of each weight and bias its shape, the strides of a gradient of it, and its number of elements.
         suit: whether all are plain dense CPU tensors of one dtype, float32 or float64.
     """
 
@@ -86,6 +87,8 @@ class _Views:
         for weight, bias in zip(plain[::2], plain[1::2], strict=True):
             assert weight is not None
             self.layers.append((weight, None if bias is None else bias.unsqueeze(2), weight.transpose(1, 2)))
+        meta = [torch.empty(0 if w is None else w.shape, device="meta") for w in plain]
+        self.shapes = [(t.shape, t.stride(), t.numel()) for t in meta]
         kinds = {w.dtype for w in plain if w is not None}
         self.suit = kinds <= {torch.float32} or kinds <= {torch.float64}
         self.suit = self.suit and all(w is None or backend.is_plain(w) for w in plain)
@@ -125,11 +128,11 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *grads_out: Any) -> tuple[Any, ...]:
         (grad,), chain, saved = grads_out, ctx.chain, ctx.saved_tensors
         layers, (_, needs_x, *needs) = len(chain.links), ctx.needs_input_grad
-        weights, rest = saved[1 : 2 * layers + 1], saved[2 * layers + 1 :]
+        rest = saved[2 * layers + 1 :]
         if torch.is_grad_enabled():
             return None, *_differentiable(chain, grad, saved[: 2 * layers + 1], (needs_x, *needs))
         inputs, slopes = rest[:layers], rest[layers:]
-        gradients = _side_by_side(weights, needs)
+        gradients = _side_by_side(ctx.views, grad, needs)
         # torch.bmm takes neither the stride 0 of an expanded gradient nor gaps: it would go replica by replica.
         d = grad.transpose(1, 2).contiguous()
         for i in reversed(range(layers)):
@@ -145,14 +148,15 @@ class _Fused(torch.autograd.Function):
         return None, d.transpose(1, 2) if needs_x else None, *gradients
 
 
-def _side_by_side(weights: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+def _side_by_side(views: _Views, like: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
     """Room for the gradient of each weight that needs one, in one piece of memory."""
-    wanted = [w for w, need in zip(weights, needs, strict=True) if need and w is not None]
-    if not wanted:
-        return [None] * len(weights)
-    room = wanted[0].new_empty(sum(w.numel() for w in wanted))
-    pieces = iter(torch._C._nn.unflatten_dense_tensors(room, wanted))
-    return [next(pieces) if need else None for need in needs]
+    room = like.new_empty(sum(size for (_, _, size), need in zip(views.shapes, needs, strict=True) if need))
+    places: list[Tensor | None] = []
+    start = 0
+    for (shape, strides, size), need in zip(views.shapes, needs, strict=True):
+        places.append(room.as_strided(shape, strides, start) if need else None)
+        start += size if need else 0
+    return places
 
 
 def _differentiable(

@@ -141,9 +141,11 @@ class BatchNorm(Layer):
             self.num_batches_tracked.add_(1)
             if alone.momentum is None:
                 factor = 1 / float(self.num_batches_tracked[0])
-        flat = [None if t is None else t.flatten() for t in (self.running_mean, self.running_var)]
-        affine = [None if t is None else t.flatten() for t in (self.weight, self.bias)]
-        return unfolded(F.batch_norm(folded(x), *flat, *affine, of_batch, factor, alone.eps), x.shape[0])
+        mean, variance, weight, bias = (
+            None if t is None else t.flatten() for t in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
+        y = F.batch_norm(folded(x), mean, variance, weight, bias, of_batch, factor, alone.eps)
+        return unfolded(y, x.shape[0])
 
 
 class Flatten(Layer):

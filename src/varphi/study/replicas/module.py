@@ -23,8 +23,7 @@ class Replicas(nn.Module):
 
     Its parameters are those of the model with a first dimension for the replica, under the model's names below
     `stacked`, and lie side by side in memory. Any optimiser takes them. An elementwise one (SGD, Adam, RMSprop) moves a
-    replica as it would alone; one that looks at a whole tensor (a gradient clipped by norm, LAMB, Muon) sees all replicas
-    together.
+    replica as it would alone; one that looks at a whole tensor (a clipped norm, LAMB, Muon) sees all replicas together.
 
     Dropout is drawn for each replica and each of its samples. Batch normalisation is of each replica's own batch.
 

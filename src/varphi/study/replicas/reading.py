@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, fx, nn
 
 from varphi.activation.definition import Definition, Evaluation
@@ -23,7 +22,7 @@ from varphi.activation.tracing import spelled_name
 from varphi.activation.uses import Pattern, Swapped, Use, module_uses, uses_in_graph
 
 from .chain import Chain, Link
-from .layers import LAYERS, Flatten, Linear, Pointwise, Stacked, flatten, learned
+from .layers import LAYERS, Flatten, Linear, Pointwise, flatten, learned
 
 
 class Unreadable(ValueError):
