@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks as _GLOBAL_AFTER
+from torch.optim.optimizer import _global_optimizer_pre_hooks as _GLOBAL_BEFORE
 
 Rates: TypeAlias = "float | Sequence[float] | Tensor"
 
@@ -68,9 +70,18 @@ class PerReplica(Optimizer):
                 "dimension of each must be the replica; give as many rates as replicas, or one number"
             )
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient. A closure is called first, and its loss returned."""
+        hooks = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks, _GLOBAL_BEFORE, _GLOBAL_AFTER)
+        if any(hooks) or torch.autograd._profiler_enabled():
+            return self._watched_step(closure)
+        return self._step(closure)
+
+    # Torch would wrap `step` for its hooks and its profiler, which for small models takes as long as the step itself.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -79,6 +90,8 @@ class PerReplica(Optimizer):
             for run in self._runs(group):
                 self._update(run, group)
         return loss
+
+    _watched_step = Optimizer.profile_hook_step(_step)
 
     @abstractmethod
     def _memory(self, group: dict[str, Any]) -> tuple[str, ...]:

@@ -22,29 +22,28 @@ from .layers import Linear, Pointwise, linear
 Link: TypeAlias = "tuple[Linear, Pointwise | None]"
 
 
-class Chain(nn.Module):
-    """Linear layers, each followed by an activation or by none.
+class Chain:
+    """Linear layers, each followed by an activation or by none. No module: its layers are registered in the model.
 
     Attributes:
-        links: the layers, which are registered elsewhere, under the names that they have in the model.
+        links: the layers and what follows each.
         slices: of each activation, its formulas and their replicas.
     """
 
     links: tuple[Link, ...]
 
     def __init__(self, links: Sequence[Link]) -> None:
-        super().__init__()
         self.links = tuple(links)
         self.slices = tuple(None if p is None else p.formulas for _, p in links)
         self._views = _Views([])
 
-    def forward(self, x: Float[Tensor, "replicas batch in"]) -> Float[Tensor, "replicas batch out"]:
+    def __call__(self, x: Float[Tensor, "replicas batch in"]) -> Float[Tensor, "replicas batch out"]:
         # Not `layer.weight`: a look-up in a module costs as much as an operation.
         weights = [t for layer, _ in self.links for t in (layer._parameters["weight"], layer._parameters["bias"])]
         if x.dim() != 3 or not self._is_ordinary(x, weights):
             return self.by_operations(x, weights)
         if torch.is_grad_enabled() and (x.requires_grad or any(w is not None and w.requires_grad for w in weights)):
-            return _Fused.apply(self, x, *weights)
+            return _apply(self, x, *weights)
         return _run(self, self._views, x, None)[0]
 
     def by_operations(self, x: Tensor, weights: Sequence[Tensor | None]) -> Tensor:
@@ -121,7 +120,7 @@ class _Fused(torch.autograd.Function):
         slopes: list[Tensor | None] = []
         y, inputs = _run(chain, chain._views, x, slopes)
         ctx.chain, ctx.views = chain, chain._views
-        ctx.save_for_backward(x, *weights, *inputs, *slopes)
+        ctx.save_for_backward(x, *weights, *inputs[1:], *slopes)
         return y
 
     @staticmethod
@@ -131,7 +130,7 @@ class _Fused(torch.autograd.Function):
         rest = saved[2 * layers + 1 :]
         if torch.is_grad_enabled():
             return None, *_differentiable(chain, grad, saved[: 2 * layers + 1], (needs_x, *needs))
-        inputs, slopes = rest[:layers], rest[layers:]
+        inputs, slopes = (saved[0].transpose(1, 2), *rest[: layers - 1]), rest[layers - 1 :]
         gradients = _side_by_side(ctx.views, grad, needs)
         # torch.bmm takes neither the stride 0 of an expanded gradient nor gaps: it would go replica by replica.
         d = grad.transpose(1, 2).contiguous()
@@ -146,6 +145,10 @@ class _Fused(torch.autograd.Function):
             if i or needs_x:
                 d = torch.bmm(ctx.views.layers[i][2], d)
         return None, d.transpose(1, 2) if needs_x else None, *gradients
+
+
+# Function.apply without its questions about torch.func, which have been asked.
+_apply = super(torch.autograd.Function, _Fused).apply
 
 
 def _side_by_side(views: _Views, like: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
