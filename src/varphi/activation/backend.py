@@ -80,6 +80,8 @@ NATIVE: dict[str, Native] = {
     "softplus": Native(F.softplus),
 }
 _NATIVE_UP_TO = 1024
+# Up to here a kernel takes less than a tenth of the interval in which Python's threads take turns.
+_SHORT = 2**18
 
 
 def suits(native: Native, x: Tensor) -> bool:
@@ -179,11 +181,11 @@ def run_tower_into(formula: Formula, x: Tensor, rows: Sequence[Tensor]) -> None:
     """
     what = len(rows) - 1
     found = formula.kernels.get((x.dtype, what)) or _kernel(formula, x.dtype, what)
-    addresses, elements = [x.data_ptr(), *(r.data_ptr() for r in rows)], x.numel()
-    if elements < SERIAL_BELOW:
+    addresses, elements, threads = [x.data_ptr(), *(r.data_ptr() for r in rows)], x.numel(), torch.get_num_threads()
+    if elements < SERIAL_BELOW or (threads == 1 and elements < _SHORT):
         found.serial(*addresses, elements)
     else:
-        found(addresses, (), elements, torch.get_num_threads())
+        found(addresses, (), elements, threads)
 
 
 def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:

@@ -39,6 +39,26 @@ class Run:
     steps: int
 
 
+class _Plan:
+    """What stays from step to step where all parameters of a group are one run and nothing is remembered of them."""
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        self.weights = _joined(parameters)
+        self.places = [p.data_ptr() for p in parameters]
+        self.sizes = [p.nbytes for p in parameters]
+        self.distances = [place - self.places[0] for place in self.places]
+
+    def fits(self, parameters: list[Tensor], gradients: list[Tensor]) -> bool:
+        """Whether the parameters are where they were, and their gradients as they would lie as one."""
+        begin = gradients[0].data_ptr() if gradients else 0
+        return (
+            self.places == [p.data_ptr() for p in parameters]
+            and self.distances == [g.data_ptr() - begin for g in gradients]
+            and self.sizes == [g.nbytes for g in gradients]
+            and _is_one_piece(gradients)
+        )
+
+
 class PerReplica(Optimizer):
     """An elementwise method; a subclass says what it remembers of each weight, and how a run is updated.
 
@@ -53,7 +73,12 @@ class PerReplica(Optimizer):
     """
 
     def __init__(self, params: Iterable[Any], lr: Rates, **options: Any) -> None:
+        self._plans: dict[int, _Plan] = {}
         super().__init__(params, {"lr": lr, "rates": None, **options})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._plans = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         lr = param_group.get("lr", self.defaults["lr"])
@@ -116,6 +141,10 @@ class PerReplica(Optimizer):
         if any(g.is_sparse for g in gradients):
             raise ValueError("a gradient is sparse, which these optimisers do not take: use sparse=False")
         names = self._memory(group)
+        plan = None if names else self._plans.get(id(group))
+        if plan is not None and plan.fits(moving, gradients):
+            yield Run(plan.weights, _joined(gradients), _spread(group, moving), [], 0)
+            return
         families, steps = [moving, gradients], [0] * len(moving)
         if names:
             for _, (new,) in _runs_of([[p for p in moving if not self.state[p]]]):
@@ -126,6 +155,8 @@ class PerReplica(Optimizer):
             families += [[state[name] for state in states] for name in names]
         for start, parts in _runs_of(families, steps):
             weights, gradient, *memory = map(_joined, parts)
+            if not names and len(parts[0]) == len(moving):
+                self._plans[id(group)] = _Plan(moving)
             yield Run(weights, gradient, _spread(group, parts[0]), memory, steps[start])
 
     def _begin(self, parameters: list[Tensor], names: tuple[str, ...]) -> None:

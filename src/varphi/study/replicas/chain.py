@@ -16,10 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varphi.activation import backend
+from varphi.activation.formula import Formula
 
 from .layers import Linear, Pointwise, linear
 
 Link: TypeAlias = "tuple[Linear, Pointwise | None]"
+# Formulas, and the replicas from the first to before the last that compute each.
+Slices: TypeAlias = "list[tuple[Formula, int, int]]"
 
 
 class Chain:
@@ -93,23 +96,32 @@ class _Views:
         self.suit = self.suit and all(w is None or backend.is_plain(w) for w in plain)
 
 
-def _run(chain: Chain, views: _Views, x: Tensor, slopes: list[Tensor | None] | None) -> tuple[Tensor, list[Tensor]]:
+def _run(
+    chain: Chain, views: _Views, x: Tensor, slopes: list[Tensor | None] | None
+) -> tuple[Tensor, list[Tensor]]:
     """The output, and what goes into each layer; into `slopes`, where given, the slopes of each activation."""
     inputs, h = [], x.transpose(1, 2)
     for slices, (weight, bias, _) in zip(chain.slices, views.layers, strict=True):
         inputs.append(h)
         h = torch.bmm(weight, h) if bias is None else torch.baddbmm(bias, weight, h)
-        slope = None
         if slices is not None:
-            z, h = h, torch.empty_like(h)
-            slope = None if slopes is None else torch.empty_like(z)
-            for formula, start, stop in slices:
-                rows = [t if stop - start == len(z) else t[start:stop] for t in (z, h, slope) if t is not None]
-                backend.run_tower_into(formula, rows[0], rows[1:])
-        if slopes is not None:
-            slopes.append(slope)
+            h = _activated(slices, h, slopes)
+        elif slopes is not None:
+            slopes.append(None)
     # In place, since a view must not leave an autograd function: its user could not change it in place.
     return h.transpose_(1, 2), inputs
+
+
+def _activated(slices: Slices, z: Tensor, slopes: list[Tensor | None] | None) -> Tensor:
+    rows = [torch.empty_like(z)] if slopes is None else [torch.empty_like(z), torch.empty_like(z)]
+    if slopes is not None:
+        slopes.append(rows[1])
+    if len(slices) == 1:
+        backend.run_tower_into(slices[0][0], z, rows)
+    else:
+        for formula, start, stop in slices:
+            backend.run_tower_into(formula, z[start:stop], [row[start:stop] for row in rows])
+    return rows[0]
 
 
 class _Fused(torch.autograd.Function):
