@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -349,6 +351,11 @@ def test_seeds_are_checked(seeds):
         replicate(mlp, seeds)
 
 
+def test_lazy_layers_are_refused():
+    with pytest.raises(ValueError, match=r"0\.weight is not made before the first input"):
+        replicate(lambda: nn.Sequential(nn.LazyLinear(3)), 2)
+
+
 # As a module ----------------------------------------------------------------------------------------------------------
 
 
@@ -447,6 +454,35 @@ def test_what_it_is_is_shown():
 # What is no known layer -----------------------------------------------------------------------------------------------
 
 
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 3), nn.Linear(4, 3)
+
+    def forward(self, x, y):
+        return (self.a(x) - self.b(y)) / 2 + 1
+
+
+def test_models_with_two_inputs():
+    replicas = replicated(Two)
+    x, y = torch.randn(5, 6, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
+    close(replicas(x, y), torch.stack([built(Two, s)(x, y) for s in SEEDS]))
+
+
+def test_values_of_other_dimensions_meet_as_they_would_alone():
+    class Broadcast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 3), nn.Linear(6, 3)
+
+        def forward(self, x, y):
+            return self.a(x) * self.b(y)
+
+    replicas = replicated(Broadcast)
+    x, y = torch.randn(5, 4, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
+    close(replicas(x, y), torch.stack([built(Broadcast, s)(x, y) for s in SEEDS]))
+
+
 class Branching(nn.Module):
     def __init__(self):
         super().__init__()
@@ -489,6 +525,8 @@ def hooked():
         (Overwriting, "overwrites a tensor that is used again"),
         (Reshaping, "Tensor.softmax is not known"),
         (hooked, r"0 \(Linear\) has hooks"),
+        (lambda: swap(Calls(), "relu", "gelu"), "exchanged by vp.swap"),
+        (lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))), "ParametrizedLinear"),
         (lambda: nn.Sequential(nn.Linear(6, 4), nn.PReLU(4), nn.GroupNorm(2, 4)), r"1 \(PReLU\) is not known"),
         (lambda: nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (5, 6))), "flatten from dimension 0"),
     ],
@@ -529,6 +567,12 @@ def test_activations_under_vmap():
 def test_running_statistics_under_vmap_are_refused():
     with pytest.raises(ValueError, match=r"1 \(BatchNorm3d\) keeps running statistics"):
         replicate(lambda: nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2)), 2)
+
+
+def test_the_face_of_study_needs_no_torch():
+    script = "import sys, varphi.study; varphi.study.replicate; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 # Optimisers -----------------------------------------------------------------------------------------------------------
@@ -601,6 +645,51 @@ def test_how_parameters_lie_changes_nothing(cut, rates, momentum):
             optimiser.step()
     for p, q in zip(together, apart, strict=True):
         assert torch.equal(p, q)
+
+
+def test_hooks_of_a_step_are_called():
+    p = nn.Parameter(torch.ones(2, 3))
+    p.grad = torch.ones_like(p)
+    optimiser, seen = SGD([p], 1.0), []
+    optimiser.register_step_pre_hook(lambda o, args, kwargs: seen.append("before"))
+    optimiser.register_step_post_hook(lambda o, args, kwargs: seen.append(float(p.detach().sum())))
+    optimiser.step()
+    assert seen == ["before", 0.0]
+    with torch.profiler.profile() as profile:
+        optimiser.step()
+    assert any("Optimizer.step#SGD" in event.key for event in profile.key_averages())
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_optimisers_are_pickled_and_copied(kind):
+    replicas = replicated(mlp)
+    x = torch.randn(5, 6, dtype=torch.float64)
+    optimiser = kind(replicas.parameters(), [0.1, 0.2, 0.3])
+    replicas(x).sum().backward()
+    optimiser.step()
+    again, same = copy.deepcopy((replicas, optimiser)), pickle.loads(pickle.dumps((replicas, optimiser)))
+    for module, stepped in (again, same, (replicas, optimiser)):
+        stepped.zero_grad()
+        module(x).sum().backward()
+        stepped.step()
+    for p, q, r in zip(replicas.parameters(), again[0].parameters(), same[0].parameters(), strict=True):
+        close(p, q)
+        close(p, r)
+
+
+def test_gradients_that_lie_elsewhere_are_found():
+    replicas = replicated(mlp)
+    optimiser = SGD(replicas.parameters(), 1.0)
+    for apart in (False, True, False):
+        before = [p.detach().clone() for p in replicas.parameters()]
+        optimiser.zero_grad()
+        replicas(torch.randn(5, 6, dtype=torch.float64)).square().sum().backward()
+        if apart:
+            for p in replicas.parameters():
+                p.grad = p.grad.mT.contiguous().mT if p.dim() == 3 else p.grad.clone()
+        optimiser.step()
+        for p, old in zip(replicas.parameters(), before, strict=True):
+            assert torch.equal(p, old - p.grad)
 
 
 def test_an_optimiser_calls_its_closure():

@@ -98,7 +98,7 @@ class PerReplica(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient. A closure is called first, and its loss returned."""
         hooks = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks, _GLOBAL_BEFORE, _GLOBAL_AFTER)
-        if any(hooks) or torch.autograd._profiler_enabled():
+        if any(hooks) or torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
             return self._watched_step(closure)
         return self._step(closure)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike, as_activation
@@ -144,6 +145,9 @@ def _reset(model: nn.Module) -> nn.Module:
 
 def _check_alike(models: list[nn.Module]) -> None:
     """Raise unless all models have the same tensors."""
+    for name, p in models[0].named_parameters():
+        if is_lazy(p):
+            raise ValueError(f"{name} is not made before the first input: give its layer its size")
     shapes = [{n: (tuple(t.shape), t.dtype) for n, t in m.state_dict(keep_vars=True).items()} for m in models]
     for other in shapes[1:]:
         if other != shapes[0]:

@@ -8,7 +8,7 @@ ordinary operations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -96,9 +96,7 @@ class _Views:
         self.suit = self.suit and all(w is None or backend.is_plain(w) for w in plain)
 
 
-def _run(
-    chain: Chain, views: _Views, x: Tensor, slopes: list[Tensor | None] | None
-) -> tuple[Tensor, list[Tensor]]:
+def _run(chain: Chain, views: _Views, x: Tensor, slopes: list[Tensor | None] | None) -> tuple[Tensor, list[Tensor]]:
     """The output, and what goes into each layer; into `slopes`, where given, the slopes of each activation."""
     inputs, h = [], x.transpose(1, 2)
     for slices, (weight, bias, _) in zip(chain.slices, views.layers, strict=True):
@@ -160,7 +158,7 @@ class _Fused(torch.autograd.Function):
 
 
 # Function.apply without its questions about torch.func, which have been asked.
-_apply = super(torch.autograd.Function, _Fused).apply
+_apply: Callable[..., Tensor] = super(torch.autograd.Function, _Fused).apply  # type: ignore[attr-defined]
 
 
 def _side_by_side(views: _Views, like: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:

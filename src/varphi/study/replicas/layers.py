@@ -226,7 +226,7 @@ class Pointwise(nn.Module):
     """An activation for each replica: replicas are sorted by it, and each is applied to its slice.
 
     Args:
-        each: the activations in order, with the number of replicas of each.
+        each: the activations in order, none with parameters to learn, with the number of replicas of each.
     """
 
     parts: tuple[tuple[Activation, int, int], ...]
@@ -234,9 +234,7 @@ class Pointwise(nn.Module):
     def __init__(self, each: Sequence[tuple[Activation, int]]) -> None:
         super().__init__()
         parts, start = [], 0
-        for i, (activation, count) in enumerate(each):
-            if activation.learn:
-                self.add_module(str(i), activation)
+        for activation, count in each:
             parts.append((activation, start, start + count))
             start += count
         self.parts = tuple(parts)
@@ -247,10 +245,12 @@ class Pointwise(nn.Module):
         return torch.cat([_evaluated(activation, x[start:stop]) for activation, start, stop in self.parts])
 
     @property
-    def formulas(self) -> list[tuple[Formula, int, int]] | None:
-        """What is computed for which replicas; None where parameters are learned."""
-        found = [(a.formula, start, stop) for a, start, stop in self.parts]
-        return None if any(f.parameters for f, _, _ in found) else found
+    def formulas(self) -> list[tuple[Formula, int, int]]:
+        """What is computed for which replicas, with the numbers that are no parameters any more written in."""
+        return [
+            (Formula(a.definition.expression(a.numbers())) if a.formula.parameters else a.formula, start, stop)
+            for a, start, stop in self.parts
+        ]
 
     def extra_repr(self) -> str:
         return ", ".join(f"[{start}:{stop}] {activation!r}" for activation, start, stop in self.parts)
@@ -258,7 +258,7 @@ class Pointwise(nn.Module):
 
 def _evaluated(activation: Activation, x: Tensor) -> Tensor:
     """An activation of what may lie in memory with two dimensions exchanged, as a chain or a convolution leaves it."""
-    if activation.learn or x.is_contiguous():
+    if x.is_contiguous():
         return activation(x)
     for a, b in ((0, 1), (-2, -1)):
         exchanged = x.transpose(a, b)

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from varphi.activation.definition import Definition, Evaluation
 from varphi.activation.layer import Activation
+from varphi.activation.lookup import get
 from varphi.activation.operations import is_in_place, name_of
 from varphi.activation.registry import find
 from varphi.activation.tracing import spelled_name
@@ -119,11 +120,7 @@ class _Tracer(fx.Tracer):
 
 
 def _graph(model: nn.Module) -> fx.Graph:
-    if (
-        type(model) in LAYERS
-        or isinstance(model, Activation)
-        or type(model).__module__.startswith("torch.nn.modules.activation")
-    ):
+    if _Tracer().is_leaf_module(model, ""):
         graph = fx.Graph()
         graph.output(graph.create_node("call_module", "", (graph.placeholder("x"),)))
         return graph
@@ -259,12 +256,11 @@ class _Reader:
         if node in self.calls:
             root, pointwise = self.calls[node]
             return Step(pointwise, (self.slots[root],), self._slot(node))
-        run = self._layer(node) if node.op == "call_module" else self._operation(node)
-        arguments = [a for a in node.args if isinstance(a, fx.Node)] if node.op == "call_module" else node.args
-        if isinstance(run, _Flattening):
-            arguments = node.args[:1]
-        if node.op == "call_module" and (len(arguments) != 1 or len(node.args) != 1 or node.kwargs):
-            raise Unreadable(f"{self._spelled(node)} is not called with one tensor")
+        if node.op == "call_module":
+            if len(node.args) != 1 or node.kwargs:
+                raise Unreadable(f"{self._spelled(node)} is not called with one tensor")
+            return Step(self._layer(node), (self._argument(node, node.args[0]),), self._slot(node))
+        run, arguments = self._operation(node)
         return Step(run, tuple(self._argument(node, a) for a in arguments), self._slot(node))
 
     def _argument(self, node: fx.Node, argument: Any) -> Argument:
@@ -274,13 +270,14 @@ class _Reader:
             return argument
         raise Unreadable(f"{self._spelled(node)} takes {argument!r}")
 
-    def _operation(self, node: fx.Node) -> Callable[..., Tensor]:
+    def _operation(self, node: fx.Node) -> tuple[Callable[..., Tensor], Sequence[Any]]:
+        """What a call runs, and on what."""
         if node.op in ("call_function", "call_method"):
             name = name_of(node.target)
             if name in _ARITHMETIC and len(node.args) == 2 and not node.kwargs:
-                return Arithmetic(_ARITHMETIC[name])
+                return Arithmetic(_ARITHMETIC[name]), node.args
             if name == "flatten":
-                return _flattening(node.args[1:], node.kwargs)
+                return _flattening(node.args[1:], node.kwargs), node.args[:1]
         raise Unreadable(f"{self._spelled(node)} is not known with a replica axis")
 
     def _layer(self, node: fx.Node) -> nn.Module:
@@ -295,7 +292,7 @@ class _Reader:
             return self._exchanged()
         own = {n: self.stacked.get(f"{path}.{n}" if path else n) for n in (*module._parameters, *module._buffers)}
         if isinstance(module, Activation):
-            return Pointwise([(learned(module, own) if module.learn else module, self.replicas)])
+            return learned(module, own) if module.learn else Pointwise([(module, self.replicas)])
         if use is not None and use.formula is not None and not own:
             return self._own(use)
         if type(module) not in LAYERS:
@@ -325,8 +322,6 @@ def _activation(use: Use) -> Activation:
     """The activation that stands in a model, the catalogue's own where it is one."""
     assert use.formula is not None
     if find(use.activation) is not None and Pattern.of(use.activation).expression is use.formula:
-        from varphi.activation.lookup import get
-
         return get(use.activation)
     return Activation(Definition(use.activation, Evaluation(use.formula), doc="Read from a model."))
 
@@ -372,7 +367,7 @@ def _chained(steps: list[Step], output: Slot) -> Iterator[Step]:
                 links, first = [], step
             links.append((step.run, None))
             last = step
-        elif follows and isinstance(step.run, Pointwise) and step.run.formulas is not None and links[-1][1] is None:
+        elif follows and isinstance(step.run, Pointwise) and links[-1][1] is None:
             links[-1] = (links[-1][0], step.run)
             last = step
         else:
