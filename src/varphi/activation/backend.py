@@ -6,6 +6,7 @@ tensors, parameters that vary over the elements). Both agree to rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,12 +49,14 @@ class Native:
         function: within 2 ulp of the definition at every float32 (the judge of `varphi.facts.accuracy`).
         exact: whether its slopes of all orders are there and right, so that autograd may be left to torch. Such an
             operation moves bytes and no more, and its C++ node costs less than ours in Python. Only at NaN does its
-            slope differ: torch gives a number, our definition NaN. Others serve short tensors without a gradient, where
-            the call costs more than the arithmetic.
+            slope differ: torch gives a number, our definition NaN.
+        up_to: otherwise it serves tensors of at most so many elements, without a gradient: where the call costs more
+            than the arithmetic, or torch's arithmetic is the faster one at any size.
     """
 
     function: Callable[[Tensor], Tensor]
     exact: bool = False
+    up_to: float = 1024
 
 
 def _hard(function: Callable[[Tensor], Tensor]) -> Native:
@@ -68,7 +71,7 @@ NATIVE: dict[str, Native] = {
     "celu": Native(F.celu),
     "elu": Native(F.elu),
     "hard_shrink": _hard(F.hardshrink),
-    "hard_sigmoid": Native(F.hardsigmoid),
+    "hard_sigmoid": Native(F.hardsigmoid, up_to=math.inf),
     "hard_tanh": _hard(F.hardtanh),
     "identity": _hard(_itself),
     "leaky_relu": _hard(F.leaky_relu),
@@ -78,8 +81,8 @@ NATIVE: dict[str, Native] = {
     "selu": Native(F.selu),
     "soft_shrink": _hard(F.softshrink),
     "softplus": Native(F.softplus),
+    "tanh": Native(torch.tanh, up_to=math.inf),
 }
-_NATIVE_UP_TO = 1024
 # Up to here a kernel takes less than a tenth of the interval in which Python's threads take turns.
 _SHORT = 2**18
 
@@ -90,7 +93,7 @@ def suits(native: Native, x: Tensor) -> bool:
         return False
     if torch._C._is_torch_function_mode_enabled() or torch._C._are_functorch_transforms_active():
         return False
-    return native.exact or (x.numel() <= _NATIVE_UP_TO and not x.requires_grad and _is_dense_cpu(x))
+    return native.exact or (x.numel() <= native.up_to and not x.requires_grad and _is_dense_cpu(x))
 
 
 def is_ordinary(x: Tensor) -> bool:
@@ -198,11 +201,14 @@ def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:
     return _as_input(result, x, wide, formula.hides_nan)
 
 
+def enabled() -> bool:
+    """Whether kernels may be used here and now."""
+    return _ENABLED and not torch._C._len_torch_dispatch_stack() and not torch._C._get_tracing_state()
+
+
 def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
     return (
-        _ENABLED
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._get_tracing_state()
+        enabled()
         and is_plain(x)
         and x.dtype in _STORAGE
         and x.numel() > 0
