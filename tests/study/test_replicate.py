@@ -32,6 +32,8 @@ class Residual(nn.Module):
     def forward(self, x):
         h = F.relu(self.stem(x))
         h = h + 0.5 * self.block(h)
+        skip, h = h, self.block(h)
+        h += skip
         return self.head(h * torch.sigmoid(h))
 
 
@@ -46,7 +48,8 @@ class Convolutions(nn.Module):
 
     def forward(self, x):
         x = self.norm(self.first(x)).relu_()
-        return self.head(torch.flatten(torch.tanh(self.second(x)), 1))
+        x = torch.tanh(self.second(x))
+        return self.head(x.view(x.size(0), -1)) + self.head(x.reshape(x.shape[0], -1)) + self.head(torch.flatten(x, 1))
 
 
 class Tied(nn.Module):
@@ -268,6 +271,15 @@ class Calls(nn.Module):
         return torch.tanh(self.b(h.clamp(min=0)))
 
 
+def test_weights_laid_anew_are_seen():
+    replicas = replicated(mlp)
+    x = torch.randn(5, 6, dtype=torch.float64)
+    replicas(x)
+    weight = replicas.stacked.get_parameter("2.weight")
+    weight.data = weight.data.mT  # the same place in memory, other strides
+    close(replicas(x), torch.stack([replicas.module(i)(x) for i in range(3)]))
+
+
 @pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize(
     ("factory", "old"), [(mlp, None), (Calls, "relu"), (lambda: mlp(lambda: nn.ReLU(inplace=True)), "relu")]
@@ -277,7 +289,8 @@ def test_activations_are_put_in_replica_by_replica(factory, old, each):
     replicas = replicated(factory, activations=activations, instead_of=old)
     assert len(replicas) == 12
     assert replicas.seeds == SEEDS * 4
-    assert replicas.activations[:4] == ("gelu()", "gelu()", "gelu()", "relu()")
+    assert replicas.activations[:4] == ("gelu", "gelu", "gelu", "relu")
+    assert replicas.activations[6] == "softplus(beta=3)"
     x = torch.randn((12, 5, 6) if each else (5, 6), dtype=torch.float64)
     out = replicas(x, each=each)
     out.square().sum().backward()

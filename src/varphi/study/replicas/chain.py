@@ -40,10 +40,12 @@ class Chain:
         self.slices = tuple(None if p is None else p.formulas for _, p in links)
         self._views = _Views([])
 
-    def __call__(self, x: Float[Tensor, "replicas batch in"]) -> Float[Tensor, "replicas batch out"]:
+    def __call__(self, x: Float[Tensor, "replicas batch ... in"]) -> Float[Tensor, "replicas batch ... out"]:
         # Not `layer.weight`: a look-up in a module costs as much as an operation.
         weights = [t for layer, _ in self.links for t in (layer._parameters["weight"], layer._parameters["bias"])]
-        if x.dim() != 3 or not self._is_ordinary(x, weights):
+        if x.dim() > 3:
+            return self(x.flatten(1, -2)).unflatten(1, x.shape[1:-1])
+        if not self._is_ordinary(x, weights):
             return self.by_operations(x, weights)
         if torch.is_grad_enabled() and (x.requires_grad or any(w is not None and w.requires_grad for w in weights)):
             return _apply(self, x, *weights)
@@ -64,7 +66,7 @@ class Chain:
             return False
         if torch.is_autocast_enabled("cpu") or not all(w is None or type(w) is nn.Parameter for w in weights):
             return False
-        if [None if w is None else w.data_ptr() for w in weights] != self._views.pointers:
+        if _places(weights) != self._views.places:
             self._views = _Views(weights)
         return self._views.suit and x.dtype is weights[0].dtype and x.numel() > 0 and backend.is_for_kernels(x)
 
@@ -76,7 +78,7 @@ class _Views:
     """The weights of a chain as the products take them, made once and not at every step.
 
     Attributes:
-        pointers: where the weights are; at other places, these views are not of them.
+        places: where the weights are; of others, these are not the views.
         layers: of each layer its weight, its bias as a column, and its weight transposed.
         shapes: of each weight and bias its shape, the strides of a gradient of it, and its number of elements.
         suit: whether all are plain dense CPU tensors of one dtype, float32 or float64.
@@ -84,7 +86,7 @@ class _Views:
 
     def __init__(self, weights: Sequence[Tensor | None]) -> None:
         plain = [None if w is None else w.detach() for w in weights]
-        self.pointers = [None if w is None else w.data_ptr() for w in plain]
+        self.places = _places(plain)
         self.layers: list[tuple[Tensor, Tensor | None, Tensor]] = []
         for weight, bias in zip(plain[::2], plain[1::2], strict=True):
             assert weight is not None
@@ -94,6 +96,10 @@ class _Views:
         kinds = {w.dtype for w in plain if w is not None}
         self.suit = kinds <= {torch.float32} or kinds <= {torch.float64}
         self.suit = self.suit and all(w is None or backend.is_plain(w) for w in plain)
+
+
+def _places(weights: Sequence[Tensor | None]) -> list[tuple[int, tuple[int, ...]] | None]:
+    return [None if w is None else (w.data_ptr(), w.stride()) for w in weights]
 
 
 def _run(chain: Chain, views: _Views, x: Tensor, slopes: list[Tensor | None] | None) -> tuple[Tensor, list[Tensor]]:

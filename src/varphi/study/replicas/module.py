@@ -50,7 +50,7 @@ class Replicas(nn.Module):
         super().__init__()
         groups = len(exchanged)
         self.seeds = tuple(seeds) * groups
-        self.activations = None if exchange is None else tuple(repr(a) for a in exchange[1] for _ in seeds)
+        self.activations = None if exchange is None else tuple(_label(a) for a in exchange[1] for _ in seeds)
         # Kept from registration: they are patterns for `module`, not replicas.
         self._alone = tuple(exchanged)
         tensors = _stack(exchanged[0], models, groups)
@@ -138,6 +138,10 @@ class Replicas(nn.Module):
 
 class Layers(nn.Module):
     """A part of the model that has layers in it, or tensors that only the model's own code knows."""
+
+
+def _label(activation: Activation) -> str:
+    return repr(activation) if activation.numbers() else activation.name
 
 
 def _stack(like: nn.Module, models: Sequence[nn.Module], groups: int) -> dict[str, Tensor]:

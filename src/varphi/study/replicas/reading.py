@@ -157,12 +157,12 @@ class Arithmetic:
 
 
 _ARITHMETIC = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "truediv": operator.truediv,
-    "div": operator.truediv,
+    **dict.fromkeys(("add", "iadd"), operator.add),
+    **dict.fromkeys(("sub", "isub"), operator.sub),
+    **dict.fromkeys(("mul", "imul"), operator.mul),
+    **dict.fromkeys(("truediv", "div", "itruediv"), operator.truediv),
 }
+_IN_PLACE = frozenset(("iadd", "isub", "imul", "itruediv", "setitem"))
 
 
 class _Reader:
@@ -223,7 +223,9 @@ class _Reader:
         return output.args[0]
 
     def _inputs(self, node: fx.Node) -> list[fx.Node]:
-        return [self.calls[node][0]] if node in self.calls else node.all_input_nodes
+        if node in self.calls:
+            return [self.calls[node][0]]
+        return node.all_input_nodes[:1] if _keeps_batch_alone(node) else node.all_input_nodes
 
     def _needed(self) -> set[fx.Node]:
         """The nodes that the output depends on; calls of modules always are, for their buffers."""
@@ -243,14 +245,14 @@ class _Reader:
             changes = getattr(self.model.get_submodule(str(node.target)), "inplace", False)
         else:
             called = node.op in ("call_function", "call_method")
-            changes = called and (is_in_place(node.target, dict(node.kwargs)) or name_of(node.target) == "setitem")
+            changes = called and (is_in_place(node.target, dict(node.kwargs)) or name_of(node.target) in _IN_PLACE)
         if changes and not _is_last_use(node.args[0] if node.args else None, self._is_view):
             raise Unreadable(f"{self._spelled(node)} overwrites a tensor that is used again")
 
     def _is_view(self, node: fx.Node) -> bool:
         if node.op == "call_module":
             return isinstance(self.model.get_submodule(str(node.target)), (nn.Flatten, nn.Identity, nn.Dropout))
-        return node.op in ("call_function", "call_method") and name_of(node.target) == "flatten"
+        return node.op in ("call_function", "call_method") and name_of(node.target) in ("flatten", "view", "reshape")
 
     def _step(self, node: fx.Node) -> Step:
         if node in self.calls:
@@ -278,6 +280,8 @@ class _Reader:
                 return Arithmetic(_ARITHMETIC[name]), node.args
             if name == "flatten":
                 return _flattening(node.args[1:], node.kwargs), node.args[:1]
+            if name in ("view", "reshape") and _keeps_batch_alone(node):
+                return _Flattening(1, -1), node.args[:1]
         raise Unreadable(f"{self._spelled(node)} is not known with a replica axis")
 
     def _layer(self, node: fx.Node) -> nn.Module:
@@ -333,6 +337,21 @@ class _Flattening:
 
     def __call__(self, x: Tensor) -> Tensor:
         return flatten(x, self.start_dim, self.end_dim)
+
+
+def _keeps_batch_alone(node: fx.Node) -> bool:
+    """Whether a call is `x.view(x.size(0), -1)`, in whatever spelling of the size."""
+    return len(node.args) == 3 and not node.kwargs and node.args[2] == -1 and _is_batch_size(node.args[1])
+
+
+def _is_batch_size(value: Any) -> bool:
+    if not isinstance(value, fx.Node) or len(value.args) != 2 or value.args[1] != 0:
+        return False
+    if value.op == "call_method":
+        return value.target == "size"
+    of = value.args[0]
+    is_shape = isinstance(of, fx.Node) and of.target is getattr and of.args[1:] == ("shape",)
+    return value.target is operator.getitem and is_shape
 
 
 def _flattening(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Flattening:
