@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import pickle
 import subprocess
 import sys
@@ -161,6 +162,62 @@ def test_every_replica_is_the_model_trained_alone(model, optimiser, each):
             close(tensor, expected)
     x = torch.randn(5, *shape, dtype=torch.float64)
     close(replicas.eval()(x), torch.stack([m.eval()(x) for m in alone]))
+
+
+@given(
+    kind=st.sampled_from([nn.Conv1d, nn.Conv2d]),
+    groups=st.sampled_from([1, 2]),
+    bias=st.booleans(),
+    stride=st.integers(1, 2),
+    dilation=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+    each=st.booleans(),
+)
+@settings(max_examples=25)
+def test_convolutions_with_every_option(kind, groups, bias, stride, dilation, padding, mode, each):
+    options = {"groups": groups, "bias": bias, "stride": stride, "dilation": dilation, "padding": padding}
+    replicas = replicated(lambda: kind(2, 4, 3, padding_mode=mode, **options))
+    alone = [built(lambda: kind(2, 4, 3, padding_mode=mode, **options), seed) for seed in SEEDS]
+    x = torch.randn(*([3] if each else []), 2, 2, *[7] * (1 if kind is nn.Conv1d else 2), dtype=torch.float64)
+    out = replicas(x, each=each)
+    own = [m(x[i] if each else x) for i, m in enumerate(alone)]
+    close(out, torch.stack(own))
+    out.square().sum().backward()
+    for o in own:
+        o.square().sum().backward()
+    check_gradients(replicas, alone)
+
+
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=2, max_size=5),
+    names=st.lists(st.sampled_from([None, "tanh", "relu", "gelu", "softplus", "mish"]), min_size=4, max_size=4),
+    rows=st.integers(1, 4),
+    replicas_=st.integers(1, 3),
+    bias=st.booleans(),
+)
+@settings(max_examples=25)
+def test_chains_of_every_form(widths, names, rows, replicas_, bias):
+    def factory():
+        layers = []
+        for (n, m), name in zip(itertools.pairwise(widths), names, strict=False):
+            layers += [nn.Linear(n, m, bias=bias), *([get(name)] if name else [])]
+        return nn.Sequential(*layers)
+
+    replicas = replicated(factory, seeds=replicas_)
+    alone = [built(factory, seed) for seed in range(replicas_)]
+    x = torch.randn(replicas_, rows, widths[0], dtype=torch.float64, requires_grad=True)
+    out = replicas(x, each=True)
+    grad = torch.randn_like(out)
+    (of_x,) = torch.autograd.grad(out, x, grad, retain_graph=True)
+    out.backward(grad)
+    for i, m in enumerate(alone):
+        v = x[i].detach().requires_grad_()
+        own = m(v)
+        close(out[i], own)
+        own.backward(grad[i])
+        close(of_x[i], v.grad)
+    check_gradients(replicas, alone)
 
 
 # Speed comes from one autograd function; it must not be seen from outside ------------------------------------------
@@ -564,6 +621,12 @@ def test_anything_else_runs_under_vmap_and_says_so(factory, reason, each):
     again = copy.deepcopy(replicas)
     close(again(x, each=each), out)
     close(replicas.module(1).eval()(x[1] if each else x), own[1])
+
+
+def test_a_random_slope_is_not_frozen_as_it_is_in_evaluation():
+    with pytest.warns(UserWarning, match=r"1 \(RReLU\) is not known"):
+        replicas = replicate(lambda: nn.Sequential(nn.Linear(6, 3), nn.RReLU()).eval(), 2)
+    assert not replicas.training
 
 
 def test_activations_under_vmap():

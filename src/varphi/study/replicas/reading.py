@@ -23,7 +23,7 @@ from varphi.activation.tracing import spelled_name
 from varphi.activation.uses import Pattern, Swapped, Use, module_uses, uses_in_graph
 
 from .chain import Chain, Link
-from .layers import LAYERS, Flatten, Linear, Pointwise, flatten, learned
+from .layers import LAYERS, Linear, Pointwise, flatten, learned
 
 
 class Unreadable(ValueError):
@@ -100,6 +100,9 @@ def read(model: nn.Module, stacked: Mapping[str, Tensor], replicas: int, exchang
     return _Reader(model, graph, stacked, replicas, exchange).program()
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def _check_plain(model: nn.Module) -> None:
     for path, module in model.named_modules():
         where = f"{path or 'the model'} ({type(module).__name__})"
@@ -109,9 +112,6 @@ def _check_plain(model: nn.Module) -> None:
             raise Unreadable(f"the forward of {where} was replaced on the instance")
         if isinstance(module, Swapped):
             raise Unreadable(f"the calls in the forward of {where} were exchanged by vp.swap")
-
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class _Tracer(fx.Tracer):
@@ -297,14 +297,14 @@ class _Reader:
         own = {n: self.stacked.get(f"{path}.{n}" if path else n) for n in (*module._parameters, *module._buffers)}
         if isinstance(module, Activation):
             return learned(module, own) if module.learn else Pointwise([(module, self.replicas)])
-        if use is not None and use.formula is not None and not own:
+        # A random slope is none in evaluation: what is seen of it then is not what it is in training.
+        if use is not None and use.formula is not None and not own and not isinstance(module, nn.RReLU):
             return self._own(use)
         if type(module) not in LAYERS:
             raise Unreadable(f"{spelled} is not known with a replica axis")
-        layer = LAYERS[type(module)](module, own)
-        if isinstance(layer, Flatten):
-            _flattening((module.start_dim, module.end_dim), {})
-        return layer
+        if isinstance(module, nn.Flatten):
+            _flattening((module.start_dim, module.end_dim), {})  # refuses one that the batch is part of
+        return LAYERS[type(module)](module, own)
 
     def _spelled(self, node: fx.Node) -> str:
         if node.op == "call_module":
@@ -341,7 +341,7 @@ class _Flattening:
 
 def _keeps_batch_alone(node: fx.Node) -> bool:
     """Whether a call is `x.view(x.size(0), -1)`, in whatever spelling of the size."""
-    return len(node.args) == 3 and not node.kwargs and node.args[2] == -1 and _is_batch_size(node.args[1])
+    return len(node.args) == 3 and not node.kwargs and node.args[2] in (-1,) and _is_batch_size(node.args[1])
 
 
 def _is_batch_size(value: Any) -> bool:
@@ -351,7 +351,7 @@ def _is_batch_size(value: Any) -> bool:
         return value.target == "size"
     of = value.args[0]
     is_shape = isinstance(of, fx.Node) and of.target is getattr and of.args[1:] == ("shape",)
-    return value.target is operator.getitem and is_shape
+    return bool(is_shape) and value.target is operator.getitem
 
 
 def _flattening(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Flattening:
