@@ -516,6 +516,26 @@ def test_dropout_is_drawn_for_each_replica_and_sample():
     assert bool((replicas.eval()(torch.ones(5, 2)) == 1).all())
 
 
+@pytest.mark.parametrize("last", [nn.Identity, lambda: nn.Softmax(-1)])
+@pytest.mark.filterwarnings("ignore:the replicas of Sequential run under")
+def test_a_part_in_evaluation_mode_stays_so(last):
+    def model():
+        built = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5), last())
+        built[0].eval()
+        return built
+
+    def kept(replicas):
+        return [replicas.module(0)[i].training for i in range(2)]
+
+    replicas = replicate(model, 2)
+    assert kept(replicas) == [False, True]
+    kept_share = (replicate(lambda: model().eval(), 2)(torch.ones(50, 20)) != 0).float().mean()
+    assert kept_share == 1
+    assert kept(replicas.train()) == [True, True]
+    assert kept(replicas.eval()) == [False, False]
+    assert torch.equal(replicas(torch.ones(4, 3))[0], model().eval()(torch.ones(4, 3)))
+
+
 def test_what_it_is_is_shown():
     assert "3 replicas, batched layers" in repr(replicated(learned))
     assert "Conv2d" in repr(replicated(Convolutions))

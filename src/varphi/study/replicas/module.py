@@ -15,7 +15,7 @@ from varphi.activation.lookup import ActivationLike
 from varphi.activation.uses import Pattern
 
 from .reading import Exchange, Program, Unreadable, read
-from .vmapped import Vmapped
+from .vmapped import Vmapped, copy_modes
 
 
 class Replicas(nn.Module):
@@ -70,7 +70,8 @@ class Replicas(nn.Module):
         self.stacked = _planted(exchanged[0], tensors, {} if self._program is None else self._program.layers)
         self._names = {name: tuple(name.rpartition(".")[::2]) for name in tensors}
         self._lay_side_by_side()
-        self.train(model.training)
+        self.training = model.training
+        copy_modes(exchanged[0], self.stacked)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -91,7 +92,7 @@ class Replicas(nn.Module):
                     )
         if self._program is None:
             assert self._vmapped is not None
-            return self._vmapped(self._tensors(), inputs, each, self.training)
+            return self._vmapped(self._tensors(), inputs, each, self.stacked)
         if len(inputs) != self._program.inputs:
             raise TypeError(f"the model takes {self._program.inputs} inputs, got {len(inputs)}")
         return self._program(inputs if each else [x.expand(len(self.seeds), *x.shape) for x in inputs])
@@ -107,7 +108,8 @@ class Replicas(nn.Module):
         for name, tensor in own.items():
             tensor.data = tensors[name].detach()[i].clone()
             tensor.requires_grad_(tensors[name].requires_grad)
-        return model.train(self.training)
+        copy_modes(self.stacked, model)
+        return model
 
     def extra_repr(self) -> str:
         return f"{len(self)} replicas, {self.how}"

@@ -30,13 +30,16 @@ class Vmapped:
                     "torch.func.vmap; use track_running_stats=False, or LayerNorm or GroupNorm"
                 )
 
-    def __call__(self, tensors: Mapping[str, Tensor], inputs: Sequence[Tensor], each: bool, training: bool) -> Tensor:
-        """The output, from the stacked tensors by name and inputs that all replicas share, or their own."""
+    def __call__(self, tensors: Mapping[str, Tensor], inputs: Sequence[Tensor], each: bool, modes: nn.Module) -> Tensor:
+        """The output, from the stacked tensors by name and inputs that all replicas share, or their own.
+
+        The parts of `modes` say which parts of the model are in training mode.
+        """
         if not tensors and not each:  # nothing else would tell vmap how many replicas there are
             inputs, each = [x.expand(self.size * len(self.models), *x.shape) for x in inputs], True
         parts = []
         for i, model in enumerate(self.models):
-            model.train(training)
+            copy_modes(modes, model)
             here = slice(i * self.size, (i + 1) * self.size)
             own = {name: t[here] for name, t in tensors.items()}
             args = tuple(x[here] for x in inputs) if each else tuple(inputs)
@@ -47,3 +50,9 @@ class Vmapped:
 
 def _caller(model: nn.Module) -> Callable[[dict[str, Tensor], tuple[Tensor, ...]], Tensor]:
     return lambda tensors, args: functional_call(model, tensors, args)
+
+
+def copy_modes(source: nn.Module, target: nn.Module) -> None:
+    """Put each part of one model into the mode of the same part of another."""
+    for path, module in source.named_modules():
+        target.get_submodule(path).training = module.training
