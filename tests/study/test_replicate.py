@@ -301,6 +301,23 @@ def test_a_gradient_through_weights_that_have_moved_on_is_refused():
         out.sum().backward()
 
 
+def test_inference_first_and_training_after():
+    replicas, other = replicated(mlp), replicated(mlp)
+    x = torch.randn(5, 6, dtype=torch.float64)
+    with torch.inference_mode():
+        seen = replicas(x)
+    close(other(x), seen.clone())
+    for one in (replicas, other):
+        one(x).square().sum().backward()
+    for p, q in zip(replicas.parameters(), other.parameters(), strict=True):
+        close(p.grad, q.grad)
+
+
+def test_a_single_row_without_a_batch():
+    x = torch.randn(6, dtype=torch.float64)
+    close(replicated(mlp)(x), torch.stack([built(mlp, s)(x) for s in SEEDS]))
+
+
 def test_frozen_parameters_stay():
     def frozen():
         model = mlp()

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,8 +20,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks as _GLOBAL_BEFORE
 Rates: TypeAlias = "float | Sequence[float] | Tensor"
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """What is updated at once: a parameter, or several that lie side by side, as one tensor.
 
     Attributes:

@@ -45,7 +45,7 @@ class Chain:
         weights = [t for layer, _ in self.links for t in (layer._parameters["weight"], layer._parameters["bias"])]
         if x.dim() > 3:
             return self(x.flatten(1, -2)).unflatten(1, x.shape[1:-1])
-        if not self._is_ordinary(x, weights):
+        if x.dim() < 3 or not self._is_ordinary(x, weights):
             return self.by_operations(x, weights)
         if torch.is_grad_enabled() and (x.requires_grad or any(w is not None and w.requires_grad for w in weights)):
             return _apply(self, x, *weights)
@@ -146,7 +146,8 @@ class _Fused(torch.autograd.Function):
         rest = saved[2 * layers + 1 :]
         if torch.is_grad_enabled():
             return None, *_differentiable(chain, grad, saved[: 2 * layers + 1], (needs_x, *needs))
-        inputs, slopes = (saved[0].transpose(1, 2), *rest[: layers - 1]), rest[layers - 1 :]
+        # x as it came, and what is (replicas, features, rows) turned to it.
+        inputs, slopes = [saved[0], *(h.transpose(1, 2) for h in rest[: layers - 1])], rest[layers - 1 :]
         gradients = _side_by_side(ctx.views, grad, needs)
         # torch.bmm takes neither the stride 0 of an expanded gradient nor gaps: it would go replica by replica.
         d = grad.transpose(1, 2).contiguous()
@@ -155,7 +156,7 @@ class _Fused(torch.autograd.Function):
                 d = d * slopes[i] if i == layers - 1 else d.mul_(slopes[i])
             of_weight, of_bias = gradients[2 * i : 2 * i + 2]
             if of_weight is not None:
-                torch.bmm(d, inputs[i].transpose(1, 2), out=of_weight)
+                torch.bmm(d, inputs[i], out=of_weight)
             if of_bias is not None:
                 torch.sum(d, 2, out=of_bias)
             if i or needs_x:
