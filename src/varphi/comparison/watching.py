@@ -1,0 +1,186 @@
+"""Looking on while a model trains: what reaches its activations, and what gradient comes back.
+
+Nothing is attached to the model, which the training may copy, pickle or compile: torch tells of every call of every
+module. Of a training only its first and its last pass are kept. Compiled code is not looked into.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+from torch.utils._pytree import tree_leaves
+
+from varphi.activation.layer import Activation
+from varphi.activation.swapping import called_activations
+from varphi.activation.tracing import user_frame
+
+from .places import Place
+
+# After these layers the units of a tensor lie along dimension 1; after any other along the last.
+_CHANNELS_FIRST = (
+    *(nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm),
+    *(nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd),
+)
+
+
+@dataclass
+class Sight:
+    """One call of an activation.
+
+    Attributes:
+        place: the number of its place.
+        activation: the module that was called, with its parameters as they were then.
+        inputs: what it was called with, (batch, ...).
+        units: the dimension along which the units of the layer lie.
+        squared: the sum of squares of the loss's gradient by the inputs; None until it comes, if it does.
+    """
+
+    place: int
+    activation: nn.Module
+    inputs: Tensor
+    units: int
+    version: int
+    squared: Tensor | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the inputs are still what the activation saw, not overwritten by the model since."""
+        return self.inputs._version == self.version
+
+
+@dataclass
+class Pass:
+    """One call of the model, and what came back of it."""
+
+    sights: list[Sight] = field(default_factory=list)
+    has_gradient: bool = False
+
+    @property
+    def samples(self) -> int:
+        """The size of its batch."""
+        return max((s.inputs.shape[0] for s in self.sights if s.inputs.ndim), default=0)
+
+
+class Watch:
+    """Looks on at one model while a `with` block runs.
+
+    Attributes:
+        first: the first pass that a gradient came back of; None if there was none.
+        last: the last such pass whose batch was not smaller than the first one's.
+        calls: how often the model was called.
+    """
+
+    def __init__(self, model: nn.Module, places: Sequence[Place]) -> None:
+        self.first: Pass | None = None
+        self.last: Pass | None = None
+        self.calls = 0
+        self._model = model
+        self._current: Pass | None = None
+        self._nonfinite: Tensor | int = 0
+        self._units = -1
+        paths = dict(model.named_modules(remove_duplicate=False))
+        self._modules = {id(paths[p.path]): i for i, p in enumerate(places) if not p.line and p.path in paths}
+        self._lines = {(p.path, p.line): i for i, p in enumerate(places) if p.line}
+        self._called = {id(activation) for _, activation in called_activations(model)}
+        self._paths = {id(module): path for path, module in model.named_modules()}
+
+    @property
+    def nonfinite(self) -> int:
+        """How many calls of the model gave NaN or infinity."""
+        return int(self._nonfinite)
+
+    def __enter__(self) -> Watch:
+        self._hooks = [
+            torch_module.register_module_forward_pre_hook(self._before),
+            torch_module.register_module_forward_hook(self._after),
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._current = None
+
+    def _before(self, module: nn.Module, args: Any) -> None:
+        if _is_transformed():
+            return
+        if module is self._model:
+            self._current, self._units = Pass(), -1
+        if id(module) in self._modules or id(module) in self._called:
+            self._see(module, args)
+
+    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        if _is_transformed():
+            return
+        if isinstance(module, _CHANNELS_FIRST):
+            self._units = 1
+        elif id(module) not in self._modules and module._parameters and not module._modules:
+            self._units = -1
+        if module is self._model:
+            self.calls += 1
+            for tensor in tree_leaves(output):
+                if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                    self._nonfinite = self._nonfinite + (~torch.isfinite(tensor.detach()).all()).long()
+                    break
+
+    def _see(self, module: nn.Module, args: Any) -> None:
+        if self._current is None or not torch.is_grad_enabled() or not args or not isinstance(args[0], Tensor):
+            return
+        place = self._modules.get(id(module))
+        if place is None:
+            place = self._calling()
+        if place is None or not args[0].ndim:
+            return
+        x: Tensor = args[0]
+        # What is about to be overwritten is copied; all else is only held.
+        seen = x.detach().clone() if _overwrites(module) else x.detach()
+        units = self._units if x.ndim > 2 else -1
+        sight = Sight(place, _as_it_is(module), seen, units, seen._version)
+        self._current.sights.append(sight)
+        if x.requires_grad:
+            current = self._current
+            x.register_hook(lambda gradient: self._came_back(current, sight, gradient))
+
+    def _calling(self) -> int | None:
+        """The place of the call that is being made: the user's line of code, and the module whose method it is in."""
+        frame = user_frame(_NOWHERE)
+        line = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+        while frame is not None:
+            path = self._paths.get(id(frame.f_locals.get("self")))
+            if (path, line) in self._lines:
+                return self._lines[path, line]  # pyright: ignore[reportArgumentType]
+            frame = frame.f_back
+        return None
+
+    def _came_back(self, current: Pass, sight: Sight, gradient: Tensor) -> None:
+        sight.squared = gradient.detach().double().square().sum()
+        if current.has_gradient:
+            return
+        current.has_gradient = True
+        if self.first is None:
+            self.first = current
+        if current.samples >= self.first.samples:
+            self.last = current
+
+
+_NOWHERE = (lambda: None).__code__
+
+
+def _is_transformed() -> bool:
+    """Whether tensors are not what they seem: under torch.compile or a torch.func transform."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def _overwrites(module: nn.Module) -> bool:
+    return bool(getattr(module, "inplace", False)) or type(module) is not Activation and isinstance(module, Activation)
+
+
+def _as_it_is(module: nn.Module) -> nn.Module:
+    """The module, or a copy where training will change it."""
+    return copy.deepcopy(module) if next(module.parameters(), None) is not None else module
