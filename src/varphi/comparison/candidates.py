@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike, as_activation, get
@@ -71,7 +72,7 @@ def _read(what: ActivationLike) -> Activation:
     return as_activation(what)
 
 
-def _call(text: str) -> tuple[str, dict[str, float]] | None:
+def _call(text: str) -> tuple[str, dict[str, Any]] | None:
     """ "softplus(beta=3)" as a name and its parameters; None for what is not written so."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ from varphi.activation.definition import Definition, Evaluation
 from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike
 from varphi.activation.registry import find
-from varphi.activation.swapping import swap
+from varphi.activation.swapping import NothingToSwap, swap
 from varphi.activation.uses import Use, Uses, activations_in, check_model
 from varphi.numbers import Expression
 
@@ -164,7 +164,7 @@ def chosen_use(uses: Uses, asked: str | None) -> str:
     return next(iter(counts))
 
 
-# The model's own activation as it is watched ---------------------------------------------------------------------------
+# The model's own activation as it is watched --------------------------------------------------------------------------
 
 
 def _with_visible_calls(model: nn.Module, label: str, inputs: tuple[Any, ...]) -> nn.Module:
@@ -176,7 +176,9 @@ def _with_visible_calls(model: nn.Module, label: str, inputs: tuple[Any, ...]) -
     formulas = dict.fromkeys(use.formula for use in uses if use.formula is not None and not _is_module(model, use))
     for formula in formulas:
         same = _layer(label, formula)
-        model = swap(model, same, same, inputs=inputs)
+        # A call that was only read by its name may be of another formula; it stays as it is, and is not seen.
+        with suppress(NothingToSwap):
+            model = swap(model, same, same, inputs=inputs)
     return model
 
 

@@ -178,7 +178,10 @@ def _is_transformed() -> bool:
 
 
 def _overwrites(module: nn.Module) -> bool:
-    return bool(getattr(module, "inplace", False)) or type(module) is not Activation and isinstance(module, Activation)
+    """Whether its output may take the place of its input: torch's in-place modules, and what a swap put there."""
+    if isinstance(module, Activation):
+        return type(module) is not Activation
+    return bool(getattr(module, "inplace", False))
 
 
 def _as_it_is(module: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,29 @@ pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; overfl
 """
 
 
-def html(results: Results, path: str | Path) -> Path:
+@dataclass(frozen=True)
+class Section:
+    """A table that a page shows besides the results, with a heading and a note on what it means.
+
+    Attributes:
+        lines: the header, then the lines.
+        words: how many of the columns, from the left, are text.
+    """
+
+    title: str
+    note: str
+    lines: Sequence[tuple[str, ...]]
+    words: int
+
+
+def html(results: Results, path: str | Path, *, sections: Sequence[Section] = (), again: str | None = None) -> Path:
     """Write a study's report as one self-contained HTML page.
 
     Args:
         results: what `study.run` or `study.results` returned.
         path: the file to write; its directory must exist.
+        sections: tables to show besides.
+        again: the command that repeats it; that of a listed study if not given, none if empty.
 
     Returns:
         The path.
@@ -115,7 +133,7 @@ def html(results: Results, path: str | Path) -> Path:
         OSError: where the file cannot be written, found out before anything is drawn.
     """
     target = _writable(Path(path))
-    text = page(results)
+    text = page(results, sections, again)
     # Whole or not at all: a reader never meets half a page.
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -126,7 +144,7 @@ def html(results: Results, path: str | Path) -> Path:
     return target
 
 
-def page(results: Results) -> str:
+def page(results: Results, sections: Sequence[Section] = (), again: str | None = None) -> str:
     """The report as text."""
     study = results.study
     body = "\n".join(
@@ -138,11 +156,12 @@ def page(results: Results) -> str:
             "<h2>Claims and verdicts</h2>",
             *_claims(results),
             *_rankings(results),
+            *map(_section, sections),
             *_figures(results),
             "<h2>All settings</h2>",
             _table(results),
             "<h2>How this was made</h2>",
-            _making(results),
+            _making(results, again),
         ]
     )
     return (
@@ -225,6 +244,10 @@ def _rankings(results: Results) -> Iterable[str]:
         yield f"<h3>{_e(contest.title)}</h3><p>{_e(found.sentence())}</p>{_grid(found.table(), 2)}"
 
 
+def _section(section: Section) -> str:
+    return f'<h2>{_e(section.title)}</h2><p class="key">{_e(section.note)}</p>{_grid(section.lines, section.words)}'
+
+
 def _figures(results: Results) -> Iterable[str]:
     if results.study.figures is None or results.missing:
         return
@@ -303,7 +326,7 @@ def _tuning(results: Results) -> dict[str, str]:
     return searched | {"Search": f"{tuning.points} points for every setting, by {how}"} | by
 
 
-def _making(results: Results) -> str:
+def _making(results: Results, again: str | None) -> str:
     runs = results.record["runs"]
     last = list(runs.values())[-1] if runs else {"command": "", "machine": "", "versions": {}}
     facts = {
@@ -317,15 +340,17 @@ def _making(results: Results) -> str:
     }
     listed = "".join(f"<dt>{_e(name)}</dt><dd>{_e(value)}</dd>" for name, value in facts.items())
     commands = "\n".join(f"{when[:23]}  {run['command']}" for when, run in runs.items())
-    again = shlex.join(
-        ["varphi", "study", "run", results.study.name, "--size", results.size, "--seeds", str(len(results.seeds))]
-    )
+    if again is None:
+        again = shlex.join(
+            ["varphi", "study", "run", results.study.name, "--size", results.size, "--seeds", str(len(results.seeds))]
+        )
+    repeated = f"<p>To repeat it:</p><pre>{_e(again)}</pre>" if again else ""
     failed = "".join(
         f'<details class="more"><summary>Trial {f.trial} failed: {_e(f.setting)}</summary>'
         f"<pre>{_e(f.traceback)}</pre></details>"
         for f in results.errors
     )
     return (
-        f"<dl>{listed}</dl><p>To repeat it:</p><pre>{_e(again)}</pre>"
+        f"<dl>{listed}</dl>{repeated}"
         f'<details class="more"><summary>Commands that made it</summary><pre>{_e(commands)}</pre></details>{failed}'
     )

@@ -1,0 +1,183 @@
+"""A comparison as a study: declared as data before any training is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from varphi.study.declaration import Claim, Figure, Size, Study, Tuning
+from varphi.study.ranking import Best, Contest
+from varphi.study.results import Results
+from varphi.study.search import Range, Search
+from varphi.study.statistics import Comparison as Difference
+from varphi.study.statistics import enough_seeds, fewest_seeds, paired
+from varphi.study.verdict import Verdict, judged
+
+from .trial import DECIDING, NONFINITE, SECONDS, Trial
+
+# What a tuned number may be given as: (low, high), or a Range.
+Ends: TypeAlias = "tuple[float, float] | Range"
+SIZE = "full"
+
+
+def study(
+    trial: Trial, *, seeds: int, fingerprint: str, space: Mapping[str, Range], points: int, data: str = ""
+) -> Study:
+    """The study of a trial's candidates, one setting each."""
+    labels = tuple(trial.candidates)
+    own, measure = labels[0], trial.measures[0]
+    name = trial.source.name
+    deciding = {DECIDING: _deciding(trial)} if trial.tuned_by else {}
+    return Study(
+        name=f"compare-{name}",
+        title=f"Activations in {name}",
+        question=f"Which activation does {name} do best with?",
+        data=data or "as the training makes it",
+        factors={"activation": labels},
+        trial=trial,
+        measures={
+            **{m: _described(m, trial) for m in trial.measures},
+            SECONDS: "seconds that the training took, evaluation included",
+            NONFINITE: "calls of the model whose output held NaN or infinity",
+            **deciding,
+        },
+        claims=(_claim(own, labels[1:], measure, trial.best),),
+        sizes={SIZE: Size(seeds=seeds, tuning=Search(space, points) if space else ())},
+        answer=Answer(own),
+        figures=drawn,
+        tuning=Tuning(by=DECIDING) if space else None,
+        batched=False,
+        headline=(*trial.measures, SECONDS, NONFINITE),
+        contests=(Contest(f"{measure}, {trial.best} wins", measure, ("activation",), at={}, best=trial.best),),
+        fingerprint=fingerprint,
+    )
+
+
+def ranges(tune: Mapping[str, Ends]) -> dict[str, Range]:
+    """The ranges of tuned numbers; (low, high) is logarithmic where both are positive and high is 10 times low or more.
+
+    Raises:
+        ValueError: for what is no range.
+    """
+    found = {}
+    for name, ends in tune.items():
+        if isinstance(ends, Range):
+            found[name] = ends
+            continue
+        try:
+            low, high = map(float, ends)
+        except (TypeError, ValueError):
+            raise ValueError(f"tune[{name!r}] must be (low, high) or a Range, got {ends!r}") from None
+        found[name] = Range(low, high, log=0 < 10 * low <= high)
+    return found
+
+
+def drawn(results: Results) -> list[Figure]:
+    """The drawings of a page; matplotlib is imported only for them."""
+    from .figures import figures
+
+    return figures(results)
+
+
+def _described(measure: str, trial: Trial) -> str:
+    if measure == trial.measures[0]:
+        return f"what fit returns; {'low' if trial.best == 'lowest' else 'high'} is good, and it decides"
+    return "what fit returns besides"
+
+
+def _deciding(trial: Trial) -> str:
+    sign = "" if trial.best == "lowest" else "minus "
+    return f"{sign}{trial.tuned_by}, by which tuned numbers are chosen"
+
+
+# The verdict ----------------------------------------------------------------------------------------------------------
+
+
+def _claim(own: str, others: tuple[str, ...], measure: str, best: Best) -> Claim:
+    return Claim(
+        name="another activation is better",
+        quote=f"Another activation does better than {own}, which the model has.",
+        measure=f"Gain in {measure}, seed by seed: positive where the other one is better. All others are one family.",
+        judge=Judge(own, others, measure, best),
+    )
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The verdict on "another activation is better", from one paired comparison for each that finished."""
+
+    own: str
+    others: tuple[str, ...]
+    measure: str
+    best: Best
+
+    def __call__(self, results: Results) -> Verdict:
+        finished = results.levels("activation")
+        if self.own not in finished:
+            return Verdict("undecided", f"{self.own}, the model's own activation, failed: there is no baseline")
+        gains = {other: self.gain(results, other) for other in self.others if other in finished}
+        if not gains:
+            return Verdict("undecided", "every other activation failed")
+        return judged(list(gains.values()), conditions=[(other, "") for other in gains])
+
+    def gain(self, results: Results, other: str) -> Difference:
+        """How much better another activation is than the model's own, seed by seed; NaN counts as the worst."""
+        worst = math.inf if self.best == "lowest" else -math.inf
+        mine, its = (_or_worst(results.values(self.measure, activation=a), worst) for a in (self.own, other))
+        if self.best == "lowest":
+            return paired(mine, its, f"{self.own} - {other}")
+        return paired(its, mine, f"{other} - {self.own}")
+
+
+def _or_worst(values: np.ndarray, worst: float) -> np.ndarray:
+    return np.where(np.isnan(values), worst, values)
+
+
+Finding: TypeAlias = Literal["better", "worse", "not told apart", "not enough seeds to tell"]
+
+
+def finding(gain: Difference, family: int) -> Finding:
+    """What one adjusted gain of a family says."""
+    if not enough_seeds(gain.seeds, family):
+        return "not enough seeds to tell"
+    if not gain.significant:
+        return "not told apart"
+    # The sign test can find a difference whose median is 0: many ties, and the other pairs all to one side.
+    centre = gain.difference or gain.superiority.probability - 0.5
+    return "better" if centre > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The question answered in two sentences: who is best, and what that means for the model's own."""
+
+    own: str
+
+    def __call__(self, results: Results, verdicts: Sequence[Verdict]) -> str:
+        ranked = [found.sentence() for _, found in results.rankings]
+        first = ranked[0] if ranked else "Fewer than two activations finished on every seed."
+        (verdict,) = verdicts
+        if not verdict.comparisons:
+            return f"{first} {verdict.evidence[0].upper()}{verdict.evidence[1:]}."
+        return f"{first} {self._against_own(results, verdict)}"
+
+    def _against_own(self, results: Results, verdict: Verdict) -> str:
+        others = [label for label in results.levels("activation") if label != self.own]
+        family = len(others)
+        if verdict.status == "not enough seeds":
+            return (
+                f"Nor can they tell {'it' if family == 1 else f'any of the {family} others'} from {self.own}, the "
+                f"model's own; {fewest_seeds(family)} could."
+            )
+        told: dict[str, list[str]] = {}
+        for label, gain in zip(others, verdict.comparisons, strict=True):
+            told.setdefault(finding(gain, family), []).append(label)
+        listed = "; ".join(f"{what}: {', '.join(told[what])}" for what in _ORDER if what in told)
+        return f"Against {self.own}, the model's own: {listed}."
+
+
+_ORDER: tuple[Finding, ...] = ("better", "worse", "not told apart")
