@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,8 +107,15 @@ def _show(found: Comparison, as_json: bool) -> None:
 
 
 def parsed_list(text: str) -> list[str]:
-    """ "gelu, softplus(beta=3, ...)" at the commas outside parentheses."""
-    parts = [part.strip() for part in re.split(r",(?![^()]*\))", text)]
+    """ "gelu, leaky_relu(alpha=0.2)" at the commas outside parentheses."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    parts = [part.strip() for part in parts]
     if not all(parts):
         raise ValueError(f"a list is written as A,B,C, got {text!r}")
     return parts

@@ -10,6 +10,7 @@ from typing import Any
 from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike, as_activation, get
 from varphi.activation.registry import find
+from varphi.activation.uses import catalogued
 
 # What is compared where nothing else is asked for: the usual choices, one of each kind.
 USUAL: tuple[str, ...] = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
@@ -59,9 +60,7 @@ def candidates(given: Iterable[ActivationLike], own: str) -> tuple[Candidate, ..
         if label != own:
             others[label] = Candidate(label, activation)
     if not others:
-        raise ValueError(
-            f"there is nothing to compare {own!r} with, which the model has itself; name other activations"
-        )
+        raise ValueError(f"there is nothing to compare the model's own {own!r} with; name other activations")
     return (Candidate(own), *others.values())
 
 
@@ -69,7 +68,12 @@ def _read(what: ActivationLike) -> Activation:
     called = _call(what) if isinstance(what, str) else None
     if called is not None:
         return get(called[0], **called[1])
-    return as_activation(what)
+    activation = as_activation(what)
+    if isinstance(what, str | Activation):
+        return activation
+    # nn.GELU() is the catalogue's gelu.
+    known = catalogued(activation.definition.expression())
+    return activation if known is None else get(known)
 
 
 def _call(text: str) -> tuple[str, dict[str, Any]] | None:

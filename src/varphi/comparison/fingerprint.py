@@ -38,6 +38,8 @@ def fingerprint(*parts: Any) -> str:
 def _told(part: Any) -> bytes:
     if isinstance(part, nn.Module):
         return f"{_described(part)}{_text(_homes(part))}".encode()
+    if isinstance(part, ModuleType):
+        return _text([part]).encode()
     if isinstance(part, functools.partial):
         return b"".join(map(_told, (part.func, *part.args, *sorted(part.keywords.items()))))
     if isinstance(part, FunctionType):

@@ -170,10 +170,11 @@ def check_fit(fit: Fit, tuned: Sequence[str]) -> None:
         signature = inspect.signature(fit)
     except ValueError:
         return
+    given = [*map(keyword, tuned), *(["seed"] if _takes(fit, "seed") else [])]
     try:
-        signature.bind(None, **dict.fromkeys(map(keyword, tuned)))
+        signature.bind(None, **dict.fromkeys(given))
     except TypeError as error:
-        call = ", ".join(["model", *(f"{keyword(name)}=..." for name in tuned)])
+        call = ", ".join(["model", *(f"{name}=..." for name in given)])
         raise TypeError(f"fit will be called as fit({call}), but it is fit{signature}: {error}") from None
 
 
