@@ -6,64 +6,74 @@ import ast
 import functools
 import hashlib
 import inspect
+import io
 import pickle
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-# Constants that a module may hold; data sets and models are made by its code, which is read.
+# Constants that count where there is no file: data and models are made by code, which is read.
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 
 
 def fingerprint(*parts: Any) -> str:
-    """A key of functions (with the files of theirs, and what they hold), modules and plain values.
+    """A key of functions, models and plain values.
 
     Of a function, the files of the user's own that it is written in and that those import, without comments and
-    layout; its defaults, and what it closes over. Installed packages do not count.
+    layout; its defaults, and what it closes over. Of a model, its structure, not its weights. Installed packages do not
+    count.
 
     Raises:
         ValueError: for a function without source, or one that holds what cannot be written down.
     """
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(_told(part))
-    return digest.hexdigest()[:16]
-
-
-def _told(part: Any) -> bytes:
-    if isinstance(part, nn.Module):
-        return f"{_described(part)}{_text(_homes(part))}".encode()
-    if isinstance(part, ModuleType):
-        return _text([part]).encode()
-    if isinstance(part, functools.partial):
-        return b"".join(map(_told, (part.func, *part.args, *sorted(part.keywords.items()))))
-    if isinstance(part, FunctionType):
-        held = [*(part.__defaults__ or ()), *(part.__kwdefaults__ or {}).items()]
-        held += [cell.cell_contents for cell in part.__closure__ or ()]
-        return f"{part.__qualname__}{_text([_module(part)])}".encode() + b"".join(map(_told, held))
-    if inspect.ismethod(part):
-        return _told(part.__func__) + _told(part.__self__)
-    if isinstance(part, type):
-        return f"{part.__qualname__}{_text([_module(part)])}".encode()
-    if isinstance(part, tuple | list):
-        return b"".join(map(_told, part))
-    source = _text([_module(type(part))]) if callable(part) else ""
-    return source.encode() + _pickled(part)
-
-
-def _pickled(value: Any) -> bytes:
+    file = io.BytesIO()
     try:
-        return pickle.dumps(value)
+        _Writer(file).dump(parts)
+    except ValueError:
+        raise
     except Exception as error:
         raise ValueError(
-            f"the training or the model holds {type(value).__name__} {value!r}, which cannot be written down to tell "
-            f"its results from others' ({error}); make it inside the function, or at the top of its file"
+            f"the training or the model holds something that cannot be written down, to tell its results from others' "
+            f"({error}); make it inside the function, or at the top of its file"
         ) from None
+    return hashlib.sha256(file.getvalue()).hexdigest()[:16]
+
+
+class _Writer(pickle.Pickler):
+    """Writes functions, classes and modules as their source, tensors as their numbers, models as their structure."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, FunctionType):
+            # As state, which is written after the function itself is known: it may hold itself.
+            held = (obj.__defaults__, obj.__kwdefaults__, [cell.cell_contents for cell in obj.__closure__ or ()])
+            return str, (f"{obj.__qualname__}{_code(obj.__code__)}{_text([_module(obj)])}",), held
+        if isinstance(obj, nn.Module):
+            return str, (f"{_described(obj)}{_text(_homes(obj))}",)
+        if isinstance(obj, ModuleType):
+            return str, (_text([obj]) if _is_own(obj) else obj.__name__,)
+        if isinstance(obj, Tensor):
+            return str, (_digest(obj),)
+        if isinstance(obj, type) and _is_own(_module(obj)):
+            return str, (f"{obj.__qualname__}{_text([_module(obj)])}",)
+        return NotImplemented
+
+
+def _code(code: CodeType) -> str:
+    """What tells two lambdas of one file apart."""
+
+    def told(constant: Any) -> str:
+        if isinstance(constant, CodeType):
+            return _code(constant)
+        # The order of a set of words is another in every process.
+        return str(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
+
+    return f"{code.co_code.hex()} {code.co_names} {[*map(told, code.co_consts)]}"
 
 
 def _described(model: nn.Module) -> str:
@@ -77,10 +87,10 @@ def _described(model: nn.Module) -> str:
     return "\n".join(lines)
 
 
-def _digest(tensor: Tensor | None) -> str:
-    if tensor is None:
-        return ""
-    return hashlib.sha256(repr(tensor.detach().cpu().tolist()).encode()).hexdigest()
+def _digest(tensor: Tensor) -> str:
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    content = hashlib.sha256(bytes(plain.reshape(-1).view(torch.uint8).numpy())) if plain.numel() else hashlib.sha256()
+    return f"{tuple(plain.shape)} {plain.dtype} {content.hexdigest()}"
 
 
 def _homes(model: nn.Module) -> list[ModuleType]:
