@@ -45,6 +45,7 @@ def test_the_known_winner_is_found_and_every_number_is_right(toys, storage):
     assert gain.difference.difference == pytest.approx(np.mean(found.values("relu") - found.values("tanh")))
     assert gain.difference.adjusted == pytest.approx(min(1, 2 * 2.0 ** (1 - 7)))  # Holm over two, all pairs one way
     assert found.answer.startswith("tanh is best") and "better: tanh" in found.answer
+    assert found.verdict.status == "supported"
 
 
 def test_highest_mirrors_lowest(toys, storage):
@@ -56,6 +57,24 @@ def test_highest_mirrors_lowest(toys, storage):
     high = quiet(toys.build, close, ["tanh", "gelu"], storage=storage, seeds=6, best="highest")
     assert [p.name for p in high.ranking.places] == [p.name for p in low.ranking.places]
     assert [g.difference.difference for g in high.gains] == pytest.approx([g.difference.difference for g in low.gains])
+
+
+def scored(model, seed):
+    """A score by name and seed: 'worse' is always worse than relu, 'same' differs by chance alone."""
+    chance = np.random.default_rng(seed).normal()
+    return {"ReLU": 0.0, "tanh": 1.0 + 0.1 * chance, "gelu": chance}[model[1]._get_name()]
+
+
+@pytest.mark.parametrize(
+    ("others", "status"), [(["tanh"], "refuted"), (["tanh", "gelu"], "undecided"), (["gelu"], "undecided")]
+)
+def test_only_if_all_others_are_worse_is_the_model_s_own_the_best(toys, storage, others, status):
+    found = quiet(toys.build, scored, others, storage=storage, seeds=10)
+    assert found.verdict.status == status
+    assert ("would have shown" in found.verdict.evidence) == ("gelu" in others)
+    assert {g.activation: g.finding for g in found.gains} == {
+        other: {"tanh": "worse", "gelu": "not told apart"}[other] for other in others
+    }
 
 
 def test_few_seeds_cannot_tell_and_say_how_many_could(toys, storage):
@@ -361,7 +380,7 @@ def test_every_activation_tries_the_same_points_and_keeps_its_best(toys, storage
         torch.manual_seed(2)
         by_hand = toys.train(model, row.points[1]["learning rate"])["loss"]
         assert row.measures["loss"][1, 2] == pytest.approx(by_hand, rel=1e-6)
-    assert "learning rate" in str(found)
+    assert "flatters" in str(found)  # by the measure that is shown
 
 
 def test_points_are_chosen_by_the_measure_that_is_named(toys, storage):
@@ -375,6 +394,7 @@ def test_points_are_chosen_by_the_measure_that_is_named(toys, storage):
     for row in found.results.rows:
         rates = np.array([point["rate"] for point in row.points])
         assert row.point["rate"] == rates[np.argmin(abs(rates - 0.5))]
+    assert "chosen by validation" in str(found).replace("\n", " ")
 
 
 def test_a_point_that_raises_is_no_failure_of_the_activation(toys, storage):

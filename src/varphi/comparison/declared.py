@@ -14,7 +14,7 @@ from varphi.study.ranking import Best, Contest
 from varphi.study.results import Results
 from varphi.study.search import Range, Search
 from varphi.study.statistics import Comparison as Difference
-from varphi.study.statistics import enough_seeds, fewest_seeds, paired
+from varphi.study.statistics import enough_seeds, fewest_seeds, holm, number, paired
 from varphi.study.verdict import Verdict, judged
 
 from .trial import DECIDING, NONFINITE, SECONDS, Trial
@@ -100,8 +100,11 @@ def _deciding(trial: Trial) -> str:
 def _claim(own: str, others: tuple[str, ...], measure: str, best: Best) -> Claim:
     return Claim(
         name="another activation is better",
-        quote=f"Another activation does better than {own}, which the model has.",
-        measure=f"Gain in {measure}, seed by seed: positive where the other one is better. All others are one family.",
+        quote=f"Another of these activations does better than {own}, which the model has.",
+        measure=(
+            f"Gain in {measure}, seed by seed: positive where the other one is better; all others are one family. "
+            "Supported where one of them is better, refuted where all are worse."
+        ),
         judge=Judge(own, others, measure, best),
     )
 
@@ -119,10 +122,15 @@ class Judge:
         finished = results.levels("activation")
         if self.own not in finished:
             return Verdict("undecided", f"{self.own}, the model's own activation, failed: there is no baseline")
-        gains = {other: self.gain(results, other) for other in self.others if other in finished}
+        gains = [self.gain(results, other) for other in self.others if other in finished]
         if not gains:
             return Verdict("undecided", "every other activation failed")
-        return judged(list(gains.values()), conditions=[(other, "") for other in gains])
+        if not enough_seeds(len(results.seeds), len(gains)):
+            return judged(gains, conditions=[("", "")] * len(gains))
+        family = holm(gains)
+        found = by_finding(results, self.own, family)
+        status = "supported" if "better" in found else "refuted" if set(found) == {"worse"} else "undecided"
+        return Verdict(status, f"{_listed(found, family)}{_resolution(family)}", comparisons=family)
 
     def gain(self, results: Results, other: str) -> Difference:
         """How much better another activation is than the model's own, seed by seed; NaN counts as the worst."""
@@ -151,6 +159,36 @@ def finding(gain: Difference, family: int) -> Finding:
     return "better" if centre > 0 else "worse"
 
 
+def by_finding(results: Results, own: str, family: Sequence[Difference]) -> dict[Finding, list[str]]:
+    """The others that finished, by what is found of them against the model's own."""
+    others = [label for label in results.levels("activation") if label != own]
+    found: dict[Finding, list[str]] = {}
+    for label, gain in zip(others, family, strict=True):
+        found.setdefault(finding(gain, len(family)), []).append(label)
+    return {what: found[what] for what in _ORDER if what in found}
+
+
+_ORDER: tuple[Finding, ...] = ("better", "worse", "not told apart", "not enough seeds to tell")
+
+
+def _listed(found: Mapping[Finding, Sequence[str]], family: Sequence[Difference]) -> str:
+    """Who is better, worse and not told apart, with the extremes of all gains."""
+    ordered = sorted(family, key=lambda gain: gain.difference)
+    extremes = [f"{number(g.difference)} [{number(g.low)}, {number(g.high)}]" for g in (ordered[0], ordered[-1])]
+    told = extremes[0] if len(family) == 1 else f"from {extremes[0]} to {extremes[1]}"
+    return f"{_words(found)}; gains {told} ({family[0].seeds} paired seeds)"
+
+
+def _words(found: Mapping[Finding, Sequence[str]]) -> str:
+    return "; ".join(f"{what}: {', '.join(labels)}" for what, labels in found.items())
+
+
+def _resolution(family: Sequence[Difference]) -> str:
+    """What would have shown, where something did not."""
+    unseen = [g.detectable for g in family if not g.significant and math.isfinite(g.detectable)]
+    return f"; a difference of {number(max(unseen))} would have shown (80 % power)" if unseen else ""
+
+
 @dataclass(frozen=True)
 class Answer:
     """The question answered in two sentences: who is best, and what that means for the model's own."""
@@ -166,18 +204,11 @@ class Answer:
         return f"{first} {self._against_own(results, verdict)}"
 
     def _against_own(self, results: Results, verdict: Verdict) -> str:
-        others = [label for label in results.levels("activation") if label != self.own]
-        family = len(others)
+        family = len(verdict.comparisons)
         if verdict.status == "not enough seeds":
             return (
                 f"Nor can they tell {'it' if family == 1 else f'any of the {family} others'} from {self.own}, the "
                 f"model's own; {fewest_seeds(family)} could."
             )
-        told: dict[str, list[str]] = {}
-        for label, gain in zip(others, verdict.comparisons, strict=True):
-            told.setdefault(finding(gain, family), []).append(label)
-        listed = "; ".join(f"{what}: {', '.join(told[what])}" for what in _ORDER if what in told)
-        return f"Against {self.own}, the model's own: {listed}."
-
-
-_ORDER: tuple[Finding, ...] = ("better", "worse", "not told apart")
+        found = by_finding(results, self.own, verdict.comparisons)
+        return f"Against {self.own}, the model's own: {_words(found)}."

@@ -26,6 +26,7 @@ def show(found: Comparison) -> Group:
     parts: list[RenderableType] = [
         Panel(Text(found.answer), title=found.results.study.title, subtitle=_extent(found)),
         _table("Evidence", tables.evidence(found), 2),
+        Text(f"{found.verdict.evidence[0].upper()}{found.verdict.evidence[1:]}."),
         Text(notes["Evidence"] + "\n", style="dim"),
         _table("Gradient health", _once(tables.health(found)), 2),
         Text(notes["Gradient health"] + "\n", style="dim"),

@@ -80,7 +80,7 @@ def notes(found: Comparison) -> dict[str, str]:
         "Evidence": (
             f"Gains are paired over {len(found.seeds)} seeds: positive where an activation does better than "
             f"{found.baseline}, the model's own, with 95 % intervals; p is corrected by Holm over all of them. A rank "
-            "that leaves several open is a tie."
+            f"that leaves several open is a tie.{_chosen(found)}"
         ),
         "Gradient health": (
             f"At the start → at the end, on {seen}; medians over seeds. Dead: {FIGURES['dead']}. Saturated: the share "
@@ -91,6 +91,16 @@ def notes(found: Comparison) -> dict[str, str]:
             "the time of the activation alone, forward and backward, for one element on this machine."
         ),
     }
+
+
+def _chosen(found: Comparison) -> str:
+    """By what the tuned numbers were chosen."""
+    if not found.trial.tuned_by:
+        return ""
+    told = f" {' and '.join(found.results.tuned).capitalize()}: the best of {found.results.budget} points for each"
+    if found.trial.tuned_by == found.measure:
+        return f"{told}, chosen by the {found.measure} that is shown, which therefore flatters all of them."
+    return f"{told}, chosen by {found.trial.tuned_by}."
 
 
 def sections(found: Comparison) -> list[Section]:
