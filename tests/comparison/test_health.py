@@ -1,6 +1,7 @@
 """Gradient health against what a pencil, a loop or autograd says."""
 
 import copy
+import functools
 import math
 import pickle
 
@@ -189,6 +190,24 @@ def test_a_model_may_be_copied_pickled_and_compiled_while_it_is_watched():
     watch, _ = watched(model, run)
     assert watch.first is watch.last and watch.first.samples == 4
     assert not nn.modules.module._global_forward_hooks and not nn.modules.module._global_forward_pre_hooks
+
+
+def test_a_compiled_training_gives_the_same_numbers_unseen(tmp_path, recwarn):
+    def fit(model, step):
+        torch.manual_seed(0)
+        step(model)(torch.randn(6, 2)).square().mean().backward()
+        return float(model[0].weight.grad.norm())
+
+    def build():
+        return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+
+    compiled = functools.partial(fit, step=functools.partial(torch.compile, backend="aot_eager"))
+    found = quiet(build, compiled, ["tanh"], storage=tmp_path / "a.db", seeds=2)
+    plain = quiet(build, functools.partial(fit, step=nn.Sequential), ["tanh"], storage=tmp_path / "a.db", seeds=2)
+    assert found.values("tanh") == pytest.approx(plain.values("tanh"), rel=1e-5)
+    assert math.isnan(found.health[0].units) and plain.health[0].units == 3
+    assert not [w for w in recwarn if "global hooks" in str(w.message)]
+    assert [c.nonfinite for c in found.costs] == [0, 0]
 
 
 def test_the_watch_changes_no_number():

@@ -83,14 +83,14 @@ class Cost:
         seconds: of one training, the median over seeds.
         relative: seconds divided by those of the model's own, the median over seeds; NaN where that failed.
         nanoseconds: for one element, forward and backward, alone on this machine; NaN where its formula is not known.
-        nonfinite: how many calls of the model gave NaN or infinity, over all seeds.
+        nonfinite: how many calls of the model gave NaN or infinity, over all seeds; NaN where no call was seen.
     """
 
     activation: str
     seconds: float
     relative: float
     nanoseconds: float
-    nonfinite: int
+    nonfinite: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -214,7 +214,7 @@ class Comparison:
             seconds=median(seconds),
             relative=median(seconds / own),
             nanoseconds=self._nanoseconds(label),
-            nonfinite=int(np.nansum(self.values(label, NONFINITE))),
+            nonfinite=float(np.sum(self.values(label, NONFINITE))),
         )
 
     def _nanoseconds(self, label: str) -> float:

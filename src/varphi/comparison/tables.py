@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ def evidence(found: Comparison) -> Lines:
         )
     for label, failures in found.failures.items():
         seeds = sorted({seed for failure in failures for seed in failure.seeds})
-        what = f"failed on {len(seeds)} of {len(found.seeds)} seeds"
+        told = textwrap.shorten(failures[-1].traceback.strip().rpartition("\n")[2], 60, placeholder=" ...")
+        what = f"failed on {len(seeds)} of {len(found.seeds)} seeds: {told}"
         yield ("-", label, "", "", "", what, *("" for _ in (*extra, *tuned)))
 
 
@@ -69,7 +71,7 @@ def costs(found: Comparison) -> Lines:
             f"{cost.seconds:.3g} s",
             _or_nothing(cost.relative, f"{cost.relative:.2f}"),
             _or_nothing(cost.nanoseconds, f"{cost.nanoseconds:.2f}"),
-            str(cost.nonfinite),
+            _or_nothing(cost.nonfinite, f"{cost.nonfinite:.0f}") or "not seen",
         )
 
 

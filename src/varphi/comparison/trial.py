@@ -120,7 +120,7 @@ class Trial:
             end = self._probed(model)
         if self.probe is None:
             start, end = health(watch.first, len(self.places)), health(watch.last, len(self.places))
-        measures |= {SECONDS: seconds, NONFINITE: float(watch.nonfinite)}
+        measures |= {SECONDS: seconds, NONFINITE: watch.nonfinite}
         if self.tuned_by:
             measures[DECIDING] = (1.0 if self.best == "lowest" else -1.0) * measures[self.tuned_by]
         curves = {curve(s, f): v for s, found in zip(STAGES, (start, end), strict=True) for f, v in found.items()}

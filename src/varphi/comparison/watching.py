@@ -7,7 +7,10 @@ module. Of a training only its first and its last pass are kept. Compiled code i
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,20 +94,21 @@ class Watch:
         self._paths = {id(module): path for path, module in model.named_modules()}
 
     @property
-    def nonfinite(self) -> int:
-        """How many calls of the model gave NaN or infinity."""
-        return int(self._nonfinite)
+    def nonfinite(self) -> float:
+        """How many calls of the model gave NaN or infinity; NaN where none was seen."""
+        return float(self._nonfinite) if self.calls else math.nan
 
     def __enter__(self) -> Watch:
-        self._hooks = [
-            torch_module.register_module_forward_pre_hook(self._before),
-            torch_module.register_module_forward_hook(self._after),
-        ]
+        self._open = ExitStack()
+        self._open.enter_context(warnings.catch_warnings())
+        # Of a compiled model torch tells twice, of the outside and, where that is not compiled, of the inside.
+        warnings.filterwarnings("ignore", "Using `torch.compile\\(module\\)` when there are global hooks")
+        self._open.enter_context(torch_module.register_module_forward_pre_hook(self._before))
+        self._open.enter_context(torch_module.register_module_forward_hook(self._after))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self._open.close()
         self._current = None
 
     def _before(self, module: nn.Module, args: Any) -> None:
@@ -122,7 +126,7 @@ class Watch:
             self._units = 1
         elif id(module) not in self._modules and module._parameters and not module._modules:
             self._units = -1
-        if module is self._model:
+        if module is self._model or module._modules.get("_orig_mod") is self._model:
             self.calls += 1
             for tensor in tree_leaves(output):
                 if isinstance(tensor, Tensor) and tensor.is_floating_point():
