@@ -6,6 +6,7 @@ tensors, parameters that vary over the elements). Both agree to rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,12 +49,14 @@ class Native:
         function: within 2 ulp of the definition at every float32 (the judge of `varphi.facts.accuracy`).
         exact: whether its slopes of all orders are there and right, so that autograd may be left to torch. Such an
             operation moves bytes and no more, and its C++ node costs less than ours in Python. Only at NaN does its
-            slope differ: torch gives a number, our definition NaN. Others serve short tensors without a gradient, where
-            the call costs more than the arithmetic.
+            slope differ: torch gives a number, our definition NaN.
+        up_to: otherwise it serves tensors of at most so many elements, without a gradient: where the call costs more
+            than the arithmetic, or torch's arithmetic is the faster one at any size.
     """
 
     function: Callable[[Tensor], Tensor]
     exact: bool = False
+    up_to: float = 1024
 
 
 def _hard(function: Callable[[Tensor], Tensor]) -> Native:
@@ -68,7 +71,7 @@ NATIVE: dict[str, Native] = {
     "celu": Native(F.celu),
     "elu": Native(F.elu),
     "hard_shrink": _hard(F.hardshrink),
-    "hard_sigmoid": Native(F.hardsigmoid),
+    "hard_sigmoid": Native(F.hardsigmoid, up_to=math.inf),
     "hard_tanh": _hard(F.hardtanh),
     "identity": _hard(_itself),
     "leaky_relu": _hard(F.leaky_relu),
@@ -78,8 +81,8 @@ NATIVE: dict[str, Native] = {
     "selu": Native(F.selu),
     "soft_shrink": _hard(F.softshrink),
     "softplus": Native(F.softplus),
+    "tanh": Native(torch.tanh, up_to=math.inf),
 }
-_NATIVE_UP_TO = 1024
 
 
 def suits(native: Native, x: Tensor) -> bool:
@@ -88,7 +91,7 @@ def suits(native: Native, x: Tensor) -> bool:
         return False
     if torch._C._is_torch_function_mode_enabled() or torch._C._are_functorch_transforms_active():
         return False
-    return native.exact or (x.numel() <= _NATIVE_UP_TO and not x.requires_grad and _is_dense_cpu(x))
+    return native.exact or (x.numel() <= native.up_to and not x.requires_grad and _is_dense_cpu(x))
 
 
 def is_ordinary(x: Tensor) -> bool:
@@ -131,7 +134,7 @@ def run_ordinary(formula: Formula, x: Tensor) -> Tensor:
 
 def run_times(formula: Formula, grad: Tensor, x: Tensor, parameters: Sequence[Any]) -> Tensor:
     """grad · formula, in one pass."""
-    if not _fits_kernel(x, parameters) or not _is_plain(grad) or grad.dtype is not x.dtype:
+    if not _fits_kernel(x, parameters) or not is_plain(grad) or grad.dtype is not x.dtype:
         return grad * run(formula, x, parameters)
     x = _dense(x)
     if grad.stride() != x.stride():
@@ -178,19 +181,22 @@ def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:
     return _as_input(result, x, wide, formula.hides_nan)
 
 
+def enabled() -> bool:
+    """Whether kernels may be used here and now."""
+    return _ENABLED and not torch._C._len_torch_dispatch_stack() and not torch._C._get_tracing_state()
+
+
 def _fits_kernel(x: Tensor, parameters: Sequence[Any]) -> bool:
     return (
-        _ENABLED
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._get_tracing_state()
-        and _is_plain(x)
+        enabled()
+        and is_plain(x)
         and x.dtype in _STORAGE
         and x.numel() > 0
         and (not parameters or all(map(_is_number, parameters)))
     )
 
 
-def _is_plain(x: Tensor) -> bool:
+def is_plain(x: Tensor) -> bool:
     """Whether the numbers of x lie in CPU memory as they are: no wrapper, no lazy sign, no unstored zeros."""
     return type(x) in _PLAIN and _is_dense_cpu(x)
 
@@ -202,7 +208,7 @@ def _is_dense_cpu(x: Tensor) -> bool:
 def _is_number(parameter: Any) -> bool:
     if not isinstance(parameter, Tensor):
         return True
-    return parameter.numel() == 1 and _is_plain(parameter)
+    return parameter.numel() == 1 and is_plain(parameter)
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -49,7 +49,9 @@ def pointwise(formula: Formula, x: Tensor, *parameters: Any) -> Tensor:
         # To a mode (a default device, a swap) an activation is one operation, not the many it is made of.
         return handle_torch_function(pointwise, (x,), formula, x, *parameters)
     if has_torch_function((x,)):
-        return backend.by_operations(formula, x, parameters)
+        # A subclass may know activations as one operation; to others they are the operations they are made of.
+        rule = getattr(type(x), "__pointwise__", None)
+        return rule(formula, x, parameters) if rule else backend.by_operations(formula, x, parameters)
     if torch._C._are_functorch_transforms_active():
         if _is_nested_forward_mode():
             return backend.by_operations(formula, x, parameters)

@@ -84,25 +84,31 @@ def module(signature: Signature) -> ir.Module:
     Its functions: `run(addresses..., scalars, start, stop)`; `work(task)`, the same for one of many threads; and, where
     there are no scalars, `entry`, which Python calls without the conversions of ctypes.
     """
+    result, run = with_run(signature)
+    _emit_work(result, run)
+    if not signature.scalars:
+        _emit_entry(result, run)
+    return result
+
+
+def with_run(signature: Signature) -> tuple[ir.Module, ir.Function]:
+    """A module with the function `run(addresses..., scalars, start, stop)` of a signature."""
     if signature.dtype != "float64":
         try:
-            return _module(signature, _emit_fast)
+            return _with_run(signature, _emit_fast)
         except UnsupportedOperation:
             pass  # an operation that binary32 lacks: the wide loop has them all
-    return _module(signature, _emit_wide)
+    return _with_run(signature, _emit_wide)
 
 
-def _module(signature: Signature, emit: Callable[[_Frame, Signature], None]) -> ir.Module:
+def _with_run(signature: Signature, emit: Callable[[_Frame, Signature], None]) -> tuple[ir.Module, ir.Function]:
     result = ir.Module("varphi")
     addresses = [I8.as_pointer()] * (len(signature.inputs) + len(signature.outputs))
     run = ir.Function(result, ir.FunctionType(ir.VoidType(), [*addresses, DOUBLE.as_pointer(), I64, I64]), "run")
     frame = _Frame(run, signature)
     emit(frame, signature)
     frame.builder.ret_void()
-    _emit_work(result, run)
-    if not signature.scalars:
-        _emit_entry(result, run)
-    return result
+    return result, run
 
 
 class _Frame:
@@ -118,20 +124,25 @@ class _Frame:
 
     @contextmanager
     def loop(self, start: IRValue, stop: IRValue, step: int) -> Iterator[IRValue]:
-        """for index in range(start, stop, step); leaves the builder after the loop."""
-        builder = self.builder
-        before = builder.block
-        head, body, end = (builder.append_basic_block(name) for name in ("loop", "body", "end"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        index = builder.phi(I64)
-        index.add_incoming(start, before)
-        builder.cbranch(builder.icmp_signed("<", index, stop), body, end)
-        builder.position_at_end(body)
-        yield index
-        index.add_incoming(builder.add(index, I64(step)), builder.block)
-        builder.branch(head)
-        builder.position_at_end(end)
+        with loop(self.builder, start, stop, I64(step)) as index:
+            yield index
+
+
+@contextmanager
+def loop(builder: IRBuilder, start: IRValue, stop: IRValue, step: IRValue) -> Iterator[IRValue]:
+    """for index in range(start, stop, step); leaves the builder after the loop."""
+    before = builder.block
+    head, body, end = (builder.append_basic_block(name) for name in ("loop", "body", "end"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    index = builder.phi(I64)
+    index.add_incoming(start, before)
+    builder.cbranch(builder.icmp_signed("<", index, stop), body, end)
+    builder.position_at_end(body)
+    yield index
+    index.add_incoming(builder.add(index, step), builder.block)
+    builder.branch(head)
+    builder.position_at_end(end)
 
 
 def _results(at: Emitter, signature: Signature, frame: _Frame, inputs: Sequence[Lanes]) -> list[Lanes]:
@@ -153,10 +164,10 @@ def _emit_wide(frame: _Frame, signature: Signature) -> None:
 def _wide_loop(frame: _Frame, signature: Signature, start: IRValue) -> None:
     at = Emitter(frame.builder, BINARY64, WIDTH)
     with frame.loop(start, frame.stop, WIDTH) as index:
-        mask = _tail_mask(at, frame.builder.sub(frame.stop, index))
-        inputs = [_load(at, frame.builder.gep(a, [index]), frame.storage, mask) for a in frame.inputs]
+        mask = tail_mask(at, frame.builder.sub(frame.stop, index))
+        inputs = [load(at, frame.builder.gep(a, [index]), frame.storage, mask) for a in frame.inputs]
         for array, lanes in zip(frame.outputs, _results(at, signature, frame, inputs), strict=True):
-            _store(at, lanes, frame.builder.gep(array, [index]), frame.storage, mask)
+            store(at, lanes, frame.builder.gep(array, [index]), frame.storage, mask)
 
 
 # Elements per block of the fast loop: flagged places of a block are listed on the stack.
@@ -196,10 +207,10 @@ def _emit_fast(frame: _Frame, signature: Signature) -> None:
             builder.store(I64(0), count)
         with frame.loop(I64(0), size, FAST_WIDTH) as offset:
             index = builder.add(block, offset)
-            inputs = [_load(at, builder.gep(a, [index]), frame.storage) for a in frame.inputs]
+            inputs = [load(at, builder.gep(a, [index]), frame.storage) for a in frame.inputs]
             outputs = _fast_results(at, signature, frame, inputs)
             for array, lanes in zip(frame.outputs, outputs, strict=True):
-                _store(at, lanes, builder.gep(array, [index]), frame.storage)
+                store(at, lanes, builder.gep(array, [index]), frame.storage)
             repairs = [_Repairs(n, m, *to) for (n, m), to in zip(_doubts(at, signature), lists, strict=False)]
             for repair in repairs:
                 _list_places(builder, repair, offset)
@@ -316,9 +327,9 @@ def _repair_in_order(frame: _Frame, signature: Signature, repair: _Repairs, bloc
         index = builder.add(block, offset)
         bits = builder.load(builder.gep(flags, [builder.udiv(offset, I64(WIDTH))]))
         mask = builder.bitcast(bits, ir.VectorType(I1, WIDTH))
-        inputs = [_load(at, builder.gep(a, [index]), frame.storage) for a in frame.inputs]
+        inputs = [load(at, builder.gep(a, [index]), frame.storage) for a in frame.inputs]
         for array, lanes in zip(frame.outputs, _results(at, signature, frame, inputs), strict=False):
-            _store(at, lanes, builder.gep(array, [index]), frame.storage, mask)
+            store(at, lanes, builder.gep(array, [index]), frame.storage, mask)
 
 
 def _repair_places(frame: _Frame, signature: Signature, repair: _Repairs, block: IRValue, count: IRValue) -> None:
@@ -365,7 +376,7 @@ def _broadcast(at: Emitter, scalar: IRValue) -> Lanes:
     return Lanes(at, _spread(at.builder, scalar, at.width))
 
 
-def _tail_mask(at: Emitter, left: IRValue) -> IRValue:
+def tail_mask(at: Emitter, left: IRValue) -> IRValue:
     """Lanes below `left` are on."""
     indices = ir.Constant(ir.VectorType(I64, at.width), list(range(at.width)))
     return at.builder.icmp_signed("<", indices, _spread(at.builder, left, at.width))
@@ -375,7 +386,7 @@ _SUFFIX = {FLOAT: "f32", DOUBLE: "f64", I16: "i16", HALF: "f16"}
 _BYTES = {FLOAT: 4, DOUBLE: 8, I16: 2, HALF: 2}
 
 
-def _load(at: Emitter, address: IRValue, storage: Any, mask: IRValue | None = None) -> Lanes:
+def load(at: Emitter, address: IRValue, storage: Any, mask: IRValue | None = None) -> Lanes:
     vector = ir.VectorType(storage, at.width)
     place = at.builder.bitcast(address, vector.as_pointer())
     if mask is None:
@@ -385,7 +396,7 @@ def _load(at: Emitter, address: IRValue, storage: Any, mask: IRValue | None = No
     return _widen(at, at.builder.call(load, [place, I32(_BYTES[storage]), mask, ir.Constant(vector, None)]), storage)
 
 
-def _store(at: Emitter, lanes: Lanes, address: IRValue, storage: Any, mask: IRValue | None = None) -> None:
+def store(at: Emitter, lanes: Lanes, address: IRValue, storage: Any, mask: IRValue | None = None) -> None:
     vector = ir.VectorType(storage, at.width)
     place = at.builder.bitcast(address, vector.as_pointer())
     if mask is None:

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import llvmlite
 import llvmlite.binding as llvm
+import llvmlite.ir as ir
 
 from varphi.numbers import cache
 
@@ -66,7 +67,7 @@ class Kernel:
     def __call__(self, addresses: Sequence[int], scalars: Sequence[float], elements: int, threads: int) -> None:
         """Run over `elements` elements of contiguous arrays at `addresses` (inputs, then outputs)."""
         numbers = self._scalars(*scalars) if scalars else None
-        parallel = _parallel() if threads > 1 and elements >= SERIAL_BELOW else None
+        parallel = parallel_entry() if threads > 1 and elements >= SERIAL_BELOW else None
         if parallel is None:
             self._run(*addresses, numbers, 0, elements)
             return
@@ -82,7 +83,7 @@ _new_function = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_vo
 
 
 @functools.cache
-def _parallel() -> ctypes._NamedFuncPointer | None:
+def parallel_entry() -> ctypes._NamedFuncPointer | None:
     """OpenMP's entry point in the runtime that torch itself uses, so that both share one pool of threads."""
     import torch
 
@@ -120,21 +121,27 @@ def kernel(signature: Signature) -> Kernel:
 
 
 def _make(signature: Signature, key: str) -> Kernel:
+    arrays = len(signature.inputs) + len(signature.outputs)
+    return Kernel(engine(key, lambda: module(signature)), arrays, len(signature.scalars))
+
+
+def engine(key: str, source: Callable[[], ir.Module]) -> llvm.ExecutionEngine:
+    """The machine code of a module with this key: from disk, or compiled now."""
     cpu, features = _processor()
     text = f"{key} {VERSION} {llvmlite.__version__} {cpu} {features} {_generator()}"
     name = hashlib.sha256(text.encode()).hexdigest()
     machine = _machine()
     stored = cache.read("kernels", name)
     if stored is None:
-        reference = llvm.parse_assembly(str(module(signature)))
+        reference = llvm.parse_assembly(str(source()))
         reference.verify()
         _optimise(reference, machine)
         stored = machine.emit_object(reference)
         cache.write("kernels", name, stored)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(stored))
-    engine.finalize_object()
-    return Kernel(engine, len(signature.inputs) + len(signature.outputs), len(signature.scalars))
+    result = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    result.add_object_file(llvm.ObjectFileRef.from_data(stored))
+    result.finalize_object()
+    return result
 
 
 @functools.cache
@@ -174,6 +181,6 @@ def available() -> bool:
 
 def threads_note() -> str | None:
     """Why kernels run on one thread here, if they do."""
-    if _parallel() is not None:
+    if parallel_entry() is not None:
         return None
     return "torch's OpenMP runtime was not found: kernels run on one thread"
