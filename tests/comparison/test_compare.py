@@ -94,6 +94,21 @@ def test_activations_of_every_kind_compete(toys, storage):
     )
 
 
+def test_the_model_s_own_with_other_parameters_is_told_from_the_usual_one(storage):
+    def build():
+        return nn.Sequential(nn.Linear(3, 8), nn.LeakyReLU(0.5), nn.Linear(8, 1))
+
+    def fit(model):
+        return float(model(torch.ones(5, 3)).detach().square().mean())
+
+    found = quiet(build, fit, ["leaky_relu", "relu"], storage=storage, seeds=2)
+    assert found.finished == ("leaky_relu (own)", "leaky_relu", "relu")
+    own, usual = (found.values(label).tolist() for label in found.finished[:2])
+    assert own != usual
+    torch.manual_seed(0)
+    assert fit(build()) == pytest.approx(own[0])
+
+
 def test_a_learned_activation_is_learned(toys, storage):
     learned = []
 
@@ -172,6 +187,12 @@ def test_parameters_that_no_seed_can_renew_ask_for_a_factory(storage):
     with pytest.raises(ValueError, match=r"0 \(Scaled\) has parameters but no reset_parameters\(\).*pass a factory"):
         quiet(nn.Sequential(Scaled(), nn.ReLU()), lambda model: 1.0, storage=storage)
     assert quiet(lambda: nn.Sequential(Scaled(), nn.ReLU()), lambda model: 1.0, ["tanh"], storage=storage, seeds=2)
+
+
+def test_reparametrised_weights_ask_for_a_factory(storage):
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), nn.ReLU())
+    with pytest.raises(ValueError, match=r"parametrizations.*pass a factory"):
+        quiet(normed, lambda model: 1.0, storage=storage)
 
 
 def test_the_activations_of_attention_start_as_torch_starts_them():

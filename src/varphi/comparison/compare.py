@@ -22,7 +22,7 @@ from . import declared
 from .candidates import USUAL, Candidate, candidates
 from .declared import Ends
 from .fingerprint import fingerprint
-from .model import ModelLike, Source, chosen_use, seeded
+from .model import ModelLike, Source, chosen_use, own_label, seeded
 from .places import Place, places
 from .result import Comparison
 from .trial import Fit, Probe, Trial, UnusableFit, check_fit
@@ -124,12 +124,13 @@ def _trial(
     source = Source(model, inputs=tuple(inputs))
     uses = source.uses()
     source = dataclasses.replace(source, replaced=chosen_use(uses, replace))
-    competing = candidates(activations, source.replaced)
+    replaced = [use for use in uses if use.activation == source.replaced]
+    competing = candidates(activations, own_label(replaced))
     trial = Trial(
         source=source,
         fit=fit,
         candidates={c.label: c for c in competing},
-        places=_tried(source, competing, [use for use in uses if use.activation == source.replaced]),
+        places=_tried(source, competing, replaced),
         measures=measures,
         best=best,
         tuned_by=(tune_by or measures[0]) if space else "",

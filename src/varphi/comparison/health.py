@@ -17,6 +17,7 @@ from varphi.activation.uses import formula_of
 from varphi.facts.facts import Facts
 from varphi.numbers import Expression
 
+from .model import forked
 from .watching import Pass, Sight
 
 # A slope below this share of the activation's largest counts as saturated.
@@ -71,7 +72,7 @@ def slope(activation: nn.Module, x: Tensor) -> Tensor:
     if isinstance(activation, Activation):
         with torch.no_grad():
             return activation.derivatives(x.detach(), 1)[1]
-    with torch.enable_grad(), torch.random.fork_rng():
+    with torch.enable_grad(), forked():
         leaf = x.detach().clone().requires_grad_()
         # Its forward alone: the user's hooks are not to be run. It may overwrite its input.
         (found,) = torch.autograd.grad(activation.forward(leaf.clone()).sum(), leaf)

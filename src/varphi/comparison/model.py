@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike
 from varphi.activation.registry import find
 from varphi.activation.swapping import NothingToSwap, swap
-from varphi.activation.uses import Use, Uses, activations_in, check_model
+from varphi.activation.uses import Use, Uses, activations_in, catalogued, check_model
 from varphi.numbers import Expression
 
 from .candidates import Candidate
@@ -31,13 +31,18 @@ ModelLike: TypeAlias = "nn.Module | Callable[[], nn.Module]"
 def seeded(seed: int) -> Iterator[None]:
     """Python's, NumPy's and torch's random numbers from a seed while the block runs; after it they go on as before."""
     python, numpy_ = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's training may draw from it)
-    with torch.random.fork_rng():
+    with forked():
         _seed(seed)
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy_)  # noqa: NPY002
+
+
+def forked() -> AbstractContextManager[None]:
+    """torch's random numbers go on after the block as before it, on every device."""
+    return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
 
 
 def _seed(seed: int) -> None:
@@ -162,6 +167,15 @@ def chosen_use(uses: Uses, asked: str | None) -> str:
             f"the model has several activations: {told}; say which is exchanged: replace={next(iter(counts))!r}"
         )
     return next(iter(counts))
+
+
+def own_label(uses: Iterable[Use]) -> str:
+    """How the model's own activation is called: "(own)" marks other parameters than the default ones."""
+    uses = tuple(uses)
+    name = uses[0].activation
+    usual = find(name)
+    varied = usual is not None and any(u.formula is not None and catalogued(u.formula) != usual.name for u in uses)
+    return f"{name} (own)" if varied else name
 
 
 # The model's own activation as it is watched --------------------------------------------------------------------------

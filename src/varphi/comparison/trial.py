@@ -23,7 +23,7 @@ from varphi.study.search import Point
 
 from .candidates import Candidate
 from .health import FIGURES, health
-from .model import Source, seeded
+from .model import Source, forked, seeded
 from .places import Place
 from .watching import Watch
 
@@ -130,7 +130,7 @@ class Trial:
         """The figures of a copy of the model on the user's batch; the training notices nothing of it."""
         if self.probe is None:
             return {}
-        with torch.random.fork_rng():
+        with forked():
             scratch = copy.deepcopy(model)
             with Watch(scratch, self.places) as watch:
                 loss = self.probe(scratch)
