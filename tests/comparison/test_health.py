@@ -17,7 +17,7 @@ import varphi as vp
 from varphi.comparison.health import health, largest_slope, slope
 from varphi.comparison.model import Source
 from varphi.comparison.places import places
-from varphi.comparison.watching import Watch
+from varphi.comparison.watching import Watch, is_looked_at
 
 
 def quiet(*args, **options):
@@ -174,6 +174,27 @@ def test_only_training_is_looked_at_and_a_smaller_last_batch_is_left_out():
     watch, _ = watched(model, run)
     assert watch.calls == 12 and (watch.first.samples, watch.last.samples) == (8, 8)
     assert watch.first is not watch.last and watch.nonfinite == 0
+
+
+def test_what_is_kept_last_lies_in_the_last_sixteenth():
+    looked_at = [n for n in range(1, 5000) if is_looked_at(n)]
+    assert looked_at[:31] == list(range(1, 32))
+    for n in range(1, 5000):
+        last = max(k for k in looked_at[: n + 1] if k <= n)
+        assert n - last < n / 16
+    assert len(looked_at) < 31 + 16 * 8
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    seen = []
+
+    def run(model):
+        for n in range(1, 71):
+            seen.append(n)
+            backward(torch.full((3, 1), float(n)))(model)
+
+    watch, _ = watched(model, run)
+    expected = max(k for k in looked_at if k <= 70)
+    assert torch.equal(watch.last.sights[0].inputs, model[0](torch.full((3, 1), float(expected))))
+    assert len(seen) == 70 > expected == 68
 
 
 def test_a_model_may_be_copied_pickled_and_compiled_while_it_is_watched():

@@ -51,12 +51,12 @@ def _figures(sights: Sequence[Sight]) -> dict[str, float]:
     slopes = [slope(s.activation, s.inputs) for s in sights]
     dead = [_dead(x, s.units) for x, s in zip(slopes, sights, strict=True)]
     low = [(x.abs() < THRESHOLD * largest_slope(s.activation)).sum() for x, s in zip(slopes, sights, strict=True)]
-    squares = [s.squared for s in sights if s.squared is not None]
+    norms = [float(s.norm) for s in sights if s.norm is not None]
     return {
         "units": float(sum(d.numel() for d in dead)),
         "dead": float(sum(int(d.sum()) for d in dead)),
         "saturated": float(sum(map(int, low)) / sum(x.numel() for x in slopes)),
-        "gradient": math.sqrt(sum(map(float, squares))) if squares else math.nan,
+        "gradient": math.hypot(*norms) if norms else math.nan,
     }
 
 

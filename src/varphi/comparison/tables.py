@@ -77,7 +77,7 @@ def costs(found: Comparison) -> Lines:
 
 def notes(found: Comparison) -> dict[str, str]:
     """What the tables mean, by their titles."""
-    seen = "the batch of the probe" if found.trial.probe else "the first and the last pass of the training"
+    seen = "the batch of the probe" if found.trial.probe else "the first pass of the training and one of the last"
     return {
         "Evidence": (
             f"Gains are paired over {len(found.seeds)} seeds: positive where an activation does better than "

@@ -1,7 +1,9 @@
 """Looking on while a model trains: what reaches its activations, and what gradient comes back.
 
 Nothing is attached to the model, which the training may copy, pickle or compile: torch tells of every call of every
-module. Of a training only its first and its last pass are kept. Compiled code is not looked into.
+module. Of a training only the first pass and one of the last are kept. As nobody knows which will be the last, passes
+are looked at ever more rarely, so that looking on costs little: what is kept lies in the last sixteenth. Compiled code
+is not looked into.
 """
 
 from __future__ import annotations
@@ -32,6 +34,15 @@ _CHANNELS_FIRST = (
 )
 
 
+# Before the 32nd pass each is looked at, before the 64th every other one, before the 128th every fourth, and so on.
+_DENSE = 5
+
+
+def is_looked_at(number: int) -> bool:
+    """Whether the pass of this number, counted from 1, is."""
+    return number % (1 << max(0, number.bit_length() - _DENSE)) == 0
+
+
 @dataclass
 class Sight:
     """One call of an activation.
@@ -41,7 +52,7 @@ class Sight:
         activation: the module that was called, with its parameters as they were then.
         inputs: what it was called with, (batch, ...).
         units: the dimension along which the units of the layer lie.
-        squared: the sum of squares of the loss's gradient by the inputs; None until it comes, if it does.
+        norm: of the loss's gradient by the inputs; None until it comes, if it does.
     """
 
     place: int
@@ -49,7 +60,7 @@ class Sight:
     inputs: Tensor
     units: int
     version: int
-    squared: Tensor | None = None
+    norm: Tensor | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -75,7 +86,7 @@ class Watch:
 
     Attributes:
         first: the first pass that a gradient came back of; None if there was none.
-        last: the last such pass whose batch was not smaller than the first one's.
+        last: the last such pass, of those looked at, whose batch was not smaller than the first one's.
         calls: how often the model was called.
     """
 
@@ -83,6 +94,7 @@ class Watch:
         self.first: Pass | None = None
         self.last: Pass | None = None
         self.calls = 0
+        self._passes = 0
         self._model = model
         self._current: Pass | None = None
         self._nonfinite: Tensor | int = 0
@@ -111,30 +123,52 @@ class Watch:
         self._open.close()
         self._current = None
 
+    # Called for every module of the process, so what does not concern the watch returns at once.
+
     def _before(self, module: nn.Module, args: Any) -> None:
-        if _is_transformed():
+        if torch.compiler.is_compiling():
             return
         if module is self._model:
-            self._current, self._units = Pass(), -1
-        if id(module) in self._modules or id(module) in self._called:
-            self._see(module, args)
+            self._begin()
+        if self._current is None:
+            return
+        key = id(module)
+        if (key in self._modules or key in self._called) and not _is_transformed():
+            self._see(self._current, module, args)
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
-        if _is_transformed():
+        if torch.compiler.is_compiling():
+            return
+        if module is self._model or type(module).__name__ == "OptimizedModule":
+            self._count(module, output)
+        if self._current is None:
             return
         if isinstance(module, _CHANNELS_FIRST):
             self._units = 1
         elif id(module) not in self._modules and module._parameters and not module._modules:
             self._units = -1
-        if module is self._model or module._modules.get("_orig_mod") is self._model:
-            self.calls += 1
-            for tensor in tree_leaves(output):
-                if isinstance(tensor, Tensor) and tensor.is_floating_point():
-                    self._nonfinite = self._nonfinite + (~torch.isfinite(tensor.detach()).all()).long()
-                    break
 
-    def _see(self, module: nn.Module, args: Any) -> None:
-        if self._current is None or not torch.is_grad_enabled() or not args or not isinstance(args[0], Tensor):
+    def _begin(self) -> None:
+        """A call of the model."""
+        self._current, self._units = None, -1
+        if torch.is_grad_enabled():
+            self._passes += 1
+            if is_looked_at(self._passes):
+                self._current = Pass()
+
+    def _count(self, module: nn.Module, output: Any) -> None:
+        """What a call of the model, compiled or not, gave."""
+        if _is_transformed() or self._model not in (module, module._modules.get("_orig_mod")):
+            return
+        self.calls += 1
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                # 0 times NaN or infinity is NaN, which is not 0.
+                self._nonfinite = self._nonfinite + ((tensor.detach() * 0).sum() != 0)
+                break
+
+    def _see(self, current: Pass, module: nn.Module, args: Any) -> None:
+        if not torch.is_grad_enabled() or not args or not isinstance(args[0], Tensor):
             return
         place = self._modules.get(id(module))
         if place is None:
@@ -146,9 +180,8 @@ class Watch:
         seen = x.detach().clone() if _overwrites(module) else x.detach()
         units = self._units if x.ndim > 2 else -1
         sight = Sight(place, _as_it_is(module), seen, units, seen._version)
-        self._current.sights.append(sight)
+        current.sights.append(sight)
         if x.requires_grad:
-            current = self._current
             x.register_hook(lambda gradient: self._came_back(current, sight, gradient))
 
     def _calling(self) -> int | None:
@@ -163,7 +196,7 @@ class Watch:
         return None
 
     def _came_back(self, current: Pass, sight: Sight, gradient: Tensor) -> None:
-        sight.squared = gradient.detach().double().square().sum()
+        sight.norm = torch.linalg.vector_norm(gradient.detach(), dtype=torch.float64)
         if current.has_gradient:
             return
         current.has_gradient = True
@@ -177,8 +210,8 @@ _NOWHERE = (lambda: None).__code__
 
 
 def _is_transformed() -> bool:
-    """Whether tensors are not what they seem: under torch.compile or a torch.func transform."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    """Whether tensors are not what they seem, under a torch.func transform."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def _overwrites(module: nn.Module) -> bool:
