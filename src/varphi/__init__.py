@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from .facts.facts import Facts as Facts
     from .facts.interval import Interval as Interval
     from .heads.heads import head as head
+    from .jets import bilaplacian as bilaplacian
+    from .jets import gradient as gradient
+    from .jets import hessian as hessian
+    from .jets import jet as jet
+    from .jets import laplacian as laplacian
+    from .jets import operator as operator
 
 _HOMES = {
     "Activation": "activation.layer",
@@ -36,12 +42,18 @@ _HOMES = {
     "Interval": "facts.interval",
     "activations_in": "activation.uses",
     "as_activation": "activation.lookup",
+    "bilaplacian": "jets",
     "compare": "comparison.compare",
     "derivatives": "activation.lookup",
     "facts": "facts",
     "get": "activation.lookup",
+    "gradient": "jets",
     "head": "heads.heads",
+    "hessian": "jets",
+    "jet": "jets",
+    "laplacian": "jets",
     "names": "activation.registry",
+    "operator": "jets",
     "scalar": "activation.lookup",
     "swap": "activation.swapping",
     "trace": "activation.tracing",

@@ -55,6 +55,23 @@ def parse(text: str) -> Definition:
     return Definition(name=text, function=Evaluation(_Reader(text).read()), doc="Given as a formula.")
 
 
+def read(text: str, known: Callable[[str], bool], told: str) -> Expression:
+    """A formula in several variables.
+
+    Args:
+        text: as in `parse`.
+        known: whether a name is a variable.
+        told: which variables there are, for the error.
+
+    Raises:
+        FormulaError: as `parse`.
+    """
+    text = re.sub(r"\s", " ", text.strip())
+    if not text:
+        raise FormulaError(f"the formula is empty; it has {told}")
+    return _Reader(text, known, told).read()
+
+
 def _power(a: Any, b: Any) -> Any:
     # Exact powers of large numbers would take for ever; as floats they are infinite at once.
     if isinstance(a, Expression) and isinstance(b, Expression) and a.is_constant and b.is_constant:
@@ -121,18 +138,18 @@ _REFUSED = {
 class _Reader:
     """One pass over the syntax tree of one formula."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, known: Callable[[str], bool] = "x".__eq__, told: str = "the one variable x") -> None:
+        self.text, self.known, self.told = text, known, told
         # `^` binds like `**` in formulas; in Python it does not, so it is rewritten before Python's parser sees it.
         self.source = text.replace("^", "**")
-        self.uses_x = False
+        self.uses_variable = False
 
     def read(self) -> Expression:
         if "#" in self.text:
             self.fail("a formula has no comments", self.text.index("#"))
         result = self.value(self.tree(), 0)
-        if not self.uses_x:
-            self.fail("the formula does not contain x", 0, len(self.text))
+        if not self.uses_variable:
+            self.fail(f"the formula does not contain {self.told.removeprefix('the one variable ')}", 0, len(self.text))
         return result
 
     def tree(self) -> ast.expr:
@@ -200,14 +217,14 @@ class _Reader:
         return node.value
 
     def name(self, node: ast.Name, depth: int) -> Any:
-        if node.id == "x":
-            self.uses_x = True
-            return variable("x")
+        if self.known(node.id):
+            self.uses_variable = True
+            return variable(node.id)
         if node.id in _CONSTANTS:
             return _CONSTANTS[node.id]
         if node.id in _FUNCTIONS or find(node.id):
             self.fail_at(node, f"{node.id} is a function: write {node.id}(x)")
-        self.fail_at(node, f"unknown symbol {node.id!r}: a formula has the one variable x", allowed=True)
+        self.fail_at(node, f"unknown symbol {node.id!r}: a formula has {self.told}", allowed=True)
 
     def operation(self, node: ast.BinOp | ast.UnaryOp, depth: int) -> Any:
         function = _OPERATORS.get(type(node.op))
@@ -275,7 +292,7 @@ class _Reader:
             self.fail_at(node, str(error))
 
     def unknown(self, node: ast.Name) -> NoReturn:
-        if node.id == "x" or node.id in _CONSTANTS:
+        if self.known(node.id) or node.id in _CONSTANTS:
             self.fail_at(node, f"{node.id} is not a function: a product is written with *")
         close = difflib.get_close_matches(canonical(node.id), {*_FUNCTIONS, *names()}, n=3)
         hint = f". Did you mean {' or '.join(close)}?" if close else ""

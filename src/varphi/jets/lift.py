@@ -88,9 +88,7 @@ class Layout:
 def packed_arrays(packed: Tensor, channels: int, inner: int, moves: bool = True) -> list[Array]:
     """Where each channel of (rows, channels, inner) lies; with `moves` False, it is a buffer for one tile."""
     size, stride = packed.element_size(), channels * inner
-    return [
-        Array(packed.data_ptr() + c * inner * size, stride, stride * size if moves else 0) for c in range(channels)
-    ]
+    return [Array(packed.data_ptr() + c * inner * size, stride, stride * size if moves else 0) for c in range(channels)]
 
 
 @dataclass(frozen=True)
@@ -140,9 +138,7 @@ def run(algebra: Algebra, layout: Layout, tensors: Sequence[Tensor], steps: Sequ
     return _Chain.apply(algebra, layout, formulas, torch.is_grad_enabled(), *weights, *layout.dense(tensors))
 
 
-def _kernel(
-    formula: Formula, algebra: Algebra, present: tuple[bool, ...], dtype: torch.dtype, what: str
-) -> RowsKernel:
+def _kernel(formula: Formula, algebra: Algebra, present: tuple[bool, ...], dtype: torch.dtype, what: str) -> RowsKernel:
     """The kernel for what: "forward", "backward", or "both" (the gradient, and the forward result once more)."""
     key = ("channels", algebra, present, dtype, what)
     found = formula.kernels.get(key)
@@ -217,9 +213,8 @@ class _Work:
         self.algebra, self.layout, self.formulas = algebra, layout, formulas
         self.given = [t is not None for t in tensors]
         self.tensors: Sequence[Any] = tensors
-        last = tensors[2 * len(formulas) - 2]
-        self.ending = layout.shape[layout.axis :] if last is None else (last.shape[0],)
         self.widths = [layout.inner, *[w.shape[0] for w in tensors[: 2 * len(formulas) : 2] if w is not None]]
+        self.ending = layout.shape[layout.axis :] if len(self.widths) == 1 else (self.widths[-1],)
         row = len(algebra) * max(self.widths) * self.source[0].element_size()
         self.tile = max(1, min(layout.rows, TILE_BYTES // row))
 
@@ -309,9 +304,7 @@ class _Work:
             torch.zeros_like(t) if t is not None and n else None
             for t, n in zip(tensors[: 2 * count_steps], needed, strict=False)
         ]
-        source = [
-            t.new_zeros(t.shape) if layout.repeats(t) else torch.empty_like(t) for t in self.source
-        ]
+        source = [t.new_zeros(t.shape) if layout.repeats(t) else torch.empty_like(t) for t in self.source]
         repeated = [
             (i, c)
             for i, c in enumerate(c for c, there in enumerate(layout.present) if there)

@@ -18,6 +18,7 @@ from . import nested
 from . import symbol as _symbol
 from .algebra import Algebra
 from .channels import Channels
+from .quantity import Quantity
 from .symbol import Symbol
 
 Model: TypeAlias = Callable[[Tensor], Tensor]
@@ -42,7 +43,7 @@ def gradient(
         MissingRule: for an operation without a rule, with its name.
         TypeError, ValueError: for an unusable x.
     """
-    d = _dimensions(x)
+    d = dimensions(x)
     symbols = [_symbol.monomial([i], d) for i in range(d)]
     value, found = apply(model, x, symbols, fallback=fallback)
     return value, torch.stack(found, -1)
@@ -52,7 +53,7 @@ def hessian(
     model: Model, x: Float[Tensor, "... d"], *, fallback: Fallback = None
 ) -> tuple[Float[Tensor, "... outputs"], Float[Tensor, "... outputs d d"]]:
     """The model's value and its second derivatives, [..., o, i, j] = ∂²u_o/∂x_i ∂x_j; see `gradient`."""
-    d = _dimensions(x)
+    d = dimensions(x)
     pairs = [(i, j) for i in range(d) for j in range(i, d)]
     value, found = apply(model, x, [_symbol.monomial(p, d) for p in pairs], fallback=fallback)
     places = [pairs.index((min(i, j), max(i, j))) for i in range(d) for j in range(d)]
@@ -66,7 +67,7 @@ def laplacian(
 
     See `gradient`.
     """
-    value, (found,) = apply(model, x, [_symbol.laplacian(_dimensions(x))], fallback=fallback)
+    value, (found,) = apply(model, x, [_symbol.laplacian(dimensions(x))], fallback=fallback)
     return value, found
 
 
@@ -74,7 +75,7 @@ def bilaplacian(
     model: Model, x: Float[Tensor, "... d"], *, fallback: Fallback = None
 ) -> tuple[Float[Tensor, "... outputs"], Float[Tensor, "... outputs"]]:
     """The model's value and ΔΔu, from u, ∇u, the Hessian, ∇Δu and ΔΔu: nine channels for d = 2. See `gradient`."""
-    value, (found,) = apply(model, x, [_symbol.laplacian(_dimensions(x), 2)], fallback=fallback)
+    value, (found,) = apply(model, x, [_symbol.laplacian(dimensions(x), 2)], fallback=fallback)
     return value, found
 
 
@@ -96,7 +97,7 @@ def jet(
     Returns:
         (m, order + 1, ..., outputs); without the first axis for a single direction (d,).
     """
-    d = _dimensions(x)
+    d = dimensions(x)
     if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= 6:
         raise ValueError(f"order must be a whole number from 1 to 6, got {order!r}")
     v = torch.as_tensor(directions, dtype=x.dtype, device=x.device)
@@ -130,12 +131,12 @@ def apply(
         symbols: the operators, as polynomials in the directions.
         directions: (variables, d) or (variables, *x.shape); the axes of x if not given.
     """
-    d = _dimensions(x)
+    d = dimensions(x)
     if fallback not in (None, "autograd"):
         raise ValueError(f'fallback is "autograd" or None, got {fallback!r}')
     algebra = Algebra.of(symbols, d if directions is None else len(directions))
     try:
-        result = model(Channels.seed(algebra, x, directions))
+        result = model(Channels.of(Quantity.seed(algebra, x, directions)))
     except NotImplementedError:
         if fallback is None:
             raise
@@ -148,14 +149,14 @@ def apply(
 
 
 def _combined(result: Channels, weights: dict[int, Fraction]) -> Tensor:
-    terms = [result.part(c) if w == 1 else float(w) * result.part(c) for c, w in weights.items()]
+    terms = [result.quantity.part(c) if w == 1 else float(w) * result.quantity.part(c) for c, w in weights.items()]
     total = terms[0]
     for term in terms[1:]:
         total = total + term
     return total
 
 
-def _dimensions(x: Any) -> int:
+def dimensions(x: Any) -> int:
     """How many inputs the model has.
 
     Raises:

@@ -79,17 +79,15 @@ _PYTHON = frozenset(("__float__", "__int__", "__bool__", "__index__", "__complex
 _TAKEN_OUT = frozenset(("item", "numpy", "tolist"))
 
 # Whose results have no derivative: they are those of the value.
-_VALUES = frozenset(
-    """
+_VALUES_WRITTEN = """
     gt ge lt le eq ne greater greater_equal less less_equal not_equal isnan isfinite isinf zeros_like ones_like
     full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor detach data sign sgn
     floor ceil round trunc argmax argmin argsort equal allclose isclose any all logical_not logical_and logical_or
-    """.split()
-)
+    """
+_VALUES = frozenset(_VALUES_WRITTEN.split())
 
 # Linear in one argument, the rest constant; one channel's rule is every channel's.
-_LINEAR = frozenset(
-    """
+_LINEAR_WRITTEN = """
     view reshape flatten unflatten ravel permute transpose t T mT adjoint squeeze unsqueeze expand expand_as
     broadcast_to movedim moveaxis swapaxes swapdims getitem select narrow chunk split split_with_sizes tensor_split
     unbind sum mean cumsum roll flip fliplr flipud repeat repeat_interleave tile contiguous clone to float double type
@@ -97,8 +95,8 @@ _LINEAR = frozenset(
     interpolate upsample pixel_shuffle pixel_unshuffle unfold fold diff index_select gather take_along_dim tril triu
     diagonal trace nansum view_as reshape_as neg positive identity stack cat concat concatenate hstack vstack dstack
     rot90 kron channel_shuffle narrow_copy as_strided masked_select take
-    """.split()
-)
+    """
+_LINEAR = frozenset(_LINEAR_WRITTEN.split())
 
 
 def _linearly(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -106,10 +104,10 @@ def _linearly(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     algebra = given[0].algebra
     results: list[Any] = []
     for channel in range(len(algebra)):
-        if all(is_zero(g.parts[channel]) for g in given):
+        if all(is_zero(g.quantity.parts[channel]) for g in given):
             results.append(0)
             continue
-        change = functools.partial(_mapped, change=lambda g, c=channel: g.part(c))
+        change = functools.partial(_mapped, change=lambda g, c=channel: g.quantity.part(c))
         # A constant among the joined ones is constant in the value's channel and zero in the others.
         arguments = change(args) if channel == 0 else change(_without_constants(args))
         results.append(func(*arguments, **change(kwargs)))
@@ -161,7 +159,7 @@ def _pointwise(name: str, func: Callable[..., Any], args: tuple[Any, ...], kwarg
     except (NotImplementedError, UnsupportedOperation) as error:
         raise MissingRule(f"derivatives cannot be carried through {shown(func)} ({error}): {_REMEDY}") from None
     channels: Channels = args[place]
-    return channels if formula.expression is _X else channels.activated(formula, ())
+    return channels if formula.expression is _X else channels.activated(formula)
 
 
 def _number(value: Any) -> Any:
@@ -175,7 +173,7 @@ def _number(value: Any) -> Any:
 
 def _applied(name: str, x: Channels) -> Channels:
     formula = _formula(name, (), (), ())
-    return x.activated(formula, ())
+    return x.activated(formula)
 
 
 def _is_constant(value: Any) -> bool:
@@ -192,23 +190,23 @@ def _add(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Any:
     if not _is_constant(other):
         return _sum_of(input, other)
     shape = torch.broadcast_shapes(input.shape, getattr(other, "shape", ()))
-    return Channels.of_parts(input.algebra, [input.parts[0] + other, *input.parts[1:]], shape)
+    return Channels.of_parts(input.algebra, [input.quantity.parts[0] + other, *input.quantity.parts[1:]], shape)
 
 
 def _sum_of(a: Channels, b: Channels) -> Channels:
-    if a.is_packed and b.is_packed and a.shape == b.shape and a.packed[1] == b.packed[1]:
-        return Channels.of_packed(a.algebra, a.packed[0] + b.packed[0], a.packed[1])
-    shape = torch.broadcast_shapes(a.shape, b.shape)
-    parts = [q if is_zero(p) else p if is_zero(q) else p + q for p, q in zip(a.parts, b.parts, strict=True)]
-    return Channels.of_parts(a.algebra, parts, shape)
+    u, v = a.quantity, b.quantity
+    if u.is_packed and v.is_packed and u.shape == v.shape and u.packed[1] == v.packed[1]:
+        return Channels.of_packed(a.algebra, u.packed[0] + v.packed[0], u.packed[1])
+    parts = [q if is_zero(p) else p if is_zero(q) else p + q for p, q in zip(u.parts, v.parts, strict=True)]
+    return Channels.of_parts(a.algebra, parts, torch.broadcast_shapes(a.shape, b.shape))
 
 
 def _scaled(x: Channels, factor: Any) -> Channels:
     """Times a constant: a number, or a tensor that broadcasts."""
-    if isinstance(factor, numbers.Number) and x.is_packed:
-        return Channels.of_packed(x.algebra, x.packed[0] * factor, x.packed[1])
+    if isinstance(factor, (int, float)) and x.quantity.is_packed:
+        return Channels.of_packed(x.algebra, x.quantity.packed[0] * factor, x.quantity.packed[1])
     shape = torch.broadcast_shapes(x.shape, getattr(factor, "shape", ()))
-    return Channels.of_parts(x.algebra, [0 if is_zero(p) else p * factor for p in x.parts], shape)
+    return Channels.of_parts(x.algebra, [0 if is_zero(p) else p * factor for p in x.quantity.parts], shape)
 
 
 def _sub(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Any:
@@ -229,7 +227,7 @@ def _mul(func: Any, input: Any, other: Any) -> Any:
     if _is_constant(other):
         return _scaled(input, other)
     shape = torch.broadcast_shapes(input.shape, other.shape)
-    return Channels.of_parts(input.algebra, input.algebra.multiply(input.parts, other.parts), shape)
+    return Channels.of_parts(input.algebra, input.algebra.multiply(input.quantity.parts, other.quantity.parts), shape)
 
 
 def _div(func: Any, input: Any, other: Any, *, rounding_mode: Any = None) -> Any:
@@ -245,10 +243,11 @@ def _rdiv(func: Any, input: Any, other: Any) -> Any:
 
 
 def _pow(func: Any, input: Any, exponent: Any) -> Any:
-    if not _is_constant(exponent):
-        log = _applied("log", input) if isinstance(input, Channels) else torch.log(torch.as_tensor(input))
-        return _applied("exp", _mul(func, exponent, log))
-    return _pointwise("pow", func, (input, exponent), {})
+    if _is_constant(exponent):
+        return _pointwise("pow", func, (input, exponent), {})
+    base = input if isinstance(input, Tensor) else torch.tensor(input, dtype=exponent.dtype)
+    log = _applied("log", base) if isinstance(base, Channels) else base.log()
+    return _applied("exp", _mul(func, exponent, log))
 
 
 def _square(func: Any, input: Any) -> Any:
@@ -269,11 +268,14 @@ def _lerp(func: Any, input: Any, end: Any, weight: Any) -> Any:
 
 def _where(func: Any, condition: Any, input: Any, other: Any) -> Any:
     condition = _values(condition)
-    given = _found([input, other])
-    algebra, results = given[0].algebra, []
-    for channel in range(len(algebra)):
-        sides = [s.part(channel) if isinstance(s, Channels) else s if channel == 0 else 0.0 for s in (input, other)]
-        results.append(torch.where(condition, *sides))
+    algebra = _found([input, other])[0].algebra
+
+    def side(x: Any, channel: int) -> Any:
+        if isinstance(x, Channels):
+            return x.quantity.part(channel)
+        return x if channel == 0 else 0.0
+
+    results = [torch.where(condition, side(input, c), side(other, c)) for c in range(len(algebra))]
     return Channels.of_parts(algebra, results)
 
 
@@ -282,8 +284,8 @@ def _masked_fill(func: Any, input: Any, mask: Any, value: Any) -> Any:
 
 
 def _extremum(greater: bool) -> Callable[..., Any]:
-    def rule(func: Any, input: Any, other: Any = None, *, dim: Any = None, keepdim: bool = False) -> Any:
-        if isinstance(other, int) and not isinstance(other, bool):
+    def rule(func: Any, input: Any, other: Any = None, keepdim: bool = False, *, dim: Any = None) -> Any:
+        if isinstance(other, int):  # max(x, dim) and max(x, y) are written alike
             dim, other = other, None
         if other is not None:
             a, b = _values(input), _values(other)
@@ -314,16 +316,18 @@ def _linear(func: Any, input: Any, weight: Any, bias: Any = None) -> Any:
         return _plus_bias(_matmul(func, input, weight.mT), bias)
     if weight.dim() == 3:
         return _linear_each(input, weight, bias)
-    together = input.then_linear(weight, bias)
+    together = input.quantity.then_linear(weight, bias)
     if together is not None:
-        return together
-    if input.is_packed and input.packed[1] < input.dim():
-        packed, axis = input.packed
+        return Channels.of(together)
+    if input.quantity.is_packed and input.quantity.packed[1] < input.dim():
+        packed, axis = input.quantity.packed
         result = F.linear(packed, weight)
         if bias is not None:
             result = _add_to_value(result, bias, axis)
         return Channels.of_packed(input.algebra, result, axis)
-    parts = [0 if is_zero(p) else F.linear(p, weight, bias if c == 0 else None) for c, p in enumerate(input.parts)]
+    parts = [
+        0 if is_zero(p) else F.linear(p, weight, bias if c == 0 else None) for c, p in enumerate(input.quantity.parts)
+    ]
     return Channels.of_parts(input.algebra, parts, (*input.shape[:-1], weight.shape[0]))
 
 
@@ -336,7 +340,7 @@ def _add_to_value(packed: Tensor, bias: Tensor, axis: int) -> Tensor:
 
 def _linear_each(input: Any, weight: Tensor, bias: Any) -> Any:
     """A linear layer with weights of its own for each sample: input (samples, in), weight (samples, out, in)."""
-    packed, axis = input.packed
+    packed, axis = input.quantity.packed
     if axis != 1 or packed.dim() != 3:
         raise MissingRule(f"weights for each sample take an input (samples, features), got {tuple(input.shape)}")
     result = torch.bmm(packed, weight.mT)
@@ -353,19 +357,19 @@ def _bilinear(combine: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     """An operation that is linear in each of two arguments."""
 
     def rule(func: Any, input: Any, other: Any) -> Any:
-        given = _found([input, other])
-        algebra = given[0].algebra
-        if len(given) == 1:
-            sides = (lambda p: combine(p, other)) if _is_constant(other) else (lambda p: combine(input, p))
-            results = [0 if is_zero(p) else sides(given[0].part(c)) for c, p in enumerate(given[0].parts)]
-            return Channels.of_parts(algebra, results, results[0].shape)
-        u, v = (
-            [p if is_zero(p) else _Factor(g.part(c), combine) for c, p in enumerate(g.parts)] for g in (input, other)
-        )
-        results = [r.tensor if isinstance(r, _Factor) else r for r in algebra.multiply(u, v)]
-        return Channels.of_parts(algebra, results, results[0].shape)
+        if _is_constant(input):
+            return _linearly(functools.partial(combine, input), (other,), {})
+        if _is_constant(other):
+            return _linearly(lambda x: combine(x, other), (input,), {})
+        u, v = (_factors(g, combine) for g in (input, other))
+        results = [r.tensor if isinstance(r, _Factor) else r for r in input.algebra.multiply(u, v)]
+        return Channels.of_parts(input.algebra, results, results[0].shape)
 
     return rule
+
+
+def _factors(x: Channels, combine: Callable[[Any, Any], Any]) -> list[Any]:
+    return [p if is_zero(p) else _Factor(x.quantity.part(c), combine) for c, p in enumerate(x.quantity.parts)]
 
 
 class _Factor:
@@ -411,7 +415,9 @@ def _einsum(func: Any, equation: str, *operands: Any) -> Any:
                          (operands[place],), {})  # fmt: skip
     if len(given) == 2 == len(operands):
         return _bilinear(lambda a, b: torch.einsum(equation, a, b))(func, *operands)
-    raise MissingRule(f"einsum of {len(operands)} tensors of which {len(given)} depend on the input: take two at a time")
+    raise MissingRule(
+        f"einsum of {len(operands)} tensors of which {len(given)} depend on the input: take two at a time"
+    )
 
 
 def _bilinear_layer(func: Any, input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
@@ -431,7 +437,7 @@ def _convolution(func: Any, input: Any, weight: Any, bias: Any = None, *args: An
 
 
 def _packed_at(x: Any, axis: int) -> tuple[Tensor, int]:
-    packed, there = x.packed
+    packed, there = x.quantity.packed
     return (packed if there == axis else packed.movedim(there, axis)), axis
 
 
@@ -494,7 +500,7 @@ def _affine(x: Any, weight: Any, bias: Any) -> Any:
     return x if bias is None else x + bias
 
 
-def _standardised(x: Any, dims: Sequence[int], eps: float) -> Any:
+def _standardised(x: Any, dims: list[int], eps: float) -> Any:
     centred = x - x.mean(dims, keepdim=True)
     return centred * torch.rsqrt(torch.square(centred).mean(dims, keepdim=True) + eps)
 
@@ -531,8 +537,8 @@ def _batch_norm(
 ) -> Any:  # fmt: skip
     if training or running_mean is None:
         raise MissingRule(
-            "batch normalisation in training mode mixes the samples, so that a sample's output has no derivative by its "
-            "own input alone; call model.eval(), or use LayerNorm"
+            "batch normalisation in training mode mixes the samples: none has a derivative by its own input alone; "
+            "call model.eval(), or use LayerNorm"
         )
     scale = torch.rsqrt(running_var + eps)
     result = (input - _per_channel(input, running_mean)) * _per_channel(input, scale)

@@ -225,7 +225,7 @@ class Bound:
             parallel(self._kernel.address, ctypes.c_void_p(self._place), threads, 0)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def rows_kernel(signature: RowsSignature) -> RowsKernel:
     """The compiled kernel of a signature: from memory, from disk, or made now."""
     code = engine(signature.key(), lambda: module(signature))
