@@ -31,7 +31,7 @@ def show(found: Comparison) -> Group:
         _table("Gradient health", _once(tables.health(found)), 2),
         Text(notes["Gradient health"] + "\n", style="dim"),
         _table("Cost", tables.costs(found), 1),
-        *(Text(line, style="yellow") for line in remarks(found.results)),
+        *(Text(str(line), style="yellow") for line in remarks(found.results)),
     ]
     return Group(*parts)
 
