@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .activation.swapping import swap as swap
     from .activation.tracing import trace as trace
     from .activation.uses import activations_in as activations_in
-    from .comparison.compare import compare as compare
+    from .comparison.api import compare as compare
     from .comparison.result import Comparison as Comparison
     from .facts.api import facts as facts
     from .facts.facts import Facts as Facts
@@ -43,7 +43,7 @@ _HOMES = {
     "activations_in": "activation.uses",
     "as_activation": "activation.lookup",
     "bilaplacian": "jets",
-    "compare": "comparison.compare",
+    "compare": "comparison.api",
     "derivatives": "activation.lookup",
     "facts": "facts",
     "get": "activation.lookup",

@@ -4,11 +4,15 @@ import functools
 import json
 import math
 import random
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import varphi as vp
@@ -211,6 +215,46 @@ def test_the_same_comparison_gives_the_same_numbers(toys, tmp_path):
     assert runs[0].health == runs[1].health
 
 
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(["tanh", "gelu", "softplus(beta=3)"]))
+def test_the_order_of_activations_is_of_no_matter(toys, order):
+    with tempfile.TemporaryDirectory() as folder:
+        found = quiet(toys.build, toys.train, order, storage=Path(folder) / "a.db", seeds=2, measure="loss")
+        alone = quiet(toys.build, toys.train, order[:1], storage=Path(folder) / "b.db", seeds=2, measure="loss")
+    assert found.finished == ("relu", *order)
+    for label in ("relu", order[0]):  # nor does it matter who else takes part
+        assert found.values(label).tolist() == alone.values(label).tolist()
+
+
+class Branching(nn.Module):
+    """A forward that nobody can read without running it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x):
+        z = self.linear(x)
+        return F.relu(z) if z.sum() > -1e9 else z
+
+
+@pytest.mark.parametrize("inputs", [(), (torch.ones(2, 3),)])
+def test_a_forward_that_depends_on_data(storage, inputs):
+    def fit(model):
+        loss = model(torch.randn(6, 3)).square().mean()
+        loss.backward()
+        return loss.item()
+
+    found = quiet(Branching, fit, ["tanh"], storage=storage, seeds=2, inputs=inputs)
+    torch.manual_seed(0)
+    model = Branching()
+    torch.manual_seed(0)
+    x = torch.randn(6, 3)
+    assert found.values("relu")[0] == pytest.approx(model(x).square().mean().item())
+    assert found.values("tanh")[0] == pytest.approx(torch.tanh(model.linear(x)).square().mean().item())
+    assert found.health[0].units == 3 and found.health[0].gradient.start > 0
+
+
 # Going on -------------------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +397,13 @@ REFUSED = {
     "the lower first": {"fit": lambda model, lr: 1.0, "tune": {"lr": (1.0, 0.1)}},
     "best is 'lowest' or 'highest', got 'max'": {"best": "max"},
     "nothing is tuned": {"tune_by": "loss"},
+    "needs at least one point": {"fit": lambda model, lr: 1.0, "tune": {"lr": (0.1, 1.0)}, "points": 0},
+    "'training time' is taken": {"measure": ("loss", "training time")},
+    "fit gets seed= already": {"fit": lambda model, seed: 1.0, "tune": {"seed": (0.1, 1.0)}},
+    "fit gets learning_rate= already": {
+        "fit": lambda model, learning_rate: 1.0,
+        "tune": {"learning rate": (0.1, 1.0), "learning-rate": (0.1, 1.0)},
+    },
     "at least 2 different seeds": {"seeds": 1},
     "no activation 'gelu' to replace; it has relu": {"replace": "gelu"},
     "other processes cannot be given this comparison": {"jobs": 2},
@@ -467,7 +518,6 @@ def test_what_was_found_is_data_text_and_a_page(toys, storage, tmp_path):
 
 
 def test_the_public_names():
-    from varphi.comparison.compare import compare
-    from varphi.comparison.result import Comparison
+    from varphi.comparison import Comparison, compare
 
     assert vp.compare is compare and vp.Comparison is Comparison

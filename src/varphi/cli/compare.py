@@ -69,8 +69,8 @@ def compare(
     if best not in ("lowest", "highest"):
         raise ValueError(f"--best is lowest or highest, got {best!r}")
     tuned = parsed_ranges(tune or ())
+    from varphi.comparison.api import compare
     from varphi.comparison.candidates import USUAL
-    from varphi.comparison.compare import compare
     from varphi.study import registry
 
     others = USUAL if activations is None else parsed_list(activations)

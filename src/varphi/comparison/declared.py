@@ -17,7 +17,7 @@ from varphi.study.statistics import Comparison as Difference
 from varphi.study.statistics import enough_seeds, fewest_seeds, holm, number, paired
 from varphi.study.verdict import Verdict, judged
 
-from .trial import DECIDING, NONFINITE, SECONDS, Trial
+from .trial import DECIDING, NONFINITE, SECONDS, Trial, keyword
 
 # What a tuned number may be given as: (low, high), or a Range.
 Ends: TypeAlias = "tuple[float, float] | Range"
@@ -61,10 +61,12 @@ def ranges(tune: Mapping[str, Ends]) -> dict[str, Range]:
     """The ranges of tuned numbers; (low, high) is logarithmic where both are positive and high is 10 times low or more.
 
     Raises:
-        ValueError: for what is no range.
+        ValueError: for what is no range, or a name that fit gets already.
     """
-    found = {}
+    found: dict[str, Range] = {}
     for name, ends in tune.items():
+        if keyword(name) in ("seed", *map(keyword, found)):
+            raise ValueError(f"a number to tune cannot be called {name!r}: fit gets {keyword(name)}= already")
         if isinstance(ends, Range):
             found[name] = ends
             continue

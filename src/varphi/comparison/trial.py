@@ -36,6 +36,7 @@ SECONDS, NONFINITE = "training time", "passes with NaN or inf"
 STAGES = ("start", "end")
 # What decides among tuned points: the lowest wins.
 DECIDING = "cost that chooses"
+RESERVED = (SECONDS, NONFINITE, DECIDING)
 
 
 def curve(stage: str, figure: str) -> str:

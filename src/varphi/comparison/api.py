@@ -25,7 +25,7 @@ from .fingerprint import fingerprint
 from .model import ModelLike, Source, chosen_use, own_label, seeded
 from .places import Place, places
 from .result import Comparison
-from .trial import Fit, Probe, Trial, UnusableFit, check_fit
+from .trial import RESERVED, Fit, Probe, Trial, UnusableFit, check_fit
 
 
 def compare(
@@ -143,6 +143,9 @@ def _measures(measure: str | Sequence[str] | None, tune_by: str | None, tuned: b
     if tune_by is not None and not tuned:
         raise ValueError(f"tune_by={tune_by!r} chooses among points, but nothing is tuned: tune={{name: (low, high)}}")
     given = (measure,) if isinstance(measure, str) else tuple(measure or ("result",))
+    for name in RESERVED:
+        if name in given:
+            raise ValueError(f"the name {name!r} is taken by what varphi measures itself; give the measure another one")
     return tuple(dict.fromkeys([*given, *([tune_by] if tune_by else [])]))
 
 
