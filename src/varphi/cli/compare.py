@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import Json, check_writable
+from varphi.files import check_writable
+
+from .arguments import Json
 from .console import console, print_json, say
 from .study import Storage
 

@@ -14,7 +14,7 @@ from varphi.study.ranking import Best, Contest
 from varphi.study.results import Results
 from varphi.study.search import Range, Search
 from varphi.study.statistics import Comparison as Difference
-from varphi.study.statistics import enough_seeds, fewest_seeds, holm, number, paired
+from varphi.study.statistics import Sign, enough_seeds, fewest_seeds, holm, number, numbers, paired
 from varphi.study.verdict import Verdict, judged
 
 from .trial import DECIDING, NONFINITE, SECONDS, Trial, keyword
@@ -150,15 +150,14 @@ def _or_worst(values: np.ndarray, worst: float) -> np.ndarray:
 Finding: TypeAlias = Literal["better", "worse", "not told apart", "not enough seeds to tell"]
 
 
+_FINDINGS: dict[Sign, Finding] = {"higher": "better", "lower": "worse", "undecided": "not told apart"}
+
+
 def finding(gain: Difference, family: int) -> Finding:
     """What one adjusted gain of a family says."""
     if not enough_seeds(gain.seeds, family):
         return "not enough seeds to tell"
-    if not gain.significant:
-        return "not told apart"
-    # The sign test can find a difference whose median is 0: many ties, and the other pairs all to one side.
-    centre = gain.difference or gain.superiority.probability - 0.5
-    return "better" if centre > 0 else "worse"
+    return _FINDINGS[gain.sign]
 
 
 def by_finding(results: Results, own: str, family: Sequence[Difference]) -> dict[Finding, list[str]]:
@@ -176,9 +175,14 @@ _ORDER: tuple[Finding, ...] = ("better", "worse", "not told apart", "not enough 
 def _listed(found: Mapping[Finding, Sequence[str]], family: Sequence[Difference]) -> str:
     """Who is better, worse and not told apart, with the extremes of all gains."""
     ordered = sorted(family, key=lambda gain: gain.difference)
-    extremes = [f"{number(g.difference)} [{number(g.low)}, {number(g.high)}]" for g in (ordered[0], ordered[-1])]
-    told = extremes[0] if len(family) == 1 else f"from {extremes[0]} to {extremes[1]}"
+    told = interval(ordered[0]) if len(family) == 1 else f"from {interval(ordered[0])} to {interval(ordered[-1])}"
     return f"{_words(found)}; gains {told} ({family[0].seeds} paired seeds)"
+
+
+def interval(gain: Difference) -> str:
+    """A gain with its 95 % interval."""
+    value, low, high = numbers(gain.difference, gain.low, gain.high)
+    return f"{value} [{low}, {high}]"
 
 
 def _words(found: Mapping[Finding, Sequence[str]]) -> str:

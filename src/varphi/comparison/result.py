@@ -15,6 +15,7 @@ from jaxtyping import Float
 from varphi.activation.lookup import get
 from varphi.activation.registry import find
 from varphi.facts.cost import cost_of
+from varphi.study.data import plain_data
 from varphi.study.ranking import Best, Ranking
 from varphi.study.results import Failure, Results
 from varphi.study.statistics import Comparison as Difference
@@ -246,8 +247,6 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as data for JSON; infinities and NaN as text."""
-        from varphi.report.data import plain_data
-
         told = ("baseline", "measure", "best", "seeds", "answer", "verdict", "ranking", "gains", "health", "costs")
         rows = [
             {"activation": row.setting["activation"], **row.point, **{m: row.values(m) for m in row.measures}}

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from varphi.report.page import Section
-from varphi.study.statistics import Comparison as Difference
-from varphi.study.statistics import number
+from varphi.study.statistics import number, numbers
 
+from .declared import interval
 from .health import FIGURES, THRESHOLD
 from .result import Change, median
 
@@ -34,8 +34,8 @@ def evidence(found: Comparison) -> Lines:
         yield (
             place.rank,
             place.name,
-            f"{number(place.median)} [{number(place.low)}, {number(place.high)}]",
-            _interval(gain.difference) if gain else "",
+            "{} [{}, {}]".format(*numbers(place.median, place.low, place.high)),
+            interval(gain.difference) if gain else "",
             f"{gain.difference.adjusted:.2g}" if gain else "",
             gain.finding if gain else "the model's own" if place.name == found.baseline else "",
             *(number(median(row.values(name))) for name in extra),
@@ -113,10 +113,6 @@ def sections(found: Comparison) -> list[Section]:
         Section("Gradient health", told["Gradient health"], tuple(health(found)), words=2),
         Section("Cost", told["Cost"], tuple(costs(found)), words=1),
     ]
-
-
-def _interval(gain: Difference) -> str:
-    return f"{number(gain.difference)} [{number(gain.low)}, {number(gain.high)}]"
 
 
 def _change(change: Change, told: Callable[[float], str]) -> str:
