@@ -7,6 +7,7 @@ status of its own, and what was computed of a sample that failed is kept.
 from __future__ import annotations
 
 import enum
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -165,8 +166,8 @@ def simulate(
     Args:
         system: the equations.
         end: when to end, one time or one for each sample.
-        start: the first states: a mapping by name or a sequence; each value a number or one for each sample; or an array
-            (samples, states).
+        start: the first states: a mapping by name or a sequence; each value a number or one for each sample; or an
+            array (samples, states).
         parameters: values other than the usual ones, each a number or one for each sample.
         begin: when to begin.
         times: when states are wanted, increasing; interpolated with order 4 (explicit) or 3 (stiff).
@@ -233,7 +234,8 @@ class _Work:
 
     def run(self, inputs: tuple[np.ndarray, ...], out: _Out, part: slice, watch: np.ndarray) -> None:
         """Samples of one part."""
-        drive.advance(
+        advance: Any = drive.advance
+        advance(
             self.rate, self.jacobian, self.events, *(a[part] for a in inputs), *self.settings, self.directions,
             self.terminal, *self.cycle, *(a[part] for a in out.arrays), watch,
         )  # fmt: skip
@@ -296,7 +298,7 @@ def _run(work: _Work, inputs: tuple[np.ndarray, ...], out: _Out, threads: int, p
     # Several parts a thread even out slow samples; eight lanes want company.
     parts = max(1, min(4 * threads if threads > 1 else 1, samples // 32))
     edges = np.linspace(0, samples, parts + 1).astype(int)
-    slices = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    slices = [slice(a, b) for a, b in itertools.pairwise(edges)]
     watches = [np.zeros(2, np.int64) for _ in slices]
     if parts == 1 and not progress:
         work.run(inputs, out, slices[0], watches[0])

@@ -1,7 +1,7 @@
 """One step of a solver for eight samples at a time, each with its own step size.
 
-Arrays are rows of eight lanes: `y` is (states, 8), stages `k` (7, states, 8). `rows` holds what the system's machine code
-reads: states, parameters, t. The loops over lanes are as wide as a vector, so the compiler makes vectors of them.
+Arrays are rows of eight lanes: `y` is (states, 8), stages `k` (7, states, 8). `rows` holds what the system's machine
+code reads: states, parameters, t. The loops over lanes are as wide as a vector, so the compiler makes vectors of them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ def _called(typing_context: Any, address: Any, inputs: Any, outputs: Any) -> Any
     return types.void(types.int64, types.int64, types.int64), emit
 
 
+# Seen as code, an intrinsic takes the typing context first; numba supplies it.
+_at_address: Any = _called
+
+
 @njit(cache=True)
 def call(address, inputs, outputs):
     """Evaluate machine code (`kernel.batch`) on rows: inputs (rows, 8) to outputs (rows, 8)."""
-    _called(address, inputs.ctypes.data, outputs.ctypes.data)
+    _at_address(address, inputs.ctypes.data, outputs.ctypes.data)
 
 
 @njit(cache=True)

@@ -17,6 +17,7 @@ from .declaration import Size as Size
 from .declaration import Study as Study
 from .declaration import Tuning as Tuning
 from .ranking import Contest as Contest
+from .replicas import replicate as replicate
 from .search import Point as Point
 from .search import Range as Range
 from .search import Search as Search
