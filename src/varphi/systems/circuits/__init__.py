@@ -1,0 +1,10 @@
+"""Gene circuits of Hill functions: pulses, delays, adaptation, noise."""
+
+from .circuit import Circuit as Circuit
+from .circuit import Gene as Gene
+from .circuit import Regulation as Regulation
+from .circuit import Transcript as Transcript
+from .measures import fold_change as fold_change
+from .measures import respond as respond
+from .steady import rest as rest
+from .units import Units as Units
