@@ -4,7 +4,11 @@ from .circuit import Circuit as Circuit
 from .circuit import Gene as Gene
 from .circuit import Regulation as Regulation
 from .circuit import Transcript as Transcript
+from .dose import dose_response as dose_response
+from .dose import hysteresis as hysteresis
 from .measures import fold_change as fold_change
 from .measures import respond as respond
+from .sampling import Range as Range
+from .sampling import sampled as sampled
 from .steady import rest as rest
 from .units import Units as Units

@@ -26,6 +26,7 @@ from .steady import Rest, rest
 _LEVELS = ("level one", "level two")
 _EXTREMA = 12
 _CROSSINGS = 24
+_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,9 @@ class Response:
         present = prominence > least * largest  # NaN compares as no
         width, back = (np.full(len(peak), np.nan) for _ in range(2))
         if present.any():
-            self._shape(np.flatnonzero(present), peak, base, time, width, back)
+            which = np.flatnonzero(present)
+            for part in np.array_split(which, math.ceil(which.size / _AT_ONCE)):  # crossings take memory
+                self._shape(part, peak, base, time, width, back)
         reasons = tuple("" if p else self._why(i, prominence[i], largest[i]) for i, p in enumerate(present))
         blank = np.where(present, 0.0, np.nan)
         return Pulses(present, peak - self.last + blank, peak + blank, time + blank, width, back, reasons)

@@ -84,8 +84,8 @@ def newton(
             break
         rates = _evaluated(system, system.rate_code, y[going], values[going])
         matrix = jacobians(system, y[going], values[going])
-        sound = np.isfinite(np.concatenate([rates, matrix.reshape(len(rates), -1)], 1)).all(1)
-        sound &= np.abs(np.linalg.det(np.where(sound[:, None, None], matrix, 0.0))) > 0
+        finite: Any = np.isfinite(np.concatenate([rates, matrix.reshape(len(rates), -1)], 1)).all(1)
+        sound = finite & (np.abs(np.linalg.det(np.where(finite[:, None, None], matrix, 0.0))) > 0)
         step = np.full_like(rates, np.nan)
         step[sound] = np.linalg.solve(matrix[sound], -rates[sound][:, :, None])[:, :, 0]
         y[going] = y[going] + step
