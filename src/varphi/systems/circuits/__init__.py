@@ -6,6 +6,8 @@ from .circuit import Regulation as Regulation
 from .circuit import Transcript as Transcript
 from .dose import dose_response as dose_response
 from .dose import hysteresis as hysteresis
+from .measures import NoPulse as NoPulse
+from .measures import Pulse as Pulse
 from .measures import fold_change as fold_change
 from .measures import respond as respond
 from .sampling import Range as Range
