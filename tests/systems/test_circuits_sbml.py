@@ -136,7 +136,7 @@ CIRCUITS = [
     *(Circuit.ffl(kind, gate, K={"XY": 0.4, "XZ": 0.9, "YZ": 0.6}, n={"XY": 1.5, "XZ": 2.0, "YZ": 3.0}, basal=0.1)
       for kind, gate in (("C1", "AND"), ("I1", "OR"), ("I2", "SUM"), ("C3", "AND"), ("I4", "OR"))),
     Circuit.toggle(beta=4.0, units=Units("nM", "min")),
-    Circuit.repressilator(alpha=0.2, beta=216.0, K=40.0, transcript=Transcript(1.0, 5.0), units=Units("molecules", "s")),
+    Circuit.repressilator(alpha=0.2, beta=216.0, K=40.0, transcript=Transcript(1.0, 5.0), units=Units("molecules")),
 ]  # fmt: skip
 
 
