@@ -10,6 +10,7 @@ from .measures import NoPulse as NoPulse
 from .measures import Pulse as Pulse
 from .measures import fold_change as fold_change
 from .measures import respond as respond
+from .motifs import Network as Network
 from .proofs import certify as certify
 from .sampling import Range as Range
 from .sampling import sampled as sampled
