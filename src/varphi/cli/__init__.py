@@ -17,6 +17,7 @@ import typer
 from varphi.activation.registry import UnknownActivation
 from varphi.numbers import UnsupportedOperation
 
+from .circuit import circuits
 from .claims import claims
 from .compare import compare
 from .console import complain, warn
@@ -103,3 +104,4 @@ app.command("list")(list_catalogue)
 app.command()(compare)
 app.add_typer(studies, name="study")
 app.command()(claims)
+app.add_typer(circuits, name="circuit")

@@ -1,4 +1,4 @@
-"""Circuits and what the study found, drawn. Colours and fonts are the caller's: whoever draws sets matplotlib's style."""
+"""Circuits and what the study found, drawn. Colours and fonts are the caller's, by matplotlib's style."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _shares(results: Results, gate: str) -> Figure:
     axes[-1].legend(fontsize=7)
     return Figure(
         f"What random loops do, {gate} gate",
-        "X steps from 0 to 1. A dot is the mean share over seeds of random parameter sets; intervals of the differences "
+        "X steps from 0 to 1. A dot is the mean share over seeds of random parameter sets; intervals of differences "
         "stand with the verdicts.",
         drawing,
     )

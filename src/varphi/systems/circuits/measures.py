@@ -208,7 +208,7 @@ class Response:
 
     @cached_property
     def _allowed(self) -> Float[np.ndarray, " states"]:
-        """The absolute error of each state: little beside the sample where it is least, so that no turn there is noise."""
+        """The absolute error of each state: small beside the sample where it is least, so that no turn is noise."""
         levels = np.fmax(np.abs(self.before.states), np.abs(self.after.states))
         least = np.where(levels > 0, levels, np.inf).min(0)  # NaN compares as no
         return np.clip(np.where(np.isfinite(least), 1e-9 * least, 1e-12), 1e-200, None)

@@ -127,8 +127,8 @@ def _topology(results: Results) -> Verdict:
 CLAIMS = (
     Claim(
         name="an incoherent feed-forward loop makes a pulse and adapts",
-        quote="As its direct activating path is fast and its indirect repressing path slow, the incoherent loop answers a "
-        "step of the signal upstream with a short pulse of output, and then returns to near its baseline.",
+        quote="As its direct activating path is fast and its indirect repressing path slow, the incoherent loop answers "
+        "a step of the signal upstream with a short pulse of output, and then returns to near its baseline.",
         measure="I1, X from 0 to 1, parameter sets log-uniform over two decades: (a) the share of sets whose output "
         "passes its last level by more than 1 % of its peak, minus 1/2; (b) the share of these whose last level is "
         "within a tenth of the pulse's height of the first, minus 1/2; over seeds, for each gate and steepness. "
@@ -138,8 +138,8 @@ CLAIMS = (
     ),
     Claim(
         name="a coherent one answers late and monotonically",
-        quote="The coherent feed-forward loop, with positive regulation only, usually shows a delayed, monotone response "
-        "instead.",
+        quote="The coherent feed-forward loop, with positive regulation only, usually shows a delayed, monotone "
+        "response instead.",
         measure="C1, the same steps and sets: (a) the share of sets whose half-time is more than 1 % above that of "
         "simple regulation, ln 2/α_Z, minus 1/2; (b) the share whose output never turns, minus 1/2. Judged as above.",
         judge=_late,
@@ -148,7 +148,7 @@ CLAIMS = (
         name="topology and nonlinearity alone make the pulse",
         quote="Making a pulse and adapting are entirely due to the loop's topology and to its nonlinear, switch-like "
         "regulatory 'activation functions'.",
-        measure="Share of sets with a pulse, the same sets in both: I1 minus C1 for each gate and steepness (topology), "
+        measure="Share of sets with a pulse, the same sets in both: I1 minus C1 for each gate and steepness (topology) "
         "and I1 at the largest n minus I1 at n = 1 for each gate (switch-like). Supported if all are above 0 (95 %, "
         "Holm), 'only if' where some; refuted if none is and some is below.",
         judge=_topology,
