@@ -79,6 +79,15 @@ class Operator:
         """The highest order of derivative."""
         return max((_symbol.degree(s) for s in self._plan.symbols), default=0)
 
+    @property
+    def orders(self) -> dict[str, int]:
+        """For each field the highest order of its derivatives; fields that do not occur are 0."""
+        found = dict.fromkeys(self.fields, 0)
+        for (field, _), symbol in zip(self._plan.keys, self._plan.symbols, strict=True):
+            name = self.fields[field]
+            found[name] = max(found[name], _symbol.degree(symbol))
+        return found
+
     def __call__(
         self, model: operators.Model, x: Float[Tensor, "... d"], *, fallback: operators.Fallback = None
     ) -> tuple[Float[Tensor, "... outputs"], Float[Tensor, "... equations"]]:
