@@ -1,7 +1,7 @@
 """Where an equation holds: intervals, boxes, balls, polygons and what can be cut and joined from them.
 
-A domain knows its signed distance, its boundary with outward normals (piece by piece: a box has faces, a polygon edges),
-its measure, and how points are drawn in it. Points are float64.
+A domain knows its signed distance, its boundary with outward normals (piece by piece: a box has faces, a polygon
+edges), its measure, and how points are drawn in it. Points are float64.
 """
 
 from __future__ import annotations
@@ -138,14 +138,15 @@ class Domain(ABC):
         return Boundary.joined(parts)
 
     def factor(self, pieces: Sequence[Piece]) -> Factor:
-        """φ: 0 on these pieces of the boundary, positive inside, its largest value 1.
+        """φ: 0 on these pieces of the boundary, positive inside, its largest value about 1.
 
         Raises:
             ValueError: where none is known: on the boundary of a union, or of a box that was cut out.
         """
         raw = self._factor(pieces)
         highest = float(raw(self.sample(1024)).max())
-        return lambda x: raw(x) / highest
+        # Each operation costs time at every step of a fit.
+        return raw if 0.9 < highest <= 1 else lambda x: raw(x) * (1 / highest)
 
     def _factor(self, pieces: Sequence[Piece]) -> Factor:
         unknown = [p.name for p in pieces if p.factor is None]
@@ -155,12 +156,11 @@ class Domain(ABC):
                 "Polygon, pass a φ of your own, or impose the condition softly (hard=False)"
             )
         owners = {id(p.owner): p.owner for p in pieces}
-        groups = [[p.factor for p in pieces if p.owner is owner and p.factor] for owner in owners.values()]
-        return _product([owner.join(g) for owner, g in zip(owners.values(), groups, strict=True)])
+        return _product([owner.join([p for p in pieces if p.owner is owner]) for owner in owners.values()])
 
-    def join(self, factors: Sequence[Factor]) -> Factor:
-        """One function that is 0 where any of these is."""
-        return _product(factors)
+    def join(self, pieces: Sequence[Piece]) -> Factor:
+        """One function that is 0 on any of these pieces, which are the domain's own."""
+        return _product([p.factor for p in pieces if p.factor])
 
     def _in_box(self, n: int, sampler: Sampler, seed: int) -> Tensor:
         return self.lower + (self.upper - self.lower) * torch.from_numpy(unit_points(n, self.dimensions, sampler, seed))
@@ -267,12 +267,35 @@ class Box(Domain):
             normals[:, axis] = 1.0 if upper else -1.0
             return Boundary(points, normals)
 
+        slope = (-1 if upper else 1) / (b - a)
+        offset = (b if upper else -a) / (b - a)
+
         def factor(x: Any) -> Any:
-            z = x[..., axis : axis + 1]
-            return (b - z) / (b - a) if upper else (z - a) / (b - a)
+            return x[..., axis : axis + 1] * slope + offset
 
         measure = float((self.upper - self.lower)[rest].prod())
         return Piece(f"x{axis} = {b if upper else a:g}", measure, draw, self.dimensions - 1, factor, self)
+
+
+    def join(self, pieces: Sequence[Piece]) -> Factor:
+        """A product of 1 - z² over directions with both faces, z the coordinate scaled to [-1, 1]."""
+        names = {p.name for p in pieces}
+        faces = self.pieces
+        factors: list[Factor] = []
+        for axis in range(self.dimensions):
+            pair = [p for p in faces[2 * axis : 2 * axis + 2] if p.name in names]
+            factors += [self._arch(axis)] if len(pair) == 2 else [p.factor for p in pair if p.factor]
+        return _product(factors)
+
+    def _arch(self, axis: int) -> Factor:
+        a, b = float(self.lower[axis]), float(self.upper[axis])
+        slope, offset = 2 / (b - a), -(a + b) / (b - a)
+
+        def arch(x: Any) -> Any:
+            z = x[..., axis : axis + 1] * slope + offset
+            return 1.0 - z * z
+
+        return arch
 
 
 def Interval(lower: float = 0.0, upper: float = 1.0) -> Box:
@@ -411,8 +434,9 @@ class Polygon(Domain):
 
         return Piece(f"edge {i}", length, draw, 1, factor, self)
 
-    def join(self, factors: Sequence[Factor]) -> Factor:
+    def join(self, pieces: Sequence[Piece]) -> Factor:
         """1 / Σ 1/φ_i (R-equivalence), without the division by zero on the boundary."""
+        factors = [p.factor for p in pieces if p.factor]
         if len(factors) == 1:
             return factors[0]
 
