@@ -187,7 +187,7 @@ def mask(where: Place, coordinates: Sequence[str], scale: float) -> Callable[[Te
 
 
 def _plane(text: str, coordinates: Sequence[str], where: str) -> tuple[int, float]:
-    name, equals, level = (part.strip() for part in text.partition("="))
+    name, _, level = (part.strip() for part in text.partition("="))
     try:
         axis = coordinates.index(name)
         found = _number(level.lstrip("= "))

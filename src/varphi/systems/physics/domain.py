@@ -276,7 +276,6 @@ class Box(Domain):
         measure = float((self.upper - self.lower)[rest].prod())
         return Piece(f"x{axis} = {b if upper else a:g}", measure, draw, self.dimensions - 1, factor, self)
 
-
     def join(self, pieces: Sequence[Piece]) -> Factor:
         """A product of 1 - z² over directions with both faces, z the coordinate scaled to [-1, 1]."""
         names = {p.name for p in pieces}
@@ -442,17 +441,9 @@ class Polygon(Domain):
 
         def joined(x: Any) -> Any:
             values = [f(x) for f in factors]
-            whole, rest = values[0], values[1]
-            below = None
-            for i in range(len(values)):
-                others = [v for j, v in enumerate(values) if j != i]
-                term = others[0]
-                for v in others[1:]:
-                    term = term * v
-                below = term if below is None else below + term
-            for v in values[2:]:
-                rest = rest * v
-            return whole * rest / (below + 1e-300)
+            # Π φ_i over Σ_i Π of the others; the smallest number keeps corners, where both are 0, from being 0/0.
+            below = sum((math.prod(values[:i] + values[i + 1 :]) for i in range(1, len(values))), math.prod(values[1:]))
+            return math.prod(values) / (below + 1e-300)
 
         return joined
 
@@ -553,7 +544,7 @@ class _Combined(Domain):
         return factor if sign > 0 else lambda x: -factor(x)
 
     @property
-    def has_smooth_factor(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def has_smooth_factor(self) -> bool:
         """Whether both parts have one, and it is known for the whole boundary."""
         parts = self.first.has_smooth_factor and self.second.has_smooth_factor
         return parts and all(p.factor is not None for p in self.pieces)

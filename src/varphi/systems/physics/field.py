@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,12 +120,12 @@ class MLP:
         generator = torch.Generator().manual_seed(seed)
         sizes = [inputs, *self.widths, outputs]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (before, after) in enumerate(itertools.pairwise(sizes)):
             linear = nn.Linear(before, after, dtype=torch.float64)
             with torch.no_grad():
                 linear.weight.normal_(0, math.sqrt(2 / (before + after)), generator=generator)
                 linear.bias.uniform_(-1, 1, generator=generator)
-                linear.bias *= scale if i == 0 else 0.0
-                linear.weight *= scale if i == 0 else last if i == len(sizes) - 2 else 1.0
+                linear.bias.mul_(scale if i == 0 else 0.0)
+                linear.weight.mul_(scale if i == 0 else last if i == len(sizes) - 2 else 1.0)
             layers += [linear, as_activation(self.activation)]
         return nn.Sequential(*layers[:-1]).double()

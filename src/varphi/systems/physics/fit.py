@@ -23,7 +23,7 @@ from .domain import Box, Domain, Sampler
 from .field import MLP
 from .gate import check_floating, check_smoothness
 from .least_squares import Damped, Descent, Method, Residuals, Unknowns
-from .problem import Problem
+from .problem import Block, Problem
 from .progress import bar
 from .solution import Solution
 
@@ -67,7 +67,7 @@ def fit(
         problem: what to solve.
         net: a plan of layers, whose first weights are scaled by a short search; or a module, which is trained as it is,
             in place. None: two hidden layers of tanh.
-        method: "lm" (Levenberg-Marquardt), "gauss-newton", "lbfgs" or "adam"; "auto": "lm", and "lbfgs" for the weak form.
+        method: "lm" (Levenberg-Marquardt), "gauss-newton", "lbfgs" or "adam"; "auto": "lm", for the weak form "lbfgs".
         points: how many for the equation, or where they are.
         sampler: how points are chosen: "gauss" (Gauss-Legendre, on boxes), or as in `Domain.sample`; "auto": "gauss" on
             boxes of one or two dimensions, else "sobol".
@@ -141,7 +141,7 @@ def fit(
     with bar(f"{name}, {problem.domain!r}", limits.iterations, progress) as moved:
         run.iterate(unknowns, limits, refine_at, refined, path, moved)
     return Solution(
-        problem, unknowns, run.method.residuals, name, run.history, run.reason, run.seconds, run.cpu,  # pyright: ignore[reportAttributeAccessIssue]
+        problem, unknowns, run.method.residuals, name, run.history, run.reason, run.seconds, run.cpu,
         run.method.told(),
     )  # fmt: skip
 
@@ -242,7 +242,7 @@ class _Run:
         if self.problem.form == "weak":
             return math.nan
         with torch.no_grad():
-            return float(self.method.residuals.vector().square().sum())  # pyright: ignore[reportAttributeAccessIssue]
+            return float(self.method.residuals.vector().square().sum())
 
     def _is_stalled(self, limits: _Limits) -> bool:
         recent = self.history[self.since :]
@@ -282,8 +282,8 @@ class _Run:
             raise ValueError(f"{path} is not a checkpoint of a fit: {error}") from error
         if not known or state["key"] != self.key:
             raise ValueError(
-                f"{path} is the checkpoint of another fit: the problem, net, points, method or seed differ. Give another "
-                "file, or remove it"
+                f"{path} is the checkpoint of another fit: the problem, net, points, method or seed differ. Give "
+                "another file, or remove it"
             )
         for name in ("x", "weights", "history", "first", "since", "seconds", "cpu"):
             setattr(self, name, state[name])
@@ -376,11 +376,11 @@ def _started(
     plan: nn.Module | MLP,
     first: nn.Module,
     dtype: torch.dtype,
-    blocks: Sequence[Any],
+    blocks: Sequence[Block],
     scales: Sequence[float],
     seed: int,
 ) -> Unknowns:
-    """The unknowns at the start: of a plan, with the scale from which a few steps of Levenberg-Marquardt lead lowest."""
+    """The unknowns at the start; of a plan, with the scale from which a few steps lead lowest."""
     if not isinstance(plan, MLP):
         own = next((p.dtype for p in first.parameters()), dtype)
         return _unknowns(problem, first, own)
@@ -390,14 +390,21 @@ def _started(
     built = [plan.build(problem.features, len(problem.fields), seed=seed, scale=s) for s in scales]
     if len(scales) == 1 or problem.form == "weak":
         return _unknowns(problem, built[0], dtype)
-    reached = []
-    for net in built:
-        trial = Damped(Residuals(_unknowns(problem, copy.deepcopy(net), torch.float64), blocks))
-        for _ in range(_TRIAL):
-            if not trial.stuck:
-                trial.advance()
-        reached.append(trial.loss if math.isfinite(trial.loss) else math.inf)
+    # Judged elsewhere than where they are trained: a net that bends between the points fits these best.
+    fresh = problem.domain.sample(len(blocks[0].points), "sobol", seed + 1)
+    elsewhere = problem.blocks(fresh, torch.ones(len(fresh), 1, dtype=torch.float64), 1, "sobol", seed)[:1]
+    reached = [_after_trial(_unknowns(problem, copy.deepcopy(net), torch.float64), blocks, elsewhere) for net in built]
     return _unknowns(problem, built[reached.index(min(reached))], dtype)
+
+
+def _after_trial(unknowns: Unknowns, blocks: Sequence[Block], elsewhere: Sequence[Block]) -> float:
+    trial = Damped(Residuals(unknowns, blocks))
+    for _ in range(_TRIAL):
+        if not trial.stuck:
+            trial.advance()
+    with torch.no_grad():
+        loss = trial.loss + float(Residuals(unknowns, elsewhere).vector().square().sum())
+    return loss if math.isfinite(loss) else math.inf
 
 
 def _check_values(problem: Problem, residuals: Residuals) -> None:
@@ -411,8 +418,8 @@ def _check_values(problem: Problem, residuals: Residuals) -> None:
                 f"{c} = {v:.6g}" for c, v in zip(problem.coordinates, block.points[bad][0].tolist(), strict=True)
             )
             raise ValueError(
-                f"the {block.name} is {float(found[bad].flatten()[0]):g} at {at} ({int(bad.sum())} of {len(bad)} points): a "
-                "source term, a coefficient or a value given there is not a finite number"
+                f"the {block.name} is {float(found[bad].flatten()[0]):g} at {at} (so at {int(bad.sum())} of {len(bad)} "
+                "points): a source term, a coefficient or a value given there is not a finite number"
             )
 
 

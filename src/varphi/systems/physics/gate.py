@@ -33,8 +33,8 @@ def check_smoothness(
 ) -> None:
     """Compare a net's activations with the order of the derivatives that are taken of it.
 
-    The strong form takes derivatives of order k at points: the activation must be C^k. In the weak form they stand under
-    an integral, where derivatives that jump are enough: C^(k-1).
+    The strong form takes derivatives of order k at points: the activation must be C^k. In the weak form they stand
+    under an integral, where derivatives that jump are enough: C^(k-1).
 
     Args:
         net: any module; its activations are found as by `varphi.activations_in`.
@@ -84,15 +84,16 @@ def _reason(facts: Facts, order: int, needed: int, form: str, hard: bool) -> str
     parts = [f"{name} {is_like} (its derivative {max(int(smoothness) + 1, 0)} jumps at {_kinks(facts)}); {asked}."]
     if order >= 2 and vanishes(facts, 2):
         parts.append(
-            f"A net of {name} is piecewise linear: its derivatives of order 2 and more are 0 almost everywhere, and so is "
-            "their gradient with respect to every parameter" + ("." if hard else ": these terms teach the net nothing.")
+            f"A net of {name} is piecewise linear: its derivatives of order 2 and more are 0 almost everywhere, and so "
+            "is their gradient with respect to every parameter"
+            + ("." if hard else ": these terms teach the net nothing.")
         )
     elif vanishes(facts, order):
         parts.append(f"The derivative of order {order} of {name} is 0 almost everywhere.")
     if hard:
         parts.append(
-            "With hard conditions u = g + φN the product rule leaves φ''N + 2φ'N': the loss falls and looks alive, while "
-            "the solution is wrong."
+            "With hard conditions u = g + φN the product rule leaves φ''N + 2φ'N': the loss falls and looks alive, "
+            "while the solution is wrong."
         )
     remedy = f"Use {SMOOTH}"
     if form == "strong" and smoothness >= math.ceil(order / 2) - 1 and order <= 2:

@@ -1,10 +1,10 @@
 """Levenberg-Marquardt and Gauss-Newton in residual space, with geodesic acceleration.
 
-A step δ makes |Jδ + r|² + μ|δ|² least; J is factorised itself, never multiplied by its transpose, which would square its
-condition number. To δ comes half of the second-order term a that bends the step along the model's curvature (Transtrum &
-Sethna, arXiv 1201.5885): where the residual's second derivative along the step is large against the step, μ was too small.
-This measure of curvature steers μ, upwards and downwards; a gain ratio alone would keep μ far too large here, since the
-Jacobian of a net has singular values down to rounding.
+A step δ makes |Jδ + r|² + μ|δ|² least; J is factorised itself, never multiplied by its transpose, which would square
+its condition number. To δ comes half of the second-order term a that bends the step along the model's curvature
+(Transtrum & Sethna, arXiv 1201.5885): where the residual's second derivative along the step is large against the step,
+μ was too small. This measure of curvature steers μ, upwards and downwards; a gain ratio alone would keep μ far too large
+here, since the Jacobian of a net has singular values down to rounding.
 """
 
 from __future__ import annotations
@@ -240,10 +240,12 @@ class Method(ABC):
     """A way of making the loss smaller, an iteration at a time.
 
     Attributes:
+        residuals: what the loss is made of.
         loss: the sum of squares (or the energy) that was reached.
         stuck: why it cannot go on, or "".
     """
 
+    residuals: Residuals
     loss: float = math.inf
     stuck: str = ""
 
@@ -251,10 +253,11 @@ class Method(ABC):
     def advance(self) -> None:
         """One iteration."""
 
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """What it knows besides the unknowns, of tensors and numbers."""
-        return {}
 
+    @abstractmethod
     def restore(self, state: Mapping[str, Any]) -> None:
         """The reverse of `state`."""
 
@@ -365,7 +368,7 @@ class Descent(Method):
         self.residuals, self.energy, self.schedule = residuals, energy, schedule
         self.optimiser = make(residuals.unknowns.trained)
         self._rate = self.optimiser.param_groups[0]["lr"]
-        self._iteration = 0
+        self._iteration, self._is_fresh = 0, False
 
     def advance(self) -> None:
         """One step of the optimiser."""
@@ -373,14 +376,19 @@ class Descent(Method):
             self.optimiser.param_groups[0]["lr"] = self._rate * self.schedule(self._iteration)
         self._iteration += 1
         before = self.residuals.unknowns.get()
-        self.optimiser.step(self._closure)  # pyright: ignore[reportArgumentType]
+        self.optimiser.step(self._closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
         after = self.residuals.unknowns.get()
         if not torch.isfinite(after).all():
             self.residuals.unknowns.set(before)
             self.stuck = "a step led to values that are not finite; the last finite ones are kept"
+        elif torch.equal(before, after) and self.optimiser.state and not self._is_fresh:
+            # Curvature from before may be of no use here: begin anew, once.
+            self.optimiser.state.clear()
+            self._is_fresh = True
         elif torch.equal(before, after):
             self.stuck = "the optimiser takes no step: the gradient is 0, or no step makes the loss smaller"
         else:
+            self._is_fresh = False
             with torch.no_grad():
                 self.loss = float(self._total())
 

@@ -1,4 +1,4 @@
-"""A differential equation with its domain, its conditions, and what is unknown or measured: checked when it is stated."""
+"""A differential equation with its domain, its conditions, and what is unknown or measured; checked when stated."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Problem:
     Args:
         domain: where it holds.
         equation: what shall be 0, as in `varphi.operator`: "-u_xx - pi^2*sin(pi*x)", or with both sides,
-            "-u_xx = pi^2*sin(pi*x)"; a function of one argument with the derivatives as attributes; or several of these,
-            a system. None with form="weak".
+            "-u_xx = pi^2*sin(pi*x)"; a function of one argument with the derivatives as attributes; or several of
+            these, a system. None with form="weak".
         conditions: of `condition`; every part of the boundary needs one for each field that the equation differentiates
             twice or more, if only `Free()`.
         fields: the names of the unknown functions.
@@ -98,8 +98,8 @@ class Problem:
         self.given = {n: function(v, self.coordinates) for n, v in (given or {}).items()}
         listed = conditions if isinstance(conditions, Sequence) else (conditions,)
         self.conditions: tuple[Condition, ...] = tuple(listed)
-        truths = [truth] if truth is None or not isinstance(truth, (list, tuple)) else list(truth)
-        self.truth = None if truth is None else [function(t, self.coordinates) for t in truths if t is not None]
+        truths = [] if truth is None else [truth] if isinstance(truth, (str, float, int)) or callable(truth) else truth
+        self.truth = [function(t, self.coordinates) for t in truths] if truths else None
         if self.truth is not None and len(self.truth) != len(self.fields):
             raise ValueError(f"the truth must be given for each of {', '.join(self.fields)}, got {len(self.truth)}")
         self.data = None if data is None else self._checked_data(*data)
@@ -244,11 +244,11 @@ class Problem:
         else:
             extended = (*self.fields, *self.coefficients, *given)
             names = coordinates if coordinates is not None else _coordinates(written, d, self.fields)
-            operator = jets.operator(*[_one_side(e) for e in written], fields=extended, coordinates=names)  # pyright: ignore[reportArgumentType]
+            operator = jets.operator(*[_one_side(e) for e in written], fields=extended, coordinates=names)
         if len(operator.coordinates) != d:
             raise ValueError(
-                f"the equation has the coordinates {', '.join(operator.coordinates)} and the domain {self.domain!r} has "
-                f"{d} dimension{'s' if d > 1 else ''}: name them with coordinates='{'xyzt'[:d]}'"
+                f"the equation has the coordinates {', '.join(operator.coordinates)} and the domain {self.domain!r} "
+                f"has {d} dimension{'s' if d > 1 else ''}: name them with coordinates='{'xyzt'[:d]}'"
             )
         for name in given:
             if operator.orders.get(name, 0):
@@ -335,7 +335,7 @@ class Problem:
             return mask(start if isinstance(c, Initial) else both, self.coordinates, self.domain.size)
         return mask(c.where, self.coordinates, self.domain.size)
 
-    def _divided(self) -> tuple[tuple[Hard | None, ...], list[Condition]]:
+    def _divided(self) -> tuple[tuple[Hard | None, ...], Sequence[Condition]]:
         """Which conditions the field fulfils by its form, for each field; and those that are residuals."""
         self._by_form: list[Condition] = []
         forms = [self._hard_form(i) for i in range(len(self.fields))]
@@ -370,8 +370,8 @@ class Problem:
         demanded = [c for c, _, _ in values if getattr(c, "hard", None)]
         if len(demanded) > 1:
             raise ValueError(
-                "no value given in a hard condition agrees with the others on their parts of the boundary: give each the "
-                "same function, which takes all their values, or make some soft (hard=False)"
+                "no value given in a hard condition agrees with the others on their parts of the boundary: give each "
+                "the same function, which takes all their values, or make some soft (hard=False)"
             )
         c, pieces, g = next((v for v in values if v[0] in demanded), values[0])
         return self._formed([c], pieces, g)

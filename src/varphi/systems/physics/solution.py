@@ -69,8 +69,8 @@ class Report:
         if not math.isnan(self.fresh_residual):
             place = ", ".join(f"{v:.4g}" for v in self.place)
             lines.append(
-                f"residual: {self.trained_residual:.2e} where trained, {self.fresh_residual:.2e} at fresh points, at most "
-                f"{self.largest_residual:.2e} at ({place})"
+                f"residual: {self.trained_residual:.2e} where trained, {self.fresh_residual:.2e} at fresh points, at "
+                f"most {self.largest_residual:.2e} at ({place})"
             )
         if self.error is not None:
             lines.append("relative L2 error: " + ", ".join(f"{e:.2e}" for e in self.error))
