@@ -23,6 +23,8 @@ Factor: TypeAlias = Callable[[Any], Any]
 # Points of a face lie on it up to rounding.
 TOLERANCE = 1e-9
 _ESTIMATE = 2**16
+# Points drawn around a domain, at most, before it is called empty.
+_MOST = 2**20
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,13 @@ class Domain(ABC):
         """
         _check_sampling(n, sampler)
         count = n
-        for _ in range(30):
+        while count <= max(_MOST, 64 * n):
             found = self._in_box(count, sampler, seed)
             found = found[self.distance(found) > 0]
             if len(found) >= n:
                 return found[:n]
-            count = math.ceil(1.2 * count * n / max(len(found), 1)) if len(found) else 4 * count
-        raise ValueError(f"no {n} points were found inside {self!r}: is it empty?")
+            count = math.ceil(1.2 * count * n / len(found)) if len(found) else 8 * count
+        raise ValueError(f"{count // 8} points around {self!r} gave fewer than {n} inside: is it empty?")
 
     def boundary(self, n: int, sampler: Sampler = "sobol", seed: int = 0) -> Boundary:
         """Points of the boundary with outward normals, on every piece as many as its share of the measure asks for.
@@ -485,6 +487,8 @@ class _Combined(Domain):
             )
         self.first, self.second, self.dimensions = first, second, first.dimensions
         self.lower, self.upper = self._box()
+        if not (self.lower < self.upper).all():
+            raise ValueError(f"{first!r} and {second!r} have nothing in common: {self!r} is empty")
         self._found: tuple[Piece, ...] | None = None
 
     def __repr__(self) -> str:
