@@ -73,8 +73,11 @@ def test_distances_are_those_to_the_nearest_boundary_point(name):
     domain = DOMAINS[name]
     boundary = domain.boundary(20000).points
     generator = torch.Generator().manual_seed(0)
-    around = domain.lower - 0.5 + (domain.upper - domain.lower + 1) * torch.rand(
-        50, domain.dimensions, generator=generator, dtype=torch.float64
+    around = (
+        domain.lower
+        - 0.5
+        + (domain.upper - domain.lower + 1)
+        * torch.rand(50, domain.dimensions, generator=generator, dtype=torch.float64)
     )
     nearest = torch.cdist(around, boundary).amin(1)
     assert (domain.distance(around).abs() <= nearest + 1e-12).all()

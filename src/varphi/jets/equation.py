@@ -174,6 +174,21 @@ class Operator:
                 plan.add(part, self, collapse)
             yield plan
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields and derivatives that the equations mention."""
+        found: list[str] = []
+        for part in self._parts:
+            found += sorted(part.variables) if isinstance(part, Expression) else self.needed(part)
+        return tuple(n for n in dict.fromkeys(found) if n not in self.coordinates)
+
+    def evaluate(self, find: Callable[[str], Tensor]) -> list[Tensor]:
+        """The equations at given values of the names in them, coordinates included."""
+        return [
+            part.evaluate(**{n: find(n) for n in part.variables}) if isinstance(part, Expression) else part(Needs(find))
+            for part in self._parts
+        ]
+
     def needed(self, part: Callable[[Needs], Tensor]) -> list[str]:
         """The names that a callable asks for, found by calling it once on ones."""
         names: list[str] = []

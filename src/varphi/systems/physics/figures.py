@@ -116,8 +116,8 @@ def _errors(results: Results) -> Figure:
     drawing.legend(loc="outside lower center", ncols=len(forms))
     return Figure(
         "The chapter's problem, by activation and form",
-        "−u″ = π² sin πx on [0, 1], u(0) = u(1) = 0; a dot for each seed, a line at the median. Activations that are not "
-        "C² were trained in the strong form with the gate opened.",
+        "−u″ = π² sin πx on [0, 1], u(0) = u(1) = 0; a dot for each seed, a line at the median. Activations that are "
+        "not C² were trained in the strong form with the gate opened.",
         drawing,
     )
 
@@ -144,8 +144,8 @@ def _against_time(results: Results) -> Figure:
     drawing.legend(loc="outside right center", fontsize=8)
     return Figure(
         "Error against time",
-        "Medians over seeds: circles strong form with hard conditions, squares strong form with soft ones, triangles weak "
-        "form. Stars: solvers without a net, which are the tool for this problem.",
+        "Medians over seeds: circles strong form with hard conditions, squares strong form with soft ones, triangles "
+        "weak form. Stars: solvers without a net, which are the tool for this problem.",
         drawing,
     )
 

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .domain import Box, Domain, Sampler
+from .energy import Natural
 from .field import MLP
 from .gate import check_floating, check_smoothness
 from .least_squares import Damped, Descent, Method, Residuals, Unknowns
@@ -27,13 +28,19 @@ from .problem import Block, Problem
 from .progress import bar
 from .solution import Solution
 
-MethodName: TypeAlias = Literal["auto", "lm", "gauss-newton", "lbfgs", "adam"]
+MethodName: TypeAlias = Literal["auto", "lm", "gauss-newton", "natural", "lbfgs", "adam"]
 PointSampler: TypeAlias = Literal["auto", "gauss"] | Sampler
 
 # Iterations where none are given.
-_ITERATIONS = {"lm": 200, "gauss-newton": 100, "lbfgs": 500, "adam": 5000}
+_ITERATIONS = {"lm": 200, "gauss-newton": 100, "natural": 200, "lbfgs": 500, "adam": 5000}
 # A fit is stalled where the loss falls by less than the fraction in so many iterations. Adam's loss goes up and down.
-_STALLED = {"lm": (0.05, 20), "gauss-newton": (0.05, 20), "lbfgs": (1e-6, 50), "adam": (0.0, math.inf)}
+_STALLED = {
+    "lm": (0.05, 20),
+    "gauss-newton": (0.05, 20),
+    "natural": (1e-12, 20),
+    "lbfgs": (1e-6, 50),
+    "adam": (0.0, math.inf),
+}
 # First scales that are tried, each for some iterations; the same for every activation.
 SCALES = (1.0, 2.0, 4.0)
 _TRIAL = 6
@@ -67,7 +74,8 @@ def fit(
         problem: what to solve.
         net: a plan of layers, whose first weights are scaled by a short search; or a module, which is trained as it is,
             in place. None: two hidden layers of tanh.
-        method: "lm" (Levenberg-Marquardt), "gauss-newton", "lbfgs" or "adam"; "auto": "lm", for the weak form "lbfgs".
+        method: "lm" (Levenberg-Marquardt), "gauss-newton", "lbfgs" or "adam"; for the weak form "natural" (the energy's
+            natural gradient), "lbfgs" or "adam"; "auto": "lm" or "natural".
         points: how many for the equation, or where they are.
         sampler: how points are chosen: "gauss" (Gauss-Legendre, on boxes), or as in `Domain.sample`; "auto": "gauss" on
             boxes of one or two dimensions, else "sobol".
@@ -132,7 +140,7 @@ def fit(
 
     def refined() -> None:
         run.x, run.weights = _with_worst(problem, unknowns, run.x, run.weights, seed + len(run.history))
-        state = run.method.state() if isinstance(run.method, Damped) else None
+        state = run.method.state() if isinstance(run.method, (Damped, Natural)) else None
         run.method = make(Residuals(unknowns, problem.blocks(run.x, run.weights, count, "sobol", seed)))
         if state is not None:
             run.method.restore(state)
@@ -298,10 +306,12 @@ def _checked_method(method: str, problem: Problem) -> str:
     if method not in get_args(MethodName):
         raise ValueError(f"there is no method {method!r}; methods: {', '.join(get_args(MethodName))}")
     if method == "auto":
-        return "lbfgs" if problem.form == "weak" else "lm"
+        return "natural" if problem.form == "weak" else "lm"
     if problem.form == "weak" and method in ("lm", "gauss-newton"):
+        raise ValueError(f"{method!r} makes sums of squares small; the weak form's energy is none: use 'natural'")
+    if problem.form == "strong" and method == "natural":
         raise ValueError(
-            f"{method!r} makes sums of squares small; the weak form's energy is none: use 'lbfgs' or 'adam'"
+            "'natural' is for the weak form; in the strong form 'gauss-newton' and 'lm' are what it is there"
         )
     return method
 
@@ -426,6 +436,8 @@ def _check_values(problem: Problem, residuals: Residuals) -> None:
 def _method(name: str, residuals: Residuals, *, problem: Problem, rate: float | None, total: int) -> Method:
     if name in ("lm", "gauss-newton"):
         return Damped(residuals, damped=name == "lm")
+    if name == "natural":
+        return Natural(residuals, problem)
     energy = problem.form == "weak"
     if name == "lbfgs":
         make: Callable[[list[Tensor]], torch.optim.Optimizer] = lambda p: torch.optim.LBFGS(  # noqa: E731

@@ -46,6 +46,19 @@ class Block:
     residual: Residual
 
 
+@dataclass(frozen=True, eq=False)
+class EnergyJets:
+    """An energy as a function of the field and of those of its derivatives that occur in it.
+
+    Attributes:
+        residual: these, q, (n, m), from the field.
+        density: the energy's density from q and the points, (n,).
+    """
+
+    residual: Residual
+    density: Callable[[Tensor, Tensor], Tensor]
+
+
 class Problem:
     """A boundary value problem, in space or in space and time.
 
@@ -91,6 +104,8 @@ class Problem:
         self.domain, self.form = domain, form
         self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
         self.coefficients = {n: _number(n, v) for n, v in (coefficients or {}).items()}
+        if form == "weak" and self.coefficients:
+            raise ValueError("unknown coefficients need the strong form: an energy is not least where they are right")
         written = _written(equation, energy, form)
         self.written = written
         self.operator = self._operator(written, coordinates, tuple(given or {}))
@@ -146,8 +161,8 @@ class Problem:
             ValueError: where the net takes or gives another number of columns.
         """
         lower, upper = self.domain.lower, self.domain.upper
-        found = Field(net, hard=self.hard, lower=lower, upper=upper, periodic=self.periodic)
         like = next(iter(net.parameters()), torch.zeros((), dtype=torch.float64))
+        found = Field(net, hard=self.hard, lower=lower, upper=upper, periodic=self.periodic).to(like.device)
         x = self.domain.sample(2).to(like)
         features = found.features(x)
         told = (
@@ -192,6 +207,20 @@ class Problem:
     def _equation(self, call: Call, x: Tensor, coefficients: Mapping[str, Tensor]) -> Tensor:
         columns = [coefficients[n] for n in self.coefficients] + [f(x) for f in self.given.values()]
         return self.operator(_extended(call, columns), x)[1]
+
+    def energy_jets(self) -> EnergyJets:
+        """What the energy of the weak form is made of."""
+        names = [n for n in self.operator.names if n not in self.given]
+        jet = jets.operator(*names, fields=self.fields, coordinates=self.coordinates)
+
+        def density(q: Tensor, x: Tensor) -> Tensor:
+            values = dict(zip(names, q.split(1, 1), strict=True))
+            values |= dict(zip(self.coordinates, x.split(1, 1), strict=True))
+            values |= {n: f(x) for n, f in self.given.items() if n in self.operator.names}
+            (found,) = self.operator.evaluate(values.__getitem__)
+            return found[:, 0]
+
+        return EnergyJets(lambda call, x, _: jet(call, x)[1], density)
 
     def _condition_block(self, c: Condition, count: int, sampler: Sampler, seed: int) -> Block:
         where = self._mask(c)

@@ -24,13 +24,14 @@ def bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int, float], 
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    drawing = Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    drawing = Progress(*columns, console=console, transient=True)
     task = drawing.add_task(title, total=total, loss=float("nan"))
     start, running = time.perf_counter(), False
 
     def moved(iteration: int, loss: float) -> None:
         nonlocal running
-        if shown and not running and time.perf_counter() - start > _QUIET:
+        if shown and console.is_terminal and not running and time.perf_counter() - start > _QUIET:
             drawing.start()
             running = True
         drawing.update(task, completed=iteration, loss=loss)
