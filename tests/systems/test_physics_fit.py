@@ -1,6 +1,7 @@
 """Fits: solutions against closed forms, methods against textbook linear algebra, long fits that are cut short."""
 
 import importlib
+import itertools
 import math
 import signal
 import subprocess
@@ -258,7 +259,7 @@ def test_every_step_makes_the_loss_smaller(damped):
         assert not method.stuck
         losses.append(method.loss)
         assert method.loss == pytest.approx(float(work.vector().detach().square().sum()))
-    assert all(b < a for a, b in zip(losses[:-1], losses[1:], strict=True))
+    assert all(b < a for a, b in itertools.pairwise(losses))
 
 
 def test_a_linear_model_is_solved_at_once():

@@ -93,7 +93,7 @@ def test_a_field_of_ones_own_factor():
     field = Field(Known(lambda z: torch.cos(z)), hard=Hard(lambda x: x * (1 - x), lambda x: 2 * x))
     x = torch.rand(4, 1).double()
     torch.testing.assert_close(field(x), 2 * x + x * (1 - x) * torch.cos(x))
-    value, second = vp.laplacian(field, x)
+    _, second = vp.laplacian(field, x)
     expected = -2 * torch.cos(x) - 2 * (1 - 2 * x) * torch.sin(x) - x * (1 - x) * torch.cos(x)
     torch.testing.assert_close(second, expected)
     with pytest.raises(ValueError, match="lower and upper"):
@@ -156,7 +156,7 @@ def test_slopes_are_taken_outwards():
 def test_rates_at_the_start():
     problem = Problem(Interval(0, 2), "u_tt = -u", Initial(value=1.0, rate="7"))
     assert problem.coordinates == ("t",) and problem.order == 2
-    block, found = residual(problem, Known(lambda z: 2 + 0 * z), "Initial condition")
+    _, found = residual(problem, Known(lambda z: 2 + 0 * z), "Initial condition")
     # u = 1 + (t/2)(2): the slope is 1.
     torch.testing.assert_close(found, torch.full_like(found, 1 - 7.0))
 

@@ -1,8 +1,8 @@
 """Minimising an energy by its natural gradient: Newton's method in the space of functions, seen through the net.
 
-An energy Σ w e(q) depends on the net by q, the field and its derivatives at the points. A step δ makes the energy's second
-order model in q least, with q moved by Jδ: (Jᵀ W e″ J + μ) δ = -Jᵀ W e′ (Müller & Zeinhofer, ICML 2023, arXiv 2302.13163,
-whose matrix this is for quadratic energies).
+An energy Σ w e(q) depends on the net by q, the field and its derivatives at the points. A step δ makes the energy's
+second-order model in q least, with q moved by Jδ: (Jᵀ W e″ J + μ) δ = -Jᵀ W e′ (Müller & Zeinhofer, ICML 2023, arXiv
+2302.13163, whose matrix this is for quadratic energies).
 """
 
 from __future__ import annotations

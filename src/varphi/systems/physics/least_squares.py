@@ -1,10 +1,10 @@
 """Levenberg-Marquardt and Gauss-Newton in residual space, with geodesic acceleration.
 
 A step δ makes |Jδ + r|² + μ|δ|² least; J is factorised itself, never multiplied by its transpose, which would square
-its condition number. To δ comes half of the second-order term that bends the step along the model's curvature (Transtrum
-& Sethna, arXiv 1201.5885). Where that term is large against the step, μ was too small: this measure steers μ, upwards and
-downwards. A gain ratio alone would keep μ far too large here, since the Jacobian of a net has singular values down to
-rounding.
+its condition number. To δ comes half of the second-order term that bends the step along the model's curvature
+(Transtrum & Sethna, arXiv 1201.5885). Where that term is large against the step, μ was too small: this measure steers
+μ, upwards and downwards. A gain ratio alone would keep μ far too large here, since the Jacobian of a net has singular
+values down to rounding.
 """
 
 from __future__ import annotations
