@@ -97,8 +97,8 @@ def _expressible(results: Results) -> Verdict:
 CLAIMS = (
     Claim(
         name="an activation must be as smooth as the equation's order",
-        quote="The residual of the equation needs derivatives of the network's output, so the activation must be smooth "
-        "to that order (C^k). For a second-order boundary value problem such as -u''(x) = f(x) it must be at least "
+        quote="The residual of the equation needs derivatives of the network's output, so the activation must be "
+        "smooth to that order (C^k). For a second-order boundary value problem such as -u''(x) = f(x) it must be at least "
         "twice differentiable (C²).",
         measure="Strong form, logarithm of the relative L2 error: each activation that is not C² (relu, elu, relu²) "
         "minus each that is (tanh, sin, softplus, gelu, silu, relu³), paired over seeds, with hard and with soft ends. "
@@ -125,9 +125,9 @@ CLAIMS = (
         name="only a smooth activation can express the solutions",
         quote="Here the choice of a smooth activation is the precondition for the model to be able to express the "
         "equation's space of solutions at all.",
-        measure="The same relu net on the weak form of the same problem: if every seed's relative L2 error is at most "
-        f"{EXPRESSED:g}, the net can express the solution and it was the form that failed: refuted. Supported if every "
-        f"error is at least {WRONG:g}.",
+        measure="The same relu net on the weak form of the same problem: if every seed's relative L2 error is at "
+        f"most {EXPRESSED:g}, the net can express the solution and it was the form that failed: refuted. Supported if "
+        f"every error is at least {WRONG:g}.",
         judge=_expressible,
     ),
 )
