@@ -98,8 +98,8 @@ CLAIMS = (
     Claim(
         name="an activation must be as smooth as the equation's order",
         quote="The residual of the equation needs derivatives of the network's output, so the activation must be "
-        "smooth to that order (C^k). For a second-order boundary value problem such as -u''(x) = f(x) it must be at least "
-        "twice differentiable (C²).",
+        "smooth to that order (C^k). For a second-order boundary value problem such as -u''(x) = f(x) it must be at "
+        "least twice differentiable (C²).",
         measure="Strong form, logarithm of the relative L2 error: each activation that is not C² (relu, elu, relu²) "
         "minus each that is (tanh, sin, softplus, gelu, silu, relu³), paired over seeds, with hard and with soft ends. "
         "Supported if every difference is positive (95 %, Holm), 'only if' where some are, refuted if none is and one "
@@ -117,8 +117,8 @@ CLAIMS = (
         name="ReLU does not suit the strong form",
         quote="ReLU (only C⁰) does not suit this strong form, since it has no well-defined, non-zero second derivative "
         "to match the terms of the equation.",
-        measure=f"Relative L2 error of relu in the strong form: supported if at least {WRONG:g} on every seed with hard "
-        "and with soft ends, 'only if' where with one, else refuted. How far the residual fell is told beside it.",
+        measure=f"Relative L2 error of relu in the strong form: supported if at least {WRONG:g} on every seed with "
+        "hard and with soft ends, 'only if' where with one, else refuted. How far the residual fell is told beside it.",
         judge=_unsuitable,
     ),
     Claim(
