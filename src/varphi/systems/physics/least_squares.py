@@ -25,8 +25,10 @@ from .problem import Block
 
 # 2|a|/|δ| that is aimed at, and beyond which a step is not tried.
 _BENDING, _TOO_BENT = 1.0, 2.0
-# How fast μ falls and rises at most.
-_FALL, _RISE = 0.5, 3.0
+# How fast μ falls and rises at most. It falls more slowly after a step that had to be tried twice, and faster again
+# after one that had not: the factor is raised to these powers.
+_FALL, _RISE = 0.25, 3.0
+_SLOWER, _FASTER = 0.5, 1.5
 # The part of the step at which the curvature is taken.
 _PART = 0.1
 _FIRST_DAMPING = 1e-2
@@ -277,6 +279,7 @@ class Damped(Method):
     def __init__(self, residuals: Residuals, *, damped: bool = True, dense: bool | None = None) -> None:
         self.residuals, self.damped = residuals, damped
         self.damping: float | None = None
+        self.fall = _FALL
         self.condition = math.nan
         self.evaluations = 0
         if dense is None:
@@ -300,19 +303,20 @@ class Damped(Method):
     def _bent_step(self, theta: Tensor, linear: Linear) -> Tensor | None:
         least = torch.finfo(theta.dtype).eps ** 2 * linear.scale
         damping = _FIRST_DAMPING * linear.scale if self.damping is None else self.damping
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             step = linear.solve(linear.r, damping)
             near = self._at(theta + _PART * step)
             curvature = 2 / _PART * ((near - linear.r) / _PART - linear.apply(step))
             bend = linear.solve(curvature, damping) / 2
             bending = float(2 * bend.norm() / step.norm())
-            factor = min(max(bending / _BENDING, _FALL), _RISE) if math.isfinite(bending) else _RISE
+            factor = min(max(bending / _BENDING, self.fall), _RISE) if math.isfinite(bending) else _RISE
             if bending <= _TOO_BENT:
                 new = theta + step + bend
                 r = self._at(new)
                 loss = float(r @ r)
                 if loss < self.loss:
                     self.loss, self.damping = loss, max(factor * damping, least)
+                    self.fall = self.fall**_SLOWER if attempt else max(self.fall**_FASTER, _FALL)
                     return new
                 factor = _RISE
             damping *= max(factor, 1.5)
@@ -336,11 +340,11 @@ class Damped(Method):
 
     def state(self) -> dict[str, Any]:
         """See `Method.state`."""
-        return {"damping": self.damping, "evaluations": self.evaluations}
+        return {"damping": self.damping, "fall": self.fall, "evaluations": self.evaluations}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Method.restore`."""
-        self.damping, self.evaluations = state["damping"], state["evaluations"]
+        self.damping, self.fall, self.evaluations = state["damping"], state["fall"], state["evaluations"]
 
     def told(self) -> dict[str, float]:
         """See `Method.told`."""

@@ -169,7 +169,7 @@ STUDY = Study(
     },
     claims=CLAIMS,
     sizes={
-        "full": Size(seeds=12, takes="about 15 minutes on one core", options={"iterations": 200}),
+        "full": Size(seeds=12, takes="about 10 minutes on one core", options={"iterations": 120}),
         "demo": Size(
             seeds=10,
             takes="about 2 minutes on one core",
