@@ -1,6 +1,8 @@
 """Problems: what is refused, what is hard, and residuals against derivatives known in closed form."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -33,6 +35,11 @@ from varphi.systems.physics.gate import AlmostEverywhere, InNameOnly
 POISSON = "-u_xx = pi^2*sin(pi*x)"
 SQUARE = Box([0, 0], [1, 1])
 L = Polygon([(0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)])
+
+
+def torch_norm(x):
+    """|x|², given as a function."""
+    return (x * x).sum(-1)
 
 
 class Known(nn.Module):
@@ -87,6 +94,30 @@ def test_periodic_fields_agree_in_every_derivative():
         torch.testing.assert_close(op(field, left)[1], op(field, right)[1], rtol=1e-8, atol=1e-8)
     start = torch.cat([t, torch.zeros_like(t)], 1)
     torch.testing.assert_close(field(start), torch.sin(math.pi * t), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Problem(Interval(), POISSON, [Dirichlet(value="2*pi", where="x=0"), Dirichlet(value=1.0, where="x=1")]),
+        Problem(L, "lap_u", Dirichlet(value="x*y", hard=True)),
+        Problem(Box([-1, -1], [1, 1]) - Disk(radius=0.5), "lap_u", Dirichlet(value=torch_norm)),
+        Problem(Box([0, 0], [1, 1]), "u_t = u_xx", [Periodic("x"), Initial(value="sin(2*pi*x)")]),
+    ],
+)
+def test_fields_are_copied_and_pickled(problem):
+    field = problem.field(MLP((5,)).build(problem.features, 1))
+    x = problem.domain.sample(9)
+    for other in (copy.deepcopy(field), pickle.loads(pickle.dumps(field))):
+        assert torch.equal(other(x), field(x))
+        with torch.no_grad():
+            other.net[0].weight += 1
+        assert not torch.equal(other(x), field(x))
+    compiled = torch.func.functional_call(field, dict(field.named_parameters()), (x,))
+    assert torch.equal(compiled, field(x))
+    jacobian = torch.func.vmap(torch.func.jacrev(field))(x)
+    _, gradient = vp.gradient(field, x)
+    torch.testing.assert_close(jacobian, gradient)
 
 
 def test_a_field_of_ones_own_factor():
@@ -167,7 +198,9 @@ def test_rates_at_the_start():
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda: Problem(Interval(), POISSON), ValueError, "nothing is asked of u on x = 0"),
+        (lambda: Problem(Interval(), POISSON), ValueError, "nothing is asked of u anywhere"),
+        (lambda: Problem(Interval(), "u_x = 1"), ValueError, "nothing is asked of u anywhere"),
+        (lambda: Problem(Interval(), POISSON, Neumann(where="x=1")), ValueError, "nothing is asked of u on x = 0"),
         (lambda: Problem(Interval(), POISSON, Dirichlet(where="x=0")), ValueError, "nothing is asked of u on x = 1"),
         (
             lambda: Problem(SQUARE, "u_t = u_xx", [Initial(), Dirichlet(where="x=0")]),

@@ -6,9 +6,11 @@ form, u = g + φN, and *soft* where it is a residual among the others; `problem`
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -105,19 +107,62 @@ Condition: TypeAlias = "Dirichlet | Neumann | Robin | Initial | Periodic | Free"
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Function:
-    """A value over points, made of torch operations: derivatives can be carried through it.
+class Function(ABC):
+    """A value over points, made of torch operations: derivatives can be carried through it."""
 
-    Attributes:
-        written: as the user gave it.
-    """
-
-    written: Any
-    call: Callable[[Any], Any]
-
+    @abstractmethod
     def __call__(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... 1"]:
-        return self.call(x)
+        """At points."""
+
+
+@dataclass(frozen=True)
+class Constant(Function):
+    """The same number everywhere."""
+
+    value: float
+
+    def __call__(self, x: Any) -> Any:
+        """See `Function`."""
+        return 0.0 * x[..., :1] + self.value
+
+
+@dataclass(frozen=True)
+class Formula(Function):
+    """A formula in the coordinates."""
+
+    expression: Expression
+    coordinates: tuple[str, ...]
+
+    def __call__(self, x: Any) -> Any:
+        """See `Function`."""
+        columns = {c: x[..., i : i + 1] for i, c in enumerate(self.coordinates) if c in self.expression.variables}
+        return self.expression.evaluate(**columns)
+
+
+@dataclass(frozen=True)
+class Given(Function):
+    """A function of the user's."""
+
+    value: Callable[[Any], Any]
+
+    def __call__(self, x: Any) -> Any:
+        """See `Function`; what is no column is refused."""
+        return _column(self.value(x), x, self.value)
+
+
+@dataclass(frozen=True)
+class Line(Function):
+    """In one dimension, the straight line through two values."""
+
+    start: float
+    at_start: float
+    end: float
+    at_end: float
+
+    def __call__(self, x: Any) -> Any:
+        """See `Function`."""
+        slope = (self.at_end - self.at_start) / (self.end - self.start)
+        return self.at_start + (x[..., :1] - self.start) * slope
 
 
 def function(value: Value, coordinates: Sequence[str]) -> Function:
@@ -129,16 +174,16 @@ def function(value: Value, coordinates: Sequence[str]) -> Function:
     """
     if isinstance(value, str):
         if not set(re.findall(r"[^\W\d]\w*", value)) & {*coordinates}:
-            return replace(function(_number(value), coordinates), written=value)
+            return function(_number(value), coordinates)
         expression = read(value, lambda n: n in coordinates, f"the coordinates {', '.join(coordinates)}")
-        return Function(value, lambda x: _evaluated(expression, x, coordinates))
+        # "0*x" is a number by now.
+        return Formula(expression, tuple(coordinates)) if expression.variables else Constant(float(expression.value))
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
-        if number - number != 0:
+        if not math.isfinite(value):
             raise ValueError(f"a value must be finite, got {value!r}")
-        return Function(value, lambda x: 0.0 * x[..., :1] + number)
+        return Constant(float(value))
     if callable(value):
-        return Function(value, lambda x: _column(value(x), x, value))
+        return Given(value)
     raise TypeError(f"a value is a number, a formula or a function of points, got {type(value).__name__}")
 
 
@@ -146,12 +191,6 @@ def _number(text: str) -> float:
     """A formula without variables: "2*pi"."""
     # A formula is read as one of something: of x, which is 0.
     return float(read(f"{text} + x", "x".__eq__, "no variables").evaluate(x=0.0))
-
-
-def _evaluated(expression: Expression, x: Any, coordinates: Sequence[str]) -> Any:
-    columns: Mapping[str, Any] = {c: x[..., i : i + 1] for i, c in enumerate(coordinates)}
-    found = expression.evaluate(**{c: columns[c] for c in expression.variables})
-    return found if isinstance(found, Tensor) and found.dim() else 0.0 * x[..., :1] + found
 
 
 def _column(found: Any, x: Any, value: Any) -> Any:

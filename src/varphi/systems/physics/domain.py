@@ -18,8 +18,9 @@ from jaxtyping import Bool, Float
 from scipy.stats import qmc
 from torch import Tensor
 
+from .factor import Arch, Face, Factor, Joined, Quadric, Scaled, Segment, product
+
 Sampler: TypeAlias = Literal["sobol", "latin hypercube", "uniform"]
-Factor: TypeAlias = Callable[[Any], Any]
 # Points of a face lie on it up to rounding.
 TOLERANCE = 1e-9
 _ESTIMATE = 2**16
@@ -148,7 +149,7 @@ class Domain(ABC):
         raw = self._factor(pieces)
         highest = float(raw(self.sample(1024)).max())
         # Each operation costs time at every step of a fit.
-        return raw if 0.9 < highest <= 1 else lambda x: raw(x) * (1 / highest)
+        return raw if 0.9 < highest <= 1 else Scaled(raw, 1 / highest)
 
     def _factor(self, pieces: Sequence[Piece]) -> Factor:
         unknown = [p.name for p in pieces if p.factor is None]
@@ -158,11 +159,11 @@ class Domain(ABC):
                 "Polygon, pass a φ of your own, or impose the condition softly (hard=False)"
             )
         owners = {id(p.owner): p.owner for p in pieces}
-        return _product([owner.join([p for p in pieces if p.owner is owner]) for owner in owners.values()])
+        return product([owner.join([p for p in pieces if p.owner is owner]) for owner in owners.values()])
 
     def join(self, pieces: Sequence[Piece]) -> Factor:
         """One function that is 0 on any of these pieces, which are the domain's own."""
-        return _product([p.factor for p in pieces if p.factor])
+        return product([p.factor for p in pieces if p.factor])
 
     def _in_box(self, n: int, sampler: Sampler, seed: int) -> Tensor:
         return self.lower + (self.upper - self.lower) * torch.from_numpy(unit_points(n, self.dimensions, sampler, seed))
@@ -204,16 +205,6 @@ def _check_sampling(n: int, sampler: str) -> None:
         raise ValueError(f"the number of points must be a whole number >= 1, got {n!r}")
     if sampler not in get_args(Sampler):
         raise ValueError(f"there is no sampler {sampler!r}; samplers: {', '.join(get_args(Sampler))}")
-
-
-def _product(factors: Sequence[Factor]) -> Factor:
-    def product(x: Any) -> Any:
-        value = factors[0](x)
-        for f in factors[1:]:
-            value = value * f(x)
-        return value
-
-    return product
 
 
 def _vector(what: str, values: Any) -> Tensor:
@@ -269,12 +260,7 @@ class Box(Domain):
             normals[:, axis] = 1.0 if upper else -1.0
             return Boundary(points, normals)
 
-        slope = (-1 if upper else 1) / (b - a)
-        offset = (b if upper else -a) / (b - a)
-
-        def factor(x: Any) -> Any:
-            return x[..., axis : axis + 1] * slope + offset
-
+        factor = Face(axis, (-1 if upper else 1) / (b - a), (b if upper else -a) / (b - a))
         measure = float((self.upper - self.lower)[rest].prod())
         return Piece(f"x{axis} = {b if upper else a:g}", measure, draw, self.dimensions - 1, factor, self)
 
@@ -286,17 +272,11 @@ class Box(Domain):
         for axis in range(self.dimensions):
             pair = [p for p in faces[2 * axis : 2 * axis + 2] if p.name in names]
             factors += [self._arch(axis)] if len(pair) == 2 else [p.factor for p in pair if p.factor]
-        return _product(factors)
+        return product(factors)
 
     def _arch(self, axis: int) -> Factor:
         a, b = float(self.lower[axis]), float(self.upper[axis])
-        slope, offset = 2 / (b - a), -(a + b) / (b - a)
-
-        def arch(x: Any) -> Any:
-            z = x[..., axis : axis + 1] * slope + offset
-            return 1.0 - z * z
-
-        return arch
+        return Arch(axis, 2 / (b - a), -(a + b) / (b - a))
 
 
 def Interval(lower: float = 0.0, upper: float = 1.0) -> Box:
@@ -351,12 +331,8 @@ class Ball(Domain):
                 normals = vectors / vectors.norm(dim=1, keepdim=True)
             return Boundary(self.centre + self.radius * normals, normals)
 
-        def factor(x: Any) -> Any:
-            # Kept in columns: Σ over slices, since x may carry derivatives.
-            squares = [((x[..., i : i + 1] - float(c)) / self.radius) ** 2 for i, c in enumerate(self.centre)]
-            return 1.0 - sum(squares[1:], squares[0])
-
         surface = d * self.measure / self.radius
+        factor = Quadric(tuple(self.centre.tolist()), self.radius)
         return (Piece("sphere", surface, draw, cube, factor, self),)
 
 
@@ -423,31 +399,12 @@ class Polygon(Domain):
             points = start + length * torch.from_numpy(cube) * tangent
             return Boundary(points, normal.expand_as(points))
 
-        def factor(x: Any) -> Any:
-            # Distance to the line, and a trimming function that is positive beside the segment (Sukumar & Srivastava,
-            # arXiv 2104.08426, eqs. 6-8): together 0 on the segment alone.
-            dx, dy = (x[..., :1] - a[0]) / length, (x[..., 1:2] - a[1]) / length
-            across = dx * float(normal[0]) + dy * float(normal[1])
-            along = dx * float(tangent[0]) + dy * float(tangent[1]) - 0.5
-            trim = 0.25 - across * across - along * along
-            rest = (torch.sqrt(trim * trim + across**4) - trim) / 2
-            return length * torch.sqrt(across * across + rest * rest)
-
-        return Piece(f"edge {i}", length, draw, 1, factor, self)
+        return Piece(f"edge {i}", length, draw, 1, Segment((a[0], a[1]), (b[0], b[1])), self)
 
     def join(self, pieces: Sequence[Piece]) -> Factor:
-        """1 / Σ 1/φ_i (R-equivalence), without the division by zero on the boundary."""
+        """One edge's factor, or all joined by R-equivalence."""
         factors = [p.factor for p in pieces if p.factor]
-        if len(factors) == 1:
-            return factors[0]
-
-        def joined(x: Any) -> Any:
-            values = [f(x) for f in factors]
-            # Π φ_i over Σ_i Π of the others; the smallest number keeps corners, where both are 0, from being 0/0.
-            below = sum((math.prod(values[:i] + values[i + 1 :]) for i in range(1, len(values))), math.prod(values[1:]))
-            return math.prod(values) / (below + 1e-300)
-
-        return joined
+        return factors[0] if len(factors) == 1 else Joined(tuple(factors))
 
 
 def _signed_area(points: Tensor) -> float:
@@ -545,7 +502,7 @@ class _Combined(Domain):
         if factor is None or isinstance(self, Union) or (turned and isinstance(piece.owner, Box)):
             return None
         sign = float(factor(self.sample(64)).median().sign())
-        return factor if sign > 0 else lambda x: -factor(x)
+        return factor if sign > 0 else Scaled(factor, -1.0)
 
     @property
     def has_smooth_factor(self) -> bool:

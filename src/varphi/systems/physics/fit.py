@@ -456,7 +456,7 @@ def _method(name: str, residuals: Residuals, *, problem: Problem, rate: float | 
 def _with_worst(problem: Problem, unknowns: Unknowns, x: Tensor, weights: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """The points, and a tenth more: those with the largest residual of ten times as many fresh ones (RAR).
 
-    Lu, Meng, Mao & Karniadakis, SIAM Review 63 (2021), section 2.8.
+    Lu, Meng, Mao & Karniadakis, SIAM Review 63 (2021).
     """
     count = max(1, len(x) // 10)
     pool = problem.domain.sample(10 * count, "sobol", seed + 77)

@@ -15,7 +15,21 @@ from torch import Tensor, nn
 from varphi import jets
 from varphi.jets import Operator
 
-from .condition import Condition, Dirichlet, Free, Function, Initial, Neumann, Periodic, Robin, Value, function, mask
+from .condition import (
+    Condition,
+    Constant,
+    Dirichlet,
+    Free,
+    Function,
+    Initial,
+    Line,
+    Neumann,
+    Periodic,
+    Robin,
+    Value,
+    function,
+    mask,
+)
 from .domain import Boundary, Box, Domain, Piece, Sampler, drawn
 from .field import Field, Hard
 from .gate import check_floating
@@ -306,6 +320,11 @@ class Problem:
     def _check_boundary(self) -> None:
         if self.data is not None:  # measured values may stand in for conditions
             return
+        if not self.conditions and self.form == "strong":
+            raise ValueError(
+                f"nothing is asked of {', '.join(self.fields)} anywhere on the boundary of {self.domain!r}: an "
+                "equation alone has many solutions; add conditions, or Free() if that is meant"
+            )
         for i, field in enumerate(self.fields):
             if self.operator.orders.get(field, 0) < 2 and self.form == "strong":
                 continue
@@ -422,20 +441,16 @@ class Problem:
         a, b = g(points), other(points)
         return bool((a - b).abs().max() <= 1e-9 * (1 + b.abs().max()))
 
-    def _line(self, values: Sequence[tuple[Condition, list[Piece], Function]]) -> Callable[[Any], Any]:
-        """The straight line between the values at the two ends of an interval."""
-        a, b = float(self.domain.lower), float(self.domain.upper)
-        ends: dict[float, float] = {}
-        for _, pieces, g in values:
-            for p in pieces:
-                at = drawn(p, 1).points
-                ends[float(at)] = float(g(at))
-        return lambda x: ends[a] + (x[..., :1] - a) * ((ends[b] - ends[a]) / (b - a))
+    def _line(self, values: Sequence[tuple[Condition, list[Piece], Function]]) -> Line:
+        """Between the values at the two ends of an interval."""
+        ends = {float(at): float(g(at)) for _, pieces, g in values for at in (drawn(p, 1).points for p in pieces)}
+        (a, at_a), (b, at_b) = sorted(ends.items())
+        return Line(a, at_a, b, at_b)
 
-    def _formed(self, conditions: Sequence[Condition], pieces: Sequence[Piece], g: Callable[[Any], Any]) -> Hard:
+    def _formed(self, conditions: Sequence[Condition], pieces: Sequence[Piece], g: Function) -> Hard:
         phi = self.domain.factor(pieces)
         self._by_form += conditions
-        if isinstance(g, Function) and g.written in (0, 0.0):
+        if g == Constant(0.0):
             return Hard(phi)
         return Hard(phi, g)
 
