@@ -10,6 +10,8 @@ from .ensemble import Ensemble as Ensemble
 from .ensemble import Event as Event
 from .ensemble import Status as Status
 from .ensemble import simulate as simulate
+from .equilibria import EquilibriumBranch as EquilibriumBranch
+from .equilibria import continue_equilibria as continue_equilibria
 from .stochastic import Counts as Counts
 from .stochastic import Network as Network
 from .stochastic import Outcome as Outcome
