@@ -31,8 +31,8 @@ def jacobian(
 
     Args:
         residuals: given the model (call it, or pass it to `laplacian` and its like), x, and the coefficients as
-            (samples, 1) columns; gives (samples,) or (samples, k), where a sample's residuals depend on its own row of x
-            alone.
+            (samples, 1) columns; gives (samples,) or (samples, k), where a sample's residuals depend on its own row of
+            x alone.
         model: any module. If all its trained parameters are those of `nn.Linear` layers, one backward pass for each
             of the k residuals finds everything; otherwise `torch.func` does, more slowly.
         x: the points.
@@ -45,7 +45,7 @@ def jacobian(
     Raises:
         ValueError: where the residuals have another shape.
     """
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     numbers = dict(coefficients or {})
     linear = {id(p) for m in model.modules() if type(m) is nn.Linear for p in m.parameters(recurse=False)}
     if all(id(p) in linear for p in trained.values()):
