@@ -290,7 +290,7 @@ def test_a_fit_that_was_cut_short_comes_to_the_same_numbers(method, tmp_path):
     problem = WEAK if method == "natural" else SOFT
     options = {**SMALL, "method": method, "seed": 3}
     whole = fit(problem, iterations=12, **options)
-    path = tmp_path / "deep" / "fit.pt"
+    path = tmp_path / "fit.pt"
     if method == "adam":  # its rate depends on how many iterations there will be: stopped by time instead
         fit(problem, iterations=12, seconds=1e-9, checkpoint=path, **options)
     else:
@@ -322,6 +322,8 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path):
         fit(BVP, iterations=2, checkpoint=path, **{**SMALL, "points": 25})
     with pytest.raises(ValueError, match="another fit"):
         fit(SOFT, iterations=2, checkpoint=path, **SMALL)
+    with pytest.raises(FileNotFoundError, match="no directory"):
+        fit(BVP, iterations=2, checkpoint=tmp_path / "deep" / "fit.pt", **SMALL)
     path.write_text("no")
     with pytest.raises(ValueError, match="not a checkpoint"):
         fit(BVP, iterations=2, checkpoint=path, **SMALL)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +17,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from varphi.files import check_writable, whole
 
 from .domain import Box, Domain, Sampler
 from .energy import Natural
@@ -99,6 +100,7 @@ def fit(
     Raises:
         NotSmoothEnough: for an activation with too few derivatives.
         ValueError, TypeError: for what does not fit the problem, before any work.
+        OSError: where the checkpoint cannot be written.
     """
     name = _checked_method(method, problem)
     _check_counts(iterations=iterations, refinements=refinements, boundary=boundary)
@@ -121,7 +123,7 @@ def fit(
     blocks = problem.blocks(x, weights, count, "sobol", seed)
     run = _Run(problem, name, x, weights, key=_key(problem, name, plan, points, sampler, seed, dtype, refinements))
     # Clocks run from here: looking for scales is a part of the fit.
-    path = None if checkpoint is None else Path(checkpoint)
+    path = None if checkpoint is None else check_writable(checkpoint)
     stored = run.load(path) if path is not None and path.exists() else None
     if stored is not None:
         blocks = problem.blocks(run.x, run.weights, count, "sobol", seed)
@@ -272,10 +274,8 @@ class _Run:
             "weights": self.weights, "history": self.history, "first": self.first, "since": self.since,
             "seconds": self.seconds, "cpu": self.cpu, "best": self._best,
         }  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(path.name + ".new")
-        torch.save(state, new)
-        os.replace(new, path)
+        with whole(path) as unfinished:
+            torch.save(state, unfinished)
 
     def load(self, path: Path) -> dict[str, Any]:
         """Take up a stored fit.
