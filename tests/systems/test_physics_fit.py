@@ -46,9 +46,9 @@ def solved(problem, **options):
 # Solutions -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_chapters_problem_is_solved_to_seven_digits(seed):
-    solution = solved(BVP, seed=seed, iterations=60)
+    solution = solved(BVP, seed=seed, iterations=50)
     x = np.linspace(0, 1, 1001)
     error = solution(x)[:, 0].numpy() - np.sin(np.pi * x)
     assert np.linalg.norm(error) / np.linalg.norm(np.sin(np.pi * x)) < 1e-6
@@ -345,19 +345,20 @@ def test_a_killed_process_resumes(tmp_path):
                     os.kill(os.getpid(), signal.SIGKILL)
                 advance(run, *rest)
             module._Run._advance = killed
-            ends = Dirichlet(value=lambda x: 0 * x, where=lambda x: x[:, 0] >= 0)  # functions lie elsewhere each time
+            # Functions lie elsewhere in memory each time.
+            ends = Dirichlet(value=lambda x: 0 * x, where=lambda x: x[:, 0] >= 0)
             problem = Problem(Interval(0, 1), "-u_xx = pi^2*sin(pi*x)", ends)
-            s = fit(problem, MLP((6, 6)), points=16, iterations=8, scales=(1.5,), checkpoint={str(tmp_path / "c.pt")!r})
-            print(s.history[-1].hex(), len(s.history))
+            options = {{"net": MLP((6, 6)), "points": 16, "iterations": 8, "scales": (1.5,)}}
+            resumed = fit(problem, checkpoint={str(tmp_path / "c.pt")!r}, **options)
+            print(resumed.history == fit(problem, **options).history, len(resumed.history))
             """
         )
     )
     killed = subprocess.run([sys.executable, str(script), "die"], capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL and (tmp_path / "c.pt").exists()
+    assert killed.returncode == -signal.SIGKILL
+    assert len(torch.load(tmp_path / "c.pt", weights_only=True)["history"]) == 4
     resumed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    (tmp_path / "c.pt").unlink()
-    whole = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    assert resumed.stdout == whole.stdout != "", (resumed.stderr, whole.stderr)
+    assert resumed.stdout.split() == ["True", "8"], resumed.stderr
 
 
 def test_ctrl_c_keeps_the_best(monkeypatch):
