@@ -1,0 +1,460 @@
+"""Two lines that enclose any activation on an interval.
+
+For a slope s, the lower line's intercept is the least value of g(x) = f(x) - s·x on [l, u]. It is bounded from below
+piece by piece, by an argument that no wrong number on the way can break:
+
+- where f is convex, the tangent of g at *any* point x̂ lies below g, so its least value on the piece does too; x̂ comes
+  from a table of f'⁻¹ and Newton's steps, and how good it is decides how tight the bound is, not whether it holds;
+- where f is concave or linear, g is least at an end;
+- at a break, f lies between proved numbers; where only the slope's range is known, two lines through the ends hold.
+
+The best slope is the one of the support line of f's convex envelope at the midpoint: of all lines below f, the one
+with the least area between. It is found by cutting planes. The upper line is the lower one of -f.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from varphi.activation.layer import Activation
+from varphi.activation.lookup import ActivationLike, as_activation
+from varphi.numbers import Expression
+
+from .curvature import Curvature, curvature
+from .kernel import Error, Judge, call_error, tower_errors
+
+_EPS = torch.finfo(torch.float64).eps
+_TINY = 1e-300
+_NODES = 256
+_NEWTON_STEPS = 2
+_CUTS = 24
+# Cutting planes stop when the gap at the midpoint is within this fraction of the least one.
+_ENOUGH = 2e-4
+# On a narrower interval the slope of a chord is noise.
+_NARROW = 1e-7
+_DTYPES = (torch.float32, torch.float64)
+
+
+class Lines(NamedTuple):
+    """lower_slope·x + lower_intercept <= f(x) <= upper_slope·x + upper_intercept on [l, u], elementwise."""
+
+    lower_slope: Tensor
+    lower_intercept: Tensor
+    upper_slope: Tensor
+    upper_intercept: Tensor
+
+
+def relax(
+    f: ActivationLike,
+    l: Float[Tensor, "..."],
+    u: Float[Tensor, "..."],
+    slope: Float[Tensor, "..."] | tuple[Tensor, Tensor] | None = None,
+    **parameters: Any,
+) -> Lines:
+    """Lines below and above an activation on [l, u], for every element.
+
+    They hold for every real x in [l, u] and for the float64 value that varphi computes there, rounding included.
+
+    Args:
+        f: a name, a formula in x, an activation, a torch callable or module.
+        l, u: the ends, l <= u, finite, float32 or float64; they broadcast.
+        slope: of both lines, or a pair for the lower and the upper; None: the slopes with the least area between line
+            and curve. Any number gives a sound line. The intercepts can be differentiated by it (and by l and u).
+        parameters: of `f`, where it is a name or formula: `beta=2.0`.
+
+    Returns:
+        (lower_slope, lower_intercept, upper_slope, upper_intercept), each of the broadcast shape and dtype of l and u.
+
+    Raises:
+        ValueError: for l > u, NaN, ±inf, an interval that leaves the domain of f or holds a pole of it.
+        TypeError: for what is no tensor of float32 or float64.
+
+    Source: linear relaxation as in CROWN (Zhang et al., NeurIPS 2018, arXiv 1811.00866); the rule for any function is
+    varphi's own.
+
+    Example:
+        >>> vp.relax("relu", torch.tensor(-1.0), torch.tensor(2.0)).upper_slope
+        tensor(0.6667)
+    """
+    activation = as_activation(f, **parameters)
+    l, u = _checked(activation, l, u)
+    slopes = (slope, slope) if slope is None or isinstance(slope, Tensor) else slope
+    given = [s if s is None else _checked_slope(s, l) for s in slopes]
+    return envelope(activation, l, u).lines(l, u, *given)
+
+
+def _checked(activation: Activation, l: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    for name, value in (("l", l), ("u", u)):
+        if not isinstance(value, Tensor) or value.dtype not in _DTYPES:
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"relax takes l and u as tensors of float32 or float64; {name} is {kind}")
+    if l.dtype != u.dtype or l.device != u.device:
+        raise TypeError(f"l and u must agree: {l.dtype} on {l.device}, {u.dtype} on {u.device}")
+    l, u = torch.broadcast_tensors(l, u)
+    with torch.no_grad():
+        if not bool((torch.isfinite(l) & torch.isfinite(u)).all()):
+            raise ValueError(f"the ends of an interval must be finite to bound {activation.name}; l or u is NaN or ±inf")
+        if bool((l > u).any()):
+            i = int((l > u).flatten().nonzero()[0])
+            raise ValueError(
+                f"an interval needs l <= u; element {i} is [{l.flatten()[i].item():g}, {u.flatten()[i].item():g}]"
+            )
+    return l, u
+
+
+def _checked_slope(slope: Tensor, l: Tensor) -> Tensor:
+    if not isinstance(slope, Tensor) or slope.dtype != l.dtype:
+        kind = slope.dtype if isinstance(slope, Tensor) else type(slope).__name__
+        raise TypeError(f"slope must be a tensor of the intervals' {l.dtype}, got {kind}")
+    if not bool(torch.isfinite(slope.detach()).all()):
+        raise ValueError("slope must be finite; it holds NaN or ±inf")
+    return slope
+
+
+def envelope(activation: Activation, l: Tensor, u: Tensor) -> Envelope:
+    """What bounds an activation on intervals within [min l, max u]."""
+    expression = activation.definition.expression(activation.numbers())
+    lower, upper = (float(l.detach().min()), float(u.detach().max())) if l.numel() else (0.0, 0.0)
+    return _prepared(expression, curvature(expression, lower, upper), l.device)
+
+
+@lru_cache(maxsize=256)
+def _prepared(expression: Expression, cut: Curvature, device: torch.device) -> Envelope:
+    from varphi.activation.definition import Definition, Evaluation
+
+    return Envelope(Activation(Definition(repr(expression), Evaluation(expression))), cut, device)
+
+
+@dataclass(eq=False)
+class _Ends:
+    """The ends of intervals with what f is there, and the pieces and breaks that they reach over. Flat, float64."""
+
+    l: Tensor
+    u: Tensor
+    at_l: Tensor
+    at_u: Tensor
+    error_l: Tensor
+    error_u: Tensor
+    first_piece: Tensor
+    pieces: Tensor
+    first_break: Tensor
+    breaks: Tensor
+
+    def some(self, index: Tensor) -> _Ends:
+        return _Ends(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+class Envelope:
+    """An activation ready to be enclosed on intervals: its pieces as tensors, tables, the errors of its kernel.
+
+    Args:
+        activation: the function.
+        cut: its pieces.
+        device: where the tensors live.
+    """
+
+    def __init__(self, activation: Activation, cut: Curvature, device: torch.device) -> None:
+        self.activation, self.cut, self.device = activation, cut, device
+        number = {"convex": 1.0, "concave": -1.0, "linear": 0.0, "bounded": 0.0}
+
+        def column(values: Any) -> Tensor:
+            return torch.tensor(list(values), dtype=torch.float64, device=device)
+
+        self.starts, self.stops = column(p.start for p in cut.pieces), column(p.stop for p in cut.pieces)
+        self.kinds = column(number[p.kind] for p in cut.pieces)
+        self.loose = torch.tensor([p.kind == "bounded" for p in cut.pieces], device=device)
+        self.least, self.greatest = column(p.least_slope for p in cut.pieces), column(p.greatest_slope for p in cut.pieces)
+        self.break_lower, self.break_upper = column(b.lower for b in cut.breaks), column(b.upper for b in cut.breaks)
+        self.bottom, self.top = column(b.bottom for b in cut.breaks), column(b.top for b in cut.breaks)
+        # Strictly inside a piece, so that the kernel's slope there is not the one across a kink.
+        self.inner_starts = torch.nextafter(self.starts, torch.full_like(self.starts, torch.inf))
+        self.inner_stops = torch.nextafter(self.stops, torch.full_like(self.stops, -torch.inf))
+        self.any_loose = bool(self.loose.any())
+        self._call_errors: dict[Any, Error] = {}
+        self.value_error, self.slope_error = tower_errors(activation, self.judge, device)
+        self._table()
+
+    @cached_property
+    def judge(self) -> Judge:
+        ends = [b.lower for b in self.cut.breaks] + [b.upper for b in self.cut.breaks]
+        lower, upper = max(self.cut.lower, self.cut.domain[0]), min(self.cut.upper, self.cut.domain[1])
+        return Judge(self.activation.definition.expression(), ends, lower, upper)
+
+    def call_error(self, key: Any, function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Error:
+        """The error of the function as a model calls it."""
+        if (key, dtype) not in self._call_errors:
+            self._call_errors[key, dtype] = call_error(function, self.judge, dtype, self.device)
+        return self._call_errors[key, dtype]
+
+    def _table(self) -> None:
+        """f' at nodes of every curved piece, rising, as keys 2·piece + (its place between the piece's least and greatest)."""
+        nodes = torch.stack([_nodes(p.start, p.stop) for p in self.cut.pieces]).to(self.device)
+        slopes = self._tower(nodes)[1].nan_to_num(0.0)
+        falling = self.kinds < 0
+        nodes = torch.where(falling[:, None], nodes.flip(1), nodes)
+        slopes = torch.where(falling[:, None], slopes.flip(1), slopes).cummax(1).values
+        self.slope_low = slopes[:, 0]
+        self.slope_span = (slopes[:, -1] - slopes[:, 0]).clamp_min(_TINY)
+        place = ((slopes - self.slope_low[:, None]) / self.slope_span[:, None]).clamp(0, 1)
+        self.keys = (2.0 * torch.arange(len(nodes), device=self.device)[:, None] + place).flatten()
+        self.node_x = nodes.flatten()
+
+    def _tower(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.activation.derivatives(x, 2)
+
+    # ---------------------------------------------------------------------------------------- lines
+
+    def lines(self, l: Tensor, u: Tensor, lower_slope: Tensor | None = None, upper_slope: Tensor | None = None) -> Lines:
+        """Lines on [l, u], at given slopes or at the best."""
+        ends = self._ends(l, u)
+        best = None
+        if lower_slope is None or upper_slope is None:
+            best = self._middles(ends)
+        lower = self._line(1.0, l, u, lower_slope, ends, best)
+        upper = self._line(-1.0, l, u, upper_slope, ends, best)
+        return Lines(*lower, *upper)
+
+    def range(self, l: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Below and above f on [l, u]: the lines of slope 0."""
+        zero = torch.zeros_like(l)
+        found = self.lines(l, u, zero, zero)
+        return found.lower_intercept, found.upper_intercept
+
+    def _line(
+        self, side: float, l: Tensor, u: Tensor, slope: Tensor | None, ends: _Ends, middles: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            if slope is None:
+                assert middles is not None
+                s = side * self._best_slope(side, ends, middles)
+                slope = s.to(l.dtype).view(l.shape)
+            shape = torch.broadcast_shapes(slope.shape, l.shape)
+            if shape != l.shape:  # one interval with many slopes
+                index = torch.arange(l.numel(), device=l.device).view(l.shape).expand(shape).flatten()
+                ends = ends.some(index)
+            flat = slope.detach().double().expand(shape).flatten()
+            intercept, x = self._support(side, side * flat, ends)
+            if not bool(torch.isfinite(intercept).all()):
+                self._refuse(ends, intercept)
+            intercept = _outward(side * intercept, side, l.dtype).view(shape)
+            x = x.to(l.dtype).view(shape)
+        slope = slope.expand(shape)
+        if slope.requires_grad or l.requires_grad or u.requires_grad:
+            intercept = self._differentiable(intercept, x, slope, l, u)
+        return slope, intercept
+
+    def _refuse(self, ends: _Ends, intercept: Tensor) -> None:
+        i = int((~torch.isfinite(intercept)).nonzero()[0])
+        raise ValueError(
+            f"{self.activation.name} has no bound on [{float(ends.l[i]):g}, {float(ends.u[i]):g}]: it is unbounded or "
+            "undefined in it, or too large for the format"
+        )
+
+    def _differentiable(self, intercept: Tensor, x: Tensor, slope: Tensor, l: Tensor, u: Tensor) -> Tensor:
+        """The intercept f(x*) - s·x* with its derivatives: -x* by s (Danskin), f'(x*) - s by an end that x* lies at."""
+        left, right = x <= l.detach(), x >= u.detach()
+        at = torch.where(left, l.expand_as(x), torch.where(right, u.expand_as(x), x))
+        pull = self._tower(x.double())[1].to(x.dtype).nan_to_num(0.0) - slope.detach()
+        return intercept - (slope - slope.detach()) * x + pull * (at - at.detach())
+
+    # ---------------------------------------------------------------------------------------- parts
+
+    def _ends(self, l: Tensor, u: Tensor) -> _Ends:
+        with torch.no_grad():
+            l, u = (t.detach().double().flatten().contiguous() for t in (l, u))
+            rows = self._tower(torch.stack([l, u]))
+            errors = self._value_slack(torch.stack([l, u]), rows[0], rows[1])
+            first = torch.searchsorted(self.stops, l, right=True)
+            last = torch.searchsorted(self.starts, u) - 1
+            first_break = torch.searchsorted(self.break_upper, l)
+            last_break = torch.searchsorted(self.break_lower, u, right=True) - 1
+            counts = (last - first + 1).clamp_min(0), (last_break - first_break + 1).clamp_min(0)
+            return _Ends(l, u, rows[0, 0], rows[0, 1], errors[0], errors[1], first, counts[0], first_break, counts[1])
+
+    def _value_slack(self, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        """How far the kernel's value may be from f(x). At a kink its slope may be either one: breaks do not rely on it."""
+        error = self.value_error
+        return error.steps * _EPS * (value.abs() + (x * slope).abs()).nan_to_num(0.0) + (error.absolute + _TINY)
+
+    def _middles(self, ends: _Ends) -> Tensor:
+        return self._tower(ends.l + (ends.u - ends.l) / 2)
+
+    def _support(self, side: float, s: Tensor, ends: _Ends) -> tuple[Tensor, Tensor]:
+        """A number below side·f(x) - s·x on every interval, and where it is nearly attained."""
+        l, u = ends.l, ends.u
+        low = side * ends.at_l - s * l - ends.error_l - 4 * _EPS * (ends.at_l.abs() + (s * l).abs())
+        high = side * ends.at_u - s * u - ends.error_u - 4 * _EPS * (ends.at_u.abs() + (s * u).abs())
+        best, x = torch.minimum(low, high), torch.where(low <= high, l, u)
+        for k in range(int(ends.breaks.max()) if len(s) else 0):
+            index = (ends.breaks > k).nonzero().squeeze(1)
+            value, place = self._at_break(side, s[index], ends.first_break[index] + k)
+            self._keep_least(best, x, index, value, place)
+        for k in range(int(ends.pieces.max()) if len(s) else 0):
+            j = (ends.first_piece + k).clamp_max(len(self.starts) - 1)
+            curved = (ends.pieces > k) & (side * self.kinds[j] > 0)
+            index = curved.nonzero().squeeze(1)
+            if len(index):
+                value, place = self._in_convex(side, s[index], l[index], u[index], j[index])
+                self._keep_least(best, x, index, value, place)
+            if self.any_loose:
+                index = ((ends.pieces > k) & self.loose[j]).nonzero().squeeze(1)
+                value, place = self._in_loose(side, s[index], ends.some(index), j[index])
+                self._keep_least(best, x, index, value, place)
+        return best, x
+
+    @staticmethod
+    def _keep_least(best: Tensor, x: Tensor, index: Tensor, value: Tensor, place: Tensor) -> None:
+        before = best[index]
+        less = ~(value >= before)  # NaN too
+        best[index], x[index] = torch.where(less, value, before), torch.where(less, place, x[index])
+
+    def _at_break(self, side: float, s: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = self.break_lower[i], self.break_upper[i]
+        value = self.bottom[i] if side > 0 else -self.top[i]
+        rise = torch.maximum(s * lower, s * upper)
+        return value - rise - 4 * _EPS * (value.abs() + rise.abs()), lower
+
+    def _in_convex(self, side: float, s: Tensor, l: Tensor, u: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+        """The tangent at the point where side·f has slope s, as nearly as that is known."""
+        a, b = torch.maximum(l, self.starts[j]), torch.minimum(u, self.stops[j])
+        low, high = torch.maximum(l, self.inner_starts[j]), torch.minimum(u, self.inner_stops[j])
+        x = torch.minimum(torch.maximum(self._inverse(side * s, j), low), high)
+        for _ in range(_NEWTON_STEPS):
+            rows = self._tower(x)
+            step = ((rows[1] - side * s) / rows[2]).nan_to_num(0.0, 0.0, 0.0)
+            x = torch.minimum(torch.maximum(x - step, low), high)
+        rows = self._tower(x)
+        value, slope = side * rows[0], side * rows[1]
+        tilt = slope - s
+        left, right = tilt * (a - x), tilt * (b - x)
+        error = self.slope_error
+        slope_slack = error.steps * _EPS * (rows[1].abs() + (x * rows[2]).abs()) + error.absolute + _TINY
+        slack = self._value_slack(x, rows[0], rows[1]) + slope_slack * (b - a)
+        slack += 8 * _EPS * (value.abs() + (s * x).abs() + torch.maximum(left.abs(), right.abs()))
+        return value - s * x + torch.minimum(left, right) - slack, x
+
+    def _inverse(self, slope: Tensor, j: Tensor) -> Tensor:
+        """About where f' has a slope on piece j."""
+        place = ((slope - self.slope_low[j]) / self.slope_span[j]).clamp(0, 1)
+        key = 2.0 * j + place
+        i = torch.searchsorted(self.keys, key).clamp(1, len(self.keys) - 1)
+        i = torch.minimum(torch.maximum(i, j * _NODES + 1), j * _NODES + _NODES - 1)
+        before, after = self.keys[i - 1], self.keys[i]
+        weight = ((key - before) / (after - before).clamp_min(_TINY)).clamp(0, 1)
+        return self.node_x[i - 1] + weight * (self.node_x[i] - self.node_x[i - 1])
+
+    def _in_loose(self, side: float, s: Tensor, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
+        """Between lines through both ends whose slopes are the range's: the mixture of them that has slope s."""
+        least, greatest = (self.least[j], self.greatest[j]) if side > 0 else (-self.greatest[j], -self.least[j])
+        a, at_a = self._left_end(side, ends, j)
+        b, at_b = self._right_end(side, ends, j)
+        weight = (greatest - s) / (greatest - least).clamp_min(_TINY)
+        mixed = weight * (at_a - least * a) + (1 - weight) * (at_b - greatest * b)
+        scale = at_a.abs() + at_b.abs() + (least.abs() + greatest.abs()) * (a.abs() + b.abs())
+        mixed = mixed - 16 * _EPS * scale * (1 + weight.abs())
+        # Where the range does not hold s, side·f - s·x is monotone, and its ends have been looked at.
+        return torch.where((least < s) & (s < greatest), mixed, torch.inf), torch.where(weight > 0.5, a, b)
+
+    def _left_end(self, side: float, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
+        inside = ends.l > self.starts[j]
+        i = (j - 1).clamp_min(0)
+        at_break = self._break_value(side, i)
+        return torch.where(inside, ends.l, self.starts[j]), torch.where(inside, side * ends.at_l - ends.error_l, at_break)
+
+    def _right_end(self, side: float, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
+        inside = ends.u < self.stops[j]
+        at_break = self._break_value(side, j.clamp_max(max(len(self.bottom) - 1, 0)))
+        return torch.where(inside, ends.u, self.stops[j]), torch.where(inside, side * ends.at_u - ends.error_u, at_break)
+
+    def _break_value(self, side: float, i: Tensor) -> Tensor:
+        if not len(self.bottom):
+            return torch.full(i.shape, -torch.inf, dtype=torch.float64, device=i.device)
+        return self.bottom[i] if side > 0 else -self.top[i]
+
+    # ---------------------------------------------------------------------------------------- best slopes
+
+    def _best_slope(self, side: float, ends: _Ends, middles: Tensor) -> Tensor:
+        """The slope of the support line of side·f's convex envelope at the midpoint."""
+        l, u = ends.l, ends.u
+        width = u - l
+        j = ends.first_piece.clamp_max(len(self.starts) - 1)
+        alone = (ends.pieces <= 1) & ~self.loose[j]
+        convex = side * self.kinds[j] > 0
+        chord = side * (ends.at_u - ends.at_l) / width.clamp_min(_TINY)
+        tangent = side * middles[1]
+        slope = torch.where(alone & convex & (ends.pieces == 1), tangent, chord)
+        slope = torch.where(width <= _NARROW * torch.maximum(l.abs(), u.abs()), tangent, slope)
+        slope = torch.where(width == 0, torch.zeros_like(slope), slope)
+        index = (~alone & (width > 0)).nonzero().squeeze(1)
+        if len(index):
+            slope[index] = self._by_cuts(side, ends.some(index), chord[index], side * middles[:, index])
+        return slope.nan_to_num(0.0, 0.0, 0.0)
+
+    def _by_cuts(self, side: float, ends: _Ends, chord: Tensor, middles: Tensor) -> Tensor:
+        """Maximise over s the height of the support line of slope s at the midpoint.
+
+        The height is concave in s, below a line for each point of the curve, side·f(x) + s·(m - x); those of one point
+        to the left of m and one to the right meet at the next s.
+        """
+        m = ends.l + (ends.u - ends.l) / 2
+        left, right = ends.l.clone(), ends.u.clone()
+        at_left, at_right = side * ends.at_l, side * ends.at_u
+        slope = chord.clone()
+        height = torch.full_like(m, -torch.inf)
+        trial = torch.where(torch.isfinite(middles[1]), middles[1], chord)
+        ceiling = middles[0]
+        active = torch.arange(len(m), device=m.device)
+        for _ in range(_CUTS):
+            here = ends.some(active)
+            s, mid = trial[active], m[active]
+            low, x = self._support(side, s, here)
+            value = low + s * mid
+            better = value > height[active]
+            height[active] = torch.where(better, value, height[active])
+            slope[active] = torch.where(better, s, slope[active])
+            at_x = low + s * x
+            goes_left, goes_right = x < mid, x > mid
+            left[active] = torch.where(goes_left, x, left[active])
+            at_left[active] = torch.where(goes_left, at_x, at_left[active])
+            right[active] = torch.where(goes_right, x, right[active])
+            at_right[active] = torch.where(goes_right, at_x, at_right[active])
+            run = right[active] - left[active]
+            new = (at_right[active] - at_left[active]) / run
+            trial[active] = new
+            ceiling[active] = torch.minimum(ceiling[active], at_left[active] + new * (mid - left[active]))
+            gap = ceiling[active] - height[active]
+            noise = 64 * _EPS * (at_left[active].abs() + at_right[active].abs() + _TINY)
+            done = (gap <= _ENOUGH * (middles[0][active] - ceiling[active])) | (gap <= noise) | (x == mid) | ~(run > 0)
+            active = active[~done]
+            if not len(active):
+                break
+        return slope
+
+
+def _nodes(start: float, stop: float) -> Tensor:
+    """Points of a piece: dense near its finite ends, to 10⁴ beyond where it has none."""
+    t = torch.linspace(0, 1, _NODES, dtype=torch.float64)
+    if abs(start) == torch.inf and abs(stop) == torch.inf:
+        return torch.sinh((2 * t - 1) * 10.0)
+    if abs(stop) == torch.inf:
+        return start + torch.sinh(10.0 * t) * t
+    if abs(start) == torch.inf:
+        return (stop - torch.sinh(10.0 * t) * t).flip(0)
+    return start + (stop - start) * t * t * (3 - 2 * t)
+
+
+def _outward(value: Tensor, side: float, dtype: torch.dtype) -> Tensor:
+    """Rounded to a format: down for a lower line (side 1), up for an upper one."""
+    if dtype is torch.float64:
+        return value
+    rounded = value.to(dtype)
+    inward = rounded.double() > value if side > 0 else rounded.double() < value
+    return torch.where(inward, torch.nextafter(rounded, torch.full_like(rounded, -side * torch.inf)), rounded)
