@@ -104,7 +104,7 @@ def curvature(expression: Expression, lower: float = -1.0, upper: float = 1.0) -
     """
     found = _kept(expression, math.inf)
     _check_domain(expression, found, lower, upper)
-    reach = 16.0
+    reach = 1.0
     while not found.covers(max(lower, found.domain[0]), min(upper, found.domain[1])):
         while reach < max(-lower, upper):
             reach *= 2

@@ -1,0 +1,281 @@
+"""Bounds through a graph of nodes: forward by intervals (IBP), or backward by planes (CROWN), with slopes optimised.
+
+CROWN starts from rows C of output combinations and pushes them back, node by node: A·y + c stays below C·output for all
+inputs in the region. At a nonlinear node, planes around it on its input's interval are put in its place; that interval
+is found the same way, from that node back to the input. (Zhang et al., NeurIPS 2018, arXiv 1811.00866; Xu et al., ICLR
+2021, arXiv 2011.13824 for optimised slopes.)
+
+With sound arithmetic A and c are the very floats computed, and whatever a step may have rounded is taken off c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .arithmetic import Arithmetic
+from .nodes import Curve, Drawn, Input, Interval, Node, Product, dot
+from .region import Region
+
+# Coefficients held at once: rows beyond are done in turns.
+_MOST_NUMBERS = 2**25
+# Slopes for every row of their own up to so many numbers; beyond, rows share them.
+_MOST_SLOPES = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model as nodes in topological order.
+
+    Attributes:
+        nodes: the input first.
+        output: what is bounded.
+    """
+
+    nodes: tuple[Node, ...]
+    output: Node
+
+    def before(self, target: Node) -> list[Node]:
+        """The nodes that a target is computed from, itself included, in order."""
+        wanted, stack = {target}, [target]
+        while stack:
+            fresh = [p for p in stack.pop().parents if p not in wanted]
+            wanted.update(fresh)
+            stack += fresh
+        return [n for n in self.nodes if n in wanted]
+
+
+class Slopes:
+    """Shifts of the slopes of every activation from their best ones, for each node that is bounded through it."""
+
+    def __init__(self, best: Pass) -> None:
+        self.best = best
+        self.shifts: dict[tuple[Node, Node], tuple[Tensor, Tensor]] = {}
+
+    def of(self, target: Node, node: Curve, rows: int) -> tuple[Tensor, Tensor]:
+        lines = self.best.plain_lines(node)
+        low, high = lines[0].unsqueeze(1), lines[1].unsqueeze(1)
+        if (target, node) not in self.shifts:
+            own = rows if low.numel() * rows <= _MOST_SLOPES else 1
+            shape = (low.shape[0], own, *low.shape[2:])
+            self.shifts[target, node] = tuple(torch.zeros(shape, dtype=low.dtype, device=low.device, requires_grad=True) for _ in range(2))  # type: ignore[assignment]
+        first, second = self.shifts[target, node]
+        return low + first, high + second
+
+
+class Pass:
+    """One propagation through a network: what has been found about its nodes.
+
+    Args:
+        network: the model.
+        region: the set of inputs.
+        method: of the intervals of intermediate nodes.
+        slopes: None takes the best.
+    """
+
+    def __init__(
+        self, network: Network, region: Region, method: Literal["ibp", "crown"], slopes: Slopes | None = None
+    ) -> None:
+        self.network, self.region, self.method, self._slopes = network, region, method, slopes
+        self.number: Arithmetic = region.arithmetic
+        self._tight: dict[Node, Interval] = {}
+        self._rough: dict[Node, Interval] = {}
+        self._errors: dict[Node, Tensor | None] = {}
+        self._drawn: dict[Node, Drawn] = {}
+        self._lines: dict[Node, tuple[Tensor, Tensor]] = {}
+        self._target: tuple[Node, int] | None = None
+
+    # ---------------------------------------------------------------------------------------- intervals
+
+    def rough(self, node: Node) -> Interval:
+        """An interval of a node's output, by the cheapest rule."""
+        if node in self._tight:
+            return self._tight[node]
+        if node not in self._rough:
+            self._rough[node] = self._find_rough(node)
+        return self._rough[node]
+
+    def _find_rough(self, node: Node) -> Interval:
+        if isinstance(node, Input):
+            return self.region.hull()
+        if node.needs_tight and self.method == "ibp":
+            return node.interval([self.tight(p) for p in node.parents], self.number)
+        if isinstance(node, Curve) and self.method == "crown":
+            return node.reach(self.tight(node.parents[0]), self.number)
+        return node.interval([self.rough(p) for p in node.parents], self.number)
+
+    def tight(self, node: Node) -> Interval:
+        """An interval of a node's output, by the method."""
+        if node not in self._tight:
+            self._tight[node] = self._find_tight(node)
+        return self._tight[node]
+
+    def _find_tight(self, node: Node) -> Interval:
+        rough = self.rough(node)
+        # What is linear in the input is bounded exactly by its norm, also where intervals do for the rest.
+        linear = not any(n.needs_tight for n in self.network.before(node))
+        if isinstance(node, Input) or (self.method == "ibp" and not linear):
+            return rough
+        lower, upper = self.enclose(node)
+        lower, upper = torch.maximum(lower, rough[0]), torch.minimum(upper, rough[1])
+        if self._slopes is not None:
+            before = self._slopes.best.tight(node)
+            lower, upper = torch.maximum(lower, before[0]), torch.minimum(upper, before[1])
+        return lower, torch.maximum(lower, upper) if not self.number.sound else upper
+
+    def enclose(self, node: Node) -> Interval:
+        """Bounds of every element of a node, backward."""
+        n = node.size
+        widest = max(m.size for m in self.network.before(node))
+        batch = len(self.region.centre)
+        turn = max(1, min(n, _MOST_NUMBERS // (2 * batch * widest)))
+        shared = turn < n
+        low, high = [], []
+        for first in range(0, n, turn):
+            count = min(turn, n - first)
+            rows = torch.zeros(count, n, dtype=self.number.dtype, device=self.region.centre.device)
+            rows[torch.arange(count), first + torch.arange(count)] = 1.0
+            both = torch.cat([rows, -rows]).view(1, 2 * count, *node.shape)
+            found = self.least(node, both, 1 if shared else 2 * n)
+            low.append(found[:, :count])
+            high.append(-found[:, count:])
+        shape = (batch, *node.shape)
+        return torch.cat(low, 1).view(shape), torch.cat(high, 1).view(shape)
+
+    def size_of(self, node: Node) -> Tensor:
+        lower, upper = self.rough(node)
+        return torch.maximum(lower.detach().abs(), upper.detach().abs())
+
+    def error_of(self, node: Node) -> Tensor | None:
+        """What the node itself may round, in units of its output."""
+        if node not in self._errors:
+            found = node.error(self)
+            self._errors[node] = None if found is None else found.detach()
+        return self._errors[node]
+
+    # ---------------------------------------------------------------------------------------- backward
+
+    def least(self, target: Node, rows: Tensor, slope_rows: int) -> Tensor:
+        """Below rows·target over the region: (batch or 1, rows, *shape) -> (batch, rows)."""
+        order = self.network.before(target)
+        for node in order:  # what the planes need first, so that no search starts inside another
+            for parent in node.parents if node.needs_tight else ():
+                self.tight(parent)
+        before, self._target = self._target, (target, slope_rows)
+        try:
+            return self._swept(order, target, rows)
+        finally:
+            self._target = before
+
+    def _swept(self, order: list[Node], target: Node, rows: Tensor) -> Tensor:
+        waiting: dict[Node, tuple[Tensor, bool]] = {target: (rows, False)}
+        constant: Tensor | None = None
+        for node in reversed(order):
+            if node not in waiting:
+                continue
+            a, paid = waiting.pop(node)
+            error = None if paid else self.error_of(node)
+            if error is not None:
+                constant = self._plus(constant, -dot(a.abs(), error))
+            if isinstance(node, Input):
+                constant = self._plus(constant, self.region.least(a))
+                continue
+            if self.method == "ibp" and node.needs_tight:
+                constant = self._plus(constant, self._at_interval(node, a))
+                continue
+            pulled, shift = node.back(self, a)
+            if shift is not None:
+                constant = self._plus(constant, shift)
+            for parent, coefficients in zip(node.parents, pulled, strict=True):
+                waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients, node.prepays)
+                if loss is not None:
+                    constant = self._plus(constant, -loss)
+        assert constant is not None
+        return constant.expand(len(self.region.centre), rows.shape[1])
+
+    def _at_interval(self, node: Node, a: Tensor) -> Tensor:
+        """The least of A·y for y anywhere in the node's interval."""
+        lower, upper = self.rough(node)
+        middle, half = (lower + upper) / 2, (upper - lower) / 2
+        if self.number.sound:
+            size = torch.maximum(lower.abs(), upper.abs())
+            half = half + size * (8 * self.number.eps + self.number.gamma(node.size)) + self.number.least
+        return dot(a, middle) - dot(a.abs(), half)
+
+    def _plus(self, constant: Tensor | None, term: Tensor) -> Tensor:
+        if constant is None:
+            return term
+        total = constant + term
+        return total - total.detach().abs() * (2 * self.number.eps) if self.number.sound else total
+
+    def _merged(
+        self, node: Node, before: tuple[Tensor, bool] | None, a: Tensor, paid: bool
+    ) -> tuple[tuple[Tensor, bool], Tensor | None]:
+        """Coefficients that come from several consumers, and what rounding their sum may cost."""
+        if before is None:
+            return (a, paid), None
+        total = before[0] + a
+        if not self.number.sound:
+            return (total, True), None
+        return (total, paid and before[1]), dot(total.detach().abs(), self.size_of(node)) * (2 * self.number.eps)
+
+    # ---------------------------------------------------------------------------------------- planes
+
+    def drawn(self, node: Curve) -> Drawn:
+        """The lines around an activation; kept, unless each target has slopes of its own."""
+        if self._slopes is not None:
+            return node.drawn(self.tight(node.parents[0]), self)
+        if node not in self._drawn:
+            self._drawn[node] = node.drawn(self.tight(node.parents[0]), self)
+        return self._drawn[node]
+
+    def drawn_product(self, node: Product) -> Drawn:
+        return node.drawn([self.tight(p) for p in node.parents], self)
+
+    def slopes(self, node: Curve) -> tuple[Tensor | None, Tensor | None]:
+        if self._slopes is None:
+            return None, None
+        assert self._target is not None
+        return self._slopes.of(self._target[0], node, self._target[1])
+
+    def plain_lines(self, node: Curve) -> tuple[Tensor, Tensor]:
+        """The best slopes on the node's interval."""
+        if node not in self._lines:
+            with torch.no_grad():
+                lines, _ = node.lines(self.tight(node.parents[0]), self.number)
+            self._lines[node] = lines.lower_slope, lines.upper_slope
+        return self._lines[node]
+
+
+def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.05) -> Tensor:
+    """The best lower bounds of rows·output seen while Adam moves the slopes of every activation, intermediate ones too.
+
+    Every bound on the way holds, whatever its slopes; so does the largest.
+    """
+    with torch.no_grad():
+        best_pass = Pass(network, region, "crown")
+        best = best_pass.least(network.output, rows, rows.shape[1])
+    slopes = Slopes(best_pass)
+    optimiser: torch.optim.Adam | None = None
+    for _ in range(steps + 1):
+        with torch.enable_grad():
+            found = Pass(network, region, "crown", slopes).least(network.output, rows, rows.shape[1])
+        best = torch.maximum(best, found.detach())
+        parameters = [t for pair in slopes.shifts.values() for t in pair]
+        if not parameters or not found.requires_grad:
+            return best
+        if optimiser is None:
+            optimiser = torch.optim.Adam(parameters, rate)
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.97)
+        optimiser.zero_grad()
+        (-found.sum()).backward()
+        for t in parameters:
+            if t.grad is not None:
+                t.grad.nan_to_num_(0.0, 0.0, 0.0)
+        optimiser.step()
+        schedule.step()
+    return best
+

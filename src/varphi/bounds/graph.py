@@ -1,0 +1,807 @@
+"""From a torch model to a network of nodes: its forward is read by torch.fx, and every operation must have a rule.
+
+Pointwise operations of one tensor are gathered as long as they can be, so that `x * torch.sigmoid(x)`, `F.silu(x)` and
+`nn.SiLU()` become the same node: an activation known by its formula. Whatever has no rule is refused with the path of
+the module it stands in.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from varphi.activation.definition import Definition, Evaluation
+from varphi.activation.layer import Activation
+from varphi.activation.operations import IDENTITIES, POINTWISE, RANDOM, is_in_place, name_of
+from varphi.activation.provenance import plain
+from varphi.activation.tracing import TracingError, trace
+from varphi.activation.uses import check_model
+from varphi.numbers import Expression, UnsupportedOperation, variable
+from varphi.numbers.expression import constant
+
+from .arithmetic import Arithmetic
+from .crown import Network
+from .nodes import Affine, Concat, Curve, Input, Maximum, Node, Product, Sum, UncertifiedOperation
+
+_LONGEST = 64
+_X = variable("x")
+
+
+@dataclass(eq=False)
+class Pointwise:
+    """A tensor that is a formula of one node, not yet made a node itself.
+
+    Attributes:
+        root: the node.
+        expression: in x.
+        call: the same computation as the model runs it.
+        spelling: its operations.
+        path: where the last of them stands.
+    """
+
+    root: Node
+    expression: Expression
+    call: Callable[[Tensor], Tensor]
+    spelling: str
+    path: str
+    node: Curve | None = None
+
+
+def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
+    """The nodes of a model in eval mode, its parameters in the arithmetic's format.
+
+    Args:
+        model: any module that torch.fx can read, of known operations.
+        x: a batch of inputs, for the shapes.
+        number: the format.
+
+    Raises:
+        UncertifiedOperation: an operation without a rule, with the path of its module.
+        ValueError: a model in training mode, or with parameters that are not of float32 or float64.
+    """
+    check_model(model)
+    training = [path or "the model" for path, m in model.named_modules() if m.training and not list(m.children())]
+    if training:
+        raise ValueError(f"bounds are of a fixed function: call model.eval() first ({training[0]} is in training mode)")
+    for name, p in model.named_parameters():
+        if p.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{name} is of {p.dtype}; bounds need float32 or float64: convert with model.float()")
+    return _Reader(model, x, number).network()
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Activation) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _graph(model: nn.Module) -> fx.Graph:
+    if isinstance(model, fx.GraphModule):
+        return model.graph
+    if isinstance(model, Activation) or (
+        type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
+    ):
+        model = nn.Sequential(model)
+    try:
+        return _Tracer().trace(model)
+    except Exception as error:  # whatever the model's own code does on torch.fx's proxies
+        reason = str(error).partition("\n")[0]
+        raise UncertifiedOperation(
+            f"the forward of {type(model).__name__} cannot be read by torch.fx ({type(error).__name__}: {reason}); "
+            "control flow that depends on values has no bound"
+        ) from error
+
+
+class _Reader:
+    """One reading of a model."""
+
+    def __init__(self, model: nn.Module, x: Tensor, number: Arithmetic) -> None:
+        self.number, self.x = number, x.detach().to(number.dtype)
+        self.graph = _graph(model)
+        single = not isinstance(model, (fx.GraphModule, nn.Sequential)) and len(list(model.named_modules())) == 1
+        own = isinstance(model, Activation) or type(model).__module__.startswith("torch.nn")
+        self.model = nn.Sequential(model) if single and own else model
+        self.modules = dict(self.model.named_modules())
+        self.nodes: list[Node] = []
+        self.values: dict[Node, Tensor] = {}
+        self.known: dict[fx.Node, Any] = {}
+        self.path = ""
+
+    def network(self) -> Network:
+        inputs = [n for n in self.graph.nodes if n.op == "placeholder"]
+        if len(inputs) != 1:
+            defaults = [n for n in inputs[1:] if not n.args]
+            if not inputs or defaults:
+                raise UncertifiedOperation(f"bounds are of models with one input; this one has {len(inputs)}")
+        output: Any = None
+        for node in self.graph.nodes:
+            self.path = _path(node)
+            if node.op == "output":
+                output = self._value(node.args[0])
+            else:
+                self._check_overwriting(node)
+                self.known[node] = self._step(node)
+        if isinstance(output, Tensor):
+            raise UncertifiedOperation("the model's output does not depend on its input")
+        if not isinstance(output, (Node, Pointwise)):
+            raise UncertifiedOperation(f"bounds are of models that give one tensor, not {type(output).__name__}")
+        return Network(tuple(self.nodes), self._node(output))
+
+    # ---------------------------------------------------------------------------------------- steps
+
+    def _value(self, argument: Any) -> Any:
+        return fx.node.map_arg(argument, lambda n: self.known[n])
+
+    def _step(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            if node.prev.op != "root":
+                return node.args[0]
+            return self._add(Input("", tuple(self.x.shape[1:])), self.x)
+        if node.op == "get_attr":
+            value: Any = self.model
+            for name in str(node.target).split("."):
+                value = getattr(value, name)
+            return self._converted(value)
+        args, kwargs = self._value(node.args), self._value(dict(node.kwargs))
+        if node.op == "call_module":
+            return self._module(self.modules[str(node.target)], args, kwargs)
+        return self._function(node.target, args, kwargs)
+
+    def _converted(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if value.is_complex():
+            self._refuse("a complex tensor")
+        return value.detach().to(self.number.dtype) if value.is_floating_point() else value.detach()
+
+    def _add(self, node: Node, value: Tensor) -> Any:
+        self.nodes.append(node)
+        self.values[node] = value
+        return node
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise UncertifiedOperation(f"{self.path or 'the model'}: {what} has no rule for certified bounds")
+
+    def _node(self, value: Any) -> Node:
+        """A node for a value: a formula becomes one here."""
+        if isinstance(value, Node):
+            return value
+        if not isinstance(value, Pointwise):
+            self._refuse(f"a {type(value).__name__} in the place of a tensor that depends on the input")
+        if value.expression is _X:
+            return value.root
+        if value.node is None:
+            definition = Definition(_name(value.expression), Evaluation(value.expression))
+            sample = self._sample(value)
+            value.node = Curve(value.path, value.root, Activation(definition), value.call, value.spelling)
+            self._add(value.node, sample)
+        return value.node
+
+    def _sample(self, value: Any) -> Tensor:
+        if isinstance(value, Node):
+            return self.values[value]
+        if value.node is not None:
+            return self.values[value.node]
+        with torch.no_grad():
+            return value.call(self.values[value.root])
+
+    # ---------------------------------------------------------------------------------------- modules
+
+    def _module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if module._forward_hooks or module._forward_pre_hooks:
+            self._refuse("a module with hooks")
+        rule = next((rule for kind, rule in _MODULES.items() if isinstance(module, kind)), None)
+        if rule is not None:
+            return rule(self, module, *args, **kwargs)
+        if isinstance(module, nn.PReLU) and module.weight.numel() > 1:
+            return self._prelu(module, *args)
+        return self._activation_module(module, *args, **kwargs)
+
+    def _activation_module(self, module: nn.Module, value: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, (Node, Pointwise)):
+            with torch.no_grad():
+                return module(value, **kwargs)
+        try:
+            traced = module if isinstance(module, Activation) else trace(module)
+        except (TracingError, UnsupportedOperation) as reason:
+            first = str(reason).partition("\n")[0]
+            raise UncertifiedOperation(
+                f"{self.path or 'the model'}: {type(module).__name__} has no rule for certified bounds, and is no "
+                f"pointwise function either ({first})"
+            ) from reason
+        expression = traced.definition.expression(traced.numbers())
+        return self._formula(expression, [value], lambda z: module(z), repr(module))
+
+    def _prelu(self, module: nn.PReLU, value: Any) -> Any:
+        """w·x + (1 - w)·relu(x), with a w for each channel."""
+        root = self._node(value)
+        shape = (-1, *[1] * (len(root.shape) - 1))
+        weight = self._converted(module.weight).view(shape)
+        positive = self._node(Pointwise(root, _relu(), torch.relu, "relu", self.path))
+        return self._sum(self._scaled(root, weight), self._scaled(positive, 1 - weight), 1)
+
+    # ---------------------------------------------------------------------------------------- functions
+
+    def _function(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        dependent = [a for a in _flattened((args, kwargs)) if isinstance(a, (Node, Pointwise))]
+        name = name_of(function)
+        if not dependent:
+            return self._concrete(function, args, kwargs)
+        if name == "getattr":
+            return getattr(self._sample(args[0]), args[1])
+        if name in ("size", "dim", "numel", "is_floating_point", "ndimension"):
+            return self._run(function, [self._sample(args[0]), *args[1:]], kwargs)
+        if name in _FUNCTIONS:
+            return _FUNCTIONS[name](self, *args, **{k: v for k, v in kwargs.items() if k != "inplace"})
+        if name in IDENTITIES or name in RANDOM:
+            if name in RANDOM and kwargs.get("training", args[2] if len(args) > 2 else name != "dropout"):
+                self._refuse(f"{name} in training mode")
+            return args[0]
+        if name in POINTWISE:
+            return self._pointwise(function, name, args, kwargs)
+        if name in _RESHAPES:
+            return self._reshaped(function, args, kwargs)
+        if name in _MOVES:
+            return self._moved(function, args, kwargs)
+        self._refuse(name_of(function))
+
+    def _concrete(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with torch.no_grad():
+            return self._run(function, list(args), kwargs)
+
+    @staticmethod
+    def _run(function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if isinstance(function, str):
+            return getattr(args[0], function)(*args[1:], **kwargs)
+        return function(*args, **kwargs)
+
+    def _pointwise(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        plain_kwargs = {k: v for k, v in kwargs.items() if k not in ("inplace", "out")}
+        operands = [a for a in (*args, *plain_kwargs.values()) if isinstance(a, (Node, Pointwise))]
+        constants = [a for a in (*args, *plain_kwargs.values()) if isinstance(a, Tensor)]
+        uniform = all(_is_uniform(c) for c in constants)
+        roots = {id(a): a for a in operands}
+        roots.update({id(a.root): a.root for a in operands if isinstance(a, Pointwise)})
+        for root in roots.values() if uniform else ():
+            expressions = [_expressed(a, root) for a in args]
+            named = {k: _expressed(v, root) for k, v in plain_kwargs.items()}
+            if _NOTHING in (*expressions, *named.values()):
+                continue
+            try:
+                expression = constant(POINTWISE[name](*expressions, **named))
+            except (NotImplementedError, TypeError, ZeroDivisionError):
+                continue
+            if len(expression.nodes()) <= _LONGEST:
+                # The deepest common root comes last: it gathers the most.
+                found = self._gathered(function, args, kwargs, root, expression, name)
+                if isinstance(root, Node) or len(roots) == 1:
+                    return found
+        return self._arithmetic(name, args, kwargs)
+
+    def _gathered(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], root: Any, expression: Expression, name: str
+    ) -> Pointwise:
+        base = self._node(root) if isinstance(root, Pointwise) else root
+        plain_kwargs = {k: v for k, v in kwargs.items() if k != "inplace"}
+        spelled = function if not is_in_place(function, kwargs) else _OUT_OF_PLACE(function, name)
+
+        def call(z: Tensor) -> Tensor:
+            def put(a: Any) -> Any:
+                if a is root or a is base:
+                    return z
+                return a.call(z) if isinstance(a, Pointwise) else a.to(z.device) if isinstance(a, Tensor) else a
+
+            given = [_typed(put(a), z) for a in args]
+            return self._run(spelled, given, {k: _typed(put(v), z) for k, v in plain_kwargs.items()})
+
+        inner = [a.spelling for a in args if isinstance(a, Pointwise) and a is not root]
+        numbers = [repr(a) for a in args if isinstance(a, (int, float))]
+        return Pointwise(base, expression, call, f"{name}({', '.join([*inner, *numbers]) or 'x'})", self.path)
+
+    def _formula(self, expression: Expression, values: list[Any], call: Callable[[Tensor], Tensor], spelling: str) -> Any:
+        """A pointwise function of one value, gathered with what the value is a formula of."""
+        value = values[0]
+        if isinstance(value, Pointwise) and value.node is None:
+            whole = constant(expression.evaluate(x=value.expression))
+            if len(whole.nodes()) <= _LONGEST:
+                inner = value.call
+                return Pointwise(value.root, whole, lambda z: call(inner(z)), f"{spelling}({value.spelling})", self.path)
+        return Pointwise(self._node(value), expression, call, spelling, self.path)
+
+    def _arithmetic(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Sums, products and quotients of different tensors."""
+        alpha = kwargs.get("alpha", 1)
+        first, second = (*args, *[v for k, v in kwargs.items() if k in ("other",)])[:2] if len(args) + len(kwargs) > 1 else (args[0], None)
+        if name in ("add", "sub", "rsub") and alpha == 1:
+            if name == "rsub":
+                first, second = second, first
+            return self._sum(first, second, 1 if name == "add" else -1)
+        if name == "mul":
+            return self._product(first, second)
+        if name == "div" and isinstance(second, Tensor):
+            return self._scaled(self._node(first), 1 / second, 4)
+        self._refuse(f"{name} of these tensors")
+
+    def _sum(self, first: Any, second: Any, sign: int) -> Any:
+        if isinstance(second, (Tensor, int, float)):
+            shift = torch.as_tensor(second, dtype=self.number.dtype, device=self.x.device)
+            return self._shifted(self._node(first), sign * shift)
+        if isinstance(first, (Tensor, int, float)):
+            shift = torch.as_tensor(first, dtype=self.number.dtype, device=self.x.device)
+            return self._shifted(self._scaled(self._node(second), torch.tensor(float(sign))), shift)
+        a, b = self._node(first), self._node(second)
+        value = self.values[a] + sign * self.values[b]
+        return self._add(Sum(self.path, tuple(value.shape[1:]), (a, b), (1, sign)), value)
+
+    def _per_sample(self, number: Tensor, node: Node) -> Tensor:
+        """A constant as it broadcasts to one sample."""
+        if number.dim() <= len(node.shape):
+            return number
+        if number.dim() == len(node.shape) + 1 and number.shape[0] == 1:
+            return number[0]
+        self._refuse("a constant that differs from sample to sample")
+
+    def _shifted(self, node: Node, shift: Tensor) -> Node:
+        shift = self._per_sample(shift, node)
+        value = self.values[node] + shift
+        if value.shape != self.values[node].shape:
+            self._refuse("a sum that repeats the tensor by broadcasting")
+        return self._add(Affine(self.path, node.shape, node, _same, _same, shift, 1), value)
+
+    def _scaled(self, node: Node, scale: Tensor, steps: int = 1) -> Node:
+        scale = self._per_sample(scale.to(self.number.dtype).to(self.x.device), node)
+        value = self.values[node] * scale
+        if value.shape != self.values[node].shape:
+            self._refuse("a product that repeats the tensor by broadcasting")
+        size = scale.abs()
+
+        def apply(z: Tensor) -> Tensor:
+            return z * scale
+
+        return self._add(
+            Affine(self.path, node.shape, node, apply, lambda z: z * size, None, steps, apply), value
+        )
+
+    def _product(self, first: Any, second: Any) -> Any:
+        for a, b in ((first, second), (second, first)):
+            if isinstance(b, (Tensor, int, float)):
+                return self._scaled(self._node(a), torch.as_tensor(b))
+        a, b = self._node(first), self._node(second)
+        value = self.values[a] * self.values[b]
+        return self._add(Product(self.path, tuple(value.shape[1:]), (a, b)), value)
+
+    # ---------------------------------------------------------------------------------------- shapes
+
+    def _reshaped(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        node = self._node(args[0])
+        before = self.values[node]
+        with torch.no_grad():
+            value = self._run(function, [before, *args[1:]], kwargs)
+        if value.shape[:1] != before.shape[:1] or value.numel() != before.numel():
+            self._refuse(f"{name_of(function)} that changes the batch dimension")
+        inner, outer = node.shape, tuple(value.shape[1:])
+
+        def apply(z: Tensor) -> Tensor:
+            return z.reshape(len(z), *outer)
+
+        return self._add(
+            Affine(self.path, outer, node, apply, None, None, 0, lambda a: a.reshape(len(a), *inner)), value
+        )
+
+    def _moved(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Operations that only choose and move elements within each sample: shown by what they do to their places."""
+        node = self._node(args[0])
+        before = self.values[node]
+        batch, n = len(before), node.size
+        places = torch.arange(batch * n, dtype=torch.float64, device=before.device).view(before.shape)
+        with torch.no_grad():
+            value = self._run(function, [before, *args[1:]], kwargs)
+            moved = self._run(function, [places, *args[1:]], kwargs)
+        if isinstance(value, (tuple, list)):
+            return tuple(self._picked(node, v, m) for v, m in zip(value, moved, strict=True))
+        return self._picked(node, value, moved)
+
+    def _picked(self, node: Node, value: Tensor, places: Tensor) -> Node:
+        batch, n = len(self.values[node]), node.size
+        own = places[0].long() if len(places) == batch and places.dim() else None
+        steps = torch.arange(batch, device=places.device).view(-1, *[1] * (places.dim() - 1)) * n
+        if own is None or bool((places != own.unsqueeze(0) + steps).any()) or bool((own >= n).any()):
+            self._refuse("an operation that moves elements between samples")
+        index, outer, inner = own.flatten(), tuple(value.shape[1:]), node.shape
+
+        def apply(z: Tensor) -> Tensor:
+            return z.flatten(1)[:, index].view(len(z), *outer)
+
+        def transpose(a: Tensor) -> Tensor:
+            back = torch.zeros(len(a), n, dtype=a.dtype, device=a.device)
+            return back.index_add_(1, index, a.flatten(1)).view(len(a), *inner)
+
+        repeats = len(index.unique()) < len(index)
+        magnitude = apply if repeats else None
+        terms = int(index.bincount().max()) if len(index) else 0
+        return self._add(Affine(self.path, outer, node, apply, magnitude, None, terms, transpose), value)
+
+    def _linear_map(
+        self,
+        value: Any,
+        apply: Callable[[Tensor], Tensor],
+        magnitude: Callable[[Tensor], Tensor] | None,
+        bias: Tensor | None,
+        terms: int,
+        transpose: Callable[[Tensor], Tensor] | None = None,
+        drift: Tensor | None = None,
+    ) -> Node:
+        node = self._node(value)
+        with torch.no_grad():
+            out = apply(self.values[node])
+        if bias is not None:
+            out = out + bias
+        made = Affine(self.path, tuple(out.shape[1:]), node, apply, magnitude, bias, terms, transpose, drift)
+        return self._add(made, out)
+
+    # ---------------------------------------------------------------------------------------- overwriting
+
+    def _check_overwriting(self, node: fx.Node) -> None:
+        """After an in-place operation its operand is the result; refuse where a view of it is used as it was."""
+        module = self.modules.get(str(node.target)) if node.op == "call_module" else None
+        in_place = bool(getattr(module, "inplace", False)) if module is not None else False
+        if node.op in ("call_function", "call_method"):
+            in_place = is_in_place(node.target, dict(node.kwargs))
+        if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
+            return
+        order = {n: i for i, n in enumerate(self.graph.nodes)}
+        for alias in _aliases(node.args[0], order[node]):
+            later = [u for u in alias.users if order[u] > order[node]]
+            if later:
+                raise UncertifiedOperation(
+                    f"{self.path or 'the model'}: {node.name} overwrites a tensor that {later[0].name} uses afterwards; "
+                    "write it out of place"
+                )
+
+
+_VIEWS = frozenset("view reshape flatten squeeze unsqueeze transpose permute t getitem chunk split narrow".split())
+
+
+def _aliases(node: fx.Node, position: int) -> set[fx.Node]:
+    """Nodes that may share memory with one, itself included."""
+    found, stack = {node}, [node]
+    while stack:
+        here = stack.pop()
+        near = [u for u in here.users if _is_view(u) and u.args[0] is here]
+        if _is_view(here) and isinstance(here.args[0], fx.Node):
+            near.append(here.args[0])
+        fresh = [n for n in near if n not in found]
+        found.update(fresh)
+        stack += fresh
+    return found
+
+
+def _is_view(node: fx.Node) -> bool:
+    return node.op in ("call_function", "call_method") and bool(node.args) and name_of(node.target) in _VIEWS
+
+
+def _path(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack")
+    own = next(reversed(stack.values()))[0] if stack else ""
+    return str(node.target) if node.op == "call_module" else str(own)
+
+
+def _flattened(value: Any) -> list[Any]:
+    if isinstance(value, (tuple, list)):
+        return [v for item in value for v in _flattened(item)]
+    if isinstance(value, dict):
+        return _flattened(list(value.values()))
+    return [value]
+
+
+def _is_uniform(value: Tensor) -> bool:
+    return value.numel() > 0 and bool((value == value.flatten()[0]).all()) and value.numel() == 1
+
+
+class _Nothing:
+    pass
+
+
+_NOTHING: Any = _Nothing()
+
+
+def _expressed(argument: Any, root: Any) -> Any:
+    """An argument as a formula of a root; nothing where it depends on another."""
+    if argument is root:
+        return _X
+    if isinstance(argument, Pointwise):
+        return argument.expression if argument.root is root else _NOTHING
+    if isinstance(argument, Node):
+        return _NOTHING
+    if isinstance(argument, Tensor):
+        return plain(argument.flatten()[0].item())
+    return plain(argument)
+
+
+def _typed(value: Any, like: Tensor) -> Any:
+    return value.to(like.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _OUT_OF_PLACE(function: Any, name: str) -> Any:
+    if isinstance(function, str):
+        return function.rstrip("_") if not function.startswith("__") else function
+    plain_name = getattr(function, "__name__", name)
+    if function in (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow):
+        return getattr(operator, plain_name[1:])
+    for home in (torch, F):
+        if hasattr(home, plain_name.rstrip("_")):
+            return getattr(home, plain_name.rstrip("_"))
+    return function
+
+
+def _same(z: Tensor) -> Tensor:
+    return z
+
+
+def _name(expression: Expression) -> str:
+    text = repr(expression)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _relu() -> Expression:
+    return constant(POINTWISE["relu"](_X))
+
+
+# ------------------------------------------------------------------------------------------------ rules
+
+
+def _linear(reader: _Reader, value: Any, weight: Tensor, bias: Tensor | None = None) -> Node:
+    weight = reader._converted(weight)
+    size = weight.abs()
+    return reader._linear_map(
+        value,
+        lambda z: z @ weight.T,
+        lambda z: z @ size.T,
+        None if bias is None else reader._converted(bias),
+        weight.shape[1] + 1,
+        lambda a: a @ weight,
+    )
+
+
+def _convolution(dimensions: int) -> Callable[..., Node]:
+    convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions]
+
+    def rule(
+        reader: _Reader,
+        value: Any,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Node:
+        weight = reader._converted(weight)
+        size = weight.abs()
+        rest = (None, stride, padding, dilation, groups)
+        shift = None if bias is None else reader._converted(bias).view(-1, *[1] * dimensions)
+        transpose = None
+        if not isinstance(padding, str) and dimensions < 3:
+            gradient = torch.nn.grad.conv2d_input if dimensions == 2 else torch.nn.grad.conv1d_input
+            inner = reader._node(value).shape
+
+            def transpose(a: Tensor) -> Tensor:
+                return gradient((len(a), *inner), weight, a, stride, padding, dilation, groups)
+
+        terms = max(math.prod(weight.shape[1:]), math.prod(weight.shape[2:]) * weight.shape[0] // groups) + 1
+        return reader._linear_map(
+            value, lambda z: convolve(z, weight, *rest), lambda z: convolve(z, size, *rest), shift, terms, transpose
+        )
+
+    return rule
+
+
+def _convolution_module(dimensions: int) -> Callable[..., Node]:
+    def rule(reader: _Reader, module: Any, value: Any) -> Node:
+        if module.padding_mode != "zeros":
+            reader._refuse(f"a convolution with padding_mode={module.padding_mode!r}")
+        given = (module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups)
+        return _convolution(dimensions)(reader, value, *given)
+
+    return rule
+
+
+def _batch_norm(
+    reader: _Reader,
+    value: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Node:
+    if training or running_mean is None or running_var is None:
+        reader._refuse("batch normalisation with the statistics of the batch (training mode)")
+    node = reader._node(value)
+    mean, variance = (t.detach().double() for t in (running_mean, running_var))
+    gain = (torch.ones_like(mean) if weight is None else weight.detach().double()) / (variance + eps).sqrt()
+    offset = (torch.zeros_like(mean) if bias is None else bias.detach().double()) - mean * gain
+    shape = (-1, *[1] * (len(node.shape) - 1))
+    scale, shift = (t.to(reader.number.dtype).view(shape) for t in (gain, offset))
+    # (x - mean)·gain + bias in whatever order the kernel takes.
+    lost = (mean * gain).abs() + (0 if bias is None else bias.detach().double().abs())
+    drift = (16 * reader.number.eps * lost).to(reader.number.dtype).view(shape)
+    size = scale.abs()
+
+    def apply(z: Tensor) -> Tensor:
+        return z * scale
+
+    return reader._linear_map(value, apply, lambda z: z * size, shift, 8, apply, drift)
+
+
+def _batch_norm_module(reader: _Reader, module: Any, value: Any) -> Node:
+    given = (module.running_mean, module.running_var, module.weight, module.bias)
+    return _batch_norm(reader, value, *given, training=module.training, eps=module.eps)
+
+
+def _mean_map(reader: _Reader, value: Any, apply: Callable[[Tensor], Tensor], terms: int) -> Node:
+    return reader._linear_map(value, apply, apply, None, terms + 4)
+
+
+def _average_pool(function: Callable[..., Tensor]) -> Callable[..., Node]:
+    def rule(reader: _Reader, value: Any, kernel_size: Any, *args: Any, **kwargs: Any) -> Node:
+        dimensions = 2 if function is F.avg_pool2d else 1
+        terms = math.prod(kernel_size) if isinstance(kernel_size, (tuple, list)) else kernel_size**dimensions
+        return _mean_map(reader, value, lambda z: function(z, kernel_size, *args, **kwargs), terms)
+
+    return rule
+
+
+def _average_pool_module(reader: _Reader, module: Any, value: Any) -> Node:
+    size = module.kernel_size
+    terms = math.prod(size) if isinstance(size, (tuple, list)) else size**2
+    return _mean_map(reader, value, lambda z: module(z), terms)
+
+
+def _adaptive_average(function: Callable[..., Tensor]) -> Callable[..., Node]:
+    def rule(reader: _Reader, value: Any, output_size: Any) -> Node:
+        node = reader._node(value)
+        return _mean_map(reader, node, lambda z: function(z, output_size), math.prod(node.shape[1:]))
+
+    return rule
+
+
+def _adaptive_average_module(reader: _Reader, module: Any, value: Any) -> Node:
+    node = reader._node(value)
+    return _mean_map(reader, node, lambda z: module(z), math.prod(node.shape[1:]))
+
+
+def _max_pool(dimensions: int) -> Callable[..., Node]:
+    def rule(
+        reader: _Reader,
+        value: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Node:
+        if ceil_mode or return_indices:
+            reader._refuse("max pooling with ceil_mode or return_indices")
+        node = reader._node(value)
+        pool = F.max_pool2d if dimensions == 2 else F.max_pool1d
+        out = pool(reader.values[node], kernel_size, stride, padding, dilation)
+        windows = _windows(node.shape, dimensions, kernel_size, stride, padding, dilation).to(reader.x.device)
+        return reader._add(Maximum(reader.path, tuple(out.shape[1:]), node, windows), out)
+
+    return rule
+
+
+def _windows(
+    shape: tuple[int, ...], dimensions: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any
+) -> Tensor:
+    """The flat places that each output of a pooling looks at, -1 for padding: (outputs, k)."""
+
+    def pair(v: Any) -> tuple[int, int]:
+        both = tuple(v) if isinstance(v, (tuple, list)) else (v,) * dimensions
+        return (1, both[0]) if dimensions == 1 else both
+
+    channels = shape[0]
+    plane = (1, shape[1]) if dimensions == 1 else shape[1:]
+    kernel, step = pair(kernel_size), pair(kernel_size if stride in (None, [], ()) else stride)
+    pad = (0, pair(padding)[1]) if dimensions == 1 else pair(padding)
+    # Places from 1, so that the padding's zeros stand apart.
+    places = torch.arange(1, math.prod(plane) + 1, dtype=torch.float64).view(1, 1, *plane)
+    rows = F.unfold(places, kernel, pair(dilation) if dimensions == 2 else (1, pair(dilation)[1]), pad, step)[0].T.long()
+    offsets = torch.arange(channels).view(-1, 1, 1) * math.prod(plane)
+    return torch.where(rows > 0, rows - 1 + offsets, -1).reshape(-1, math.prod(kernel))
+
+
+def _max_pool_module(dimensions: int) -> Callable[..., Node]:
+    def rule(reader: _Reader, m: Any, value: Any) -> Node:
+        given = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
+        return _max_pool(dimensions)(reader, value, *given)
+
+    return rule
+
+
+def _concat(reader: _Reader, tensors: Any, dim: int = 0) -> Node:
+    nodes = []
+    for tensor in tensors:
+        if isinstance(tensor, Tensor):
+            reader._refuse("concatenation with a constant")
+        nodes.append(reader._node(tensor))
+    value = torch.cat([reader.values[n] for n in nodes], dim)
+    dim = dim % value.dim()
+    if dim == 0:
+        reader._refuse("concatenation along the batch dimension")
+    return reader._add(Concat(reader.path, tuple(value.shape[1:]), tuple(nodes), dim - 1), value)
+
+
+def _reduced(average: bool) -> Callable[..., Node]:
+    def rule(reader: _Reader, value: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:
+        node = reader._node(value)
+        rank = len(node.shape) + 1
+        dims = [d % rank for d in (dim if isinstance(dim, (tuple, list)) else [dim if dim is not None else 0])]
+        if dim is None or 0 in dims:
+            reader._refuse("a mean or sum over the batch dimension")
+        count = math.prod(node.shape[d - 1] for d in dims)
+        operation = torch.mean if average else torch.sum
+        return _mean_map(reader, node, lambda z: operation(z, dims, keepdim), count)
+
+    return rule
+
+
+def _matmul(reader: _Reader, first: Any, second: Any) -> Node:
+    if isinstance(second, Tensor) and second.dim() == 2:
+        return _linear(reader, first, second.T)
+    reader._refuse("a matrix product of two tensors that depend on the input, or with a constant on the left")
+
+
+def _identity(reader: _Reader, module: Any, value: Any) -> Any:
+    if getattr(module, "training", False) and getattr(module, "p", 0):
+        reader._refuse("dropout in training mode")
+    return value
+
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_MODULES: dict[Any, Callable[..., Any]] = {
+    nn.Linear: lambda r, m, x: _linear(r, x, m.weight, m.bias),
+    nn.Conv1d: _convolution_module(1),
+    nn.Conv2d: _convolution_module(2),
+    nn.Conv3d: _convolution_module(3),
+    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): _batch_norm_module,
+    (nn.AvgPool1d, nn.AvgPool2d): _average_pool_module,
+    (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d): _adaptive_average_module,
+    nn.MaxPool1d: _max_pool_module(1),
+    nn.MaxPool2d: _max_pool_module(2),
+    (nn.Flatten, nn.Unflatten): lambda r, m, x: r._reshaped(m, (x,), {}),
+    (nn.Identity, *_DROPOUTS): _identity,
+}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "linear": _linear,
+    "conv1d": _convolution(1),
+    "conv2d": _convolution(2),
+    "conv3d": _convolution(3),
+    "batch_norm": _batch_norm,
+    "avg_pool1d": _average_pool(F.avg_pool1d),
+    "avg_pool2d": _average_pool(F.avg_pool2d),
+    "adaptive_avg_pool1d": _adaptive_average(F.adaptive_avg_pool1d),
+    "adaptive_avg_pool2d": _adaptive_average(F.adaptive_avg_pool2d),
+    "max_pool1d": _max_pool(1),
+    "max_pool2d": _max_pool(2),
+    "boolean_dispatch": _max_pool(2),
+    "cat": _concat,
+    "concat": _concat,
+    "concatenate": _concat,
+    "mean": _reduced(True),
+    "sum": _reduced(False),
+    "matmul": _matmul,
+    "mm": _matmul,
+}
+_RESHAPES = frozenset("view reshape flatten unflatten squeeze unsqueeze".split())
+_MOVES = frozenset("getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select".split())
