@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from .arithmetic import Arithmetic
-from .nodes import Curve, Drawn, Input, Interval, Node, Product, dot
+from .nodes import Curve, Drawn, Input, Interval, Node, dot
 from .region import Region
+from .relaxation import Lines
 
 # Coefficients held at once: rows beyond are done in turns.
 _MOST_NUMBERS = 2**25
@@ -56,12 +57,13 @@ class Slopes:
         self.shifts: dict[tuple[Node, Node], tuple[Tensor, Tensor]] = {}
 
     def of(self, target: Node, node: Curve, rows: int) -> tuple[Tensor, Tensor]:
-        lines = self.best.plain_lines(node)
-        low, high = lines[0].unsqueeze(1), lines[1].unsqueeze(1)
+        lines, _ = self.best.lines(node)
+        low, high = lines.lower_slope.unsqueeze(1), lines.upper_slope.unsqueeze(1)
         if (target, node) not in self.shifts:
             own = rows if low.numel() * rows <= _MOST_SLOPES else 1
             shape = (low.shape[0], own, *low.shape[2:])
-            self.shifts[target, node] = tuple(torch.zeros(shape, dtype=low.dtype, device=low.device, requires_grad=True) for _ in range(2))  # type: ignore[assignment]
+            zeros = torch.zeros(2, *shape, dtype=low.dtype, device=low.device)
+            self.shifts[target, node] = zeros[0].clone().requires_grad_(), zeros[1].clone().requires_grad_()
         first, second = self.shifts[target, node]
         return low + first, high + second
 
@@ -85,7 +87,7 @@ class Pass:
         self._rough: dict[Node, Interval] = {}
         self._errors: dict[Node, Tensor | None] = {}
         self._drawn: dict[Node, Drawn] = {}
-        self._lines: dict[Node, tuple[Tensor, Tensor]] = {}
+        self._lines: dict[Node, tuple[Lines, Tensor]] = {}
         self._target: tuple[Node, int] | None = None
 
     # ---------------------------------------------------------------------------------------- intervals
@@ -94,6 +96,8 @@ class Pass:
         """An interval of a node's output, by the cheapest rule."""
         if node in self._tight:
             return self._tight[node]
+        if self._slopes is not None:
+            return self._slopes.best.rough(node)
         if node not in self._rough:
             self._rough[node] = self._find_rough(node)
         return self._rough[node]
@@ -103,8 +107,8 @@ class Pass:
             return self.region.hull()
         if node.needs_tight and self.method == "ibp":
             return node.interval([self.tight(p) for p in node.parents], self.number)
-        if isinstance(node, Curve) and self.method == "crown":
-            return node.reach(self.tight(node.parents[0]), self.number)
+        if isinstance(node, Curve):
+            return node.reach(self.tight(node.parents[0]), *self.lines(node))
         return node.interval([self.rough(p) for p in node.parents], self.number)
 
     def tight(self, node: Node) -> Interval:
@@ -224,30 +228,21 @@ class Pass:
 
     # ---------------------------------------------------------------------------------------- planes
 
-    def drawn(self, node: Curve) -> Drawn:
-        """The lines around an activation; kept, unless each target has slopes of its own."""
-        if self._slopes is not None:
-            return node.drawn(self.tight(node.parents[0]), self)
-        if node not in self._drawn:
-            self._drawn[node] = node.drawn(self.tight(node.parents[0]), self)
-        return self._drawn[node]
-
-    def drawn_product(self, node: Product) -> Drawn:
-        return node.drawn([self.tight(p) for p in node.parents], self)
-
-    def slopes(self, node: Curve) -> tuple[Tensor | None, Tensor | None]:
-        if self._slopes is None:
-            return None, None
-        assert self._target is not None
-        return self._slopes.of(self._target[0], node, self._target[1])
-
-    def plain_lines(self, node: Curve) -> tuple[Tensor, Tensor]:
-        """The best slopes on the node's interval."""
+    def lines(self, node: Curve) -> tuple[Lines, Tensor]:
+        """The best lines around an activation, and the error of the model's own values."""
         if node not in self._lines:
-            with torch.no_grad():
-                lines, _ = node.lines(self.tight(node.parents[0]), self.number)
-            self._lines[node] = lines.lower_slope, lines.upper_slope
+            self._lines[node] = node.lines(self.tight(node.parents[0]), self.number)
         return self._lines[node]
+
+    def drawn(self, node: Curve) -> Drawn:
+        """The planes of an activation: kept, unless each target has slopes of its own."""
+        if self._slopes is not None:
+            assert self._target is not None
+            slopes = self._slopes.of(self._target[0], node, self._target[1])
+            return node.drawn(self, *node.lines(self.tight(node.parents[0]), self.number, slopes))
+        if node not in self._drawn:
+            self._drawn[node] = node.drawn(self, *self.lines(node))
+        return self._drawn[node]
 
 
 def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.05) -> Tensor:

@@ -27,7 +27,7 @@ from varphi.numbers.pieces import Place, as_point
 
 # Changes whenever the code could cut the line otherwise, so that older results on disk are not used.
 _VERSION = 1
-_MOST_PIECES = 4096
+_MOST_PIECES = 8192
 # An undecided stretch is cut into so many parts, each with its own range of slopes.
 _PARTS = 16
 # Where a kink is not a float64, the kernel may take the other formula this many steps away from it.
@@ -99,7 +99,7 @@ def curvature(expression: Expression, lower: float = -1.0, upper: float = 1.0) -
         lower, upper: finite; what must be covered.
 
     Raises:
-        ValueError: where f is not defined on all of [lower, upper], or has more than 4096 pieces there.
+        ValueError: where f is not defined on all of [lower, upper], or has more than 8192 pieces there.
         UndecidedPieces: where a condition in the formula cannot be decided.
     """
     found = _kept(expression, math.inf)
@@ -192,7 +192,7 @@ def _cut(expression: Expression, reach: float) -> Curvature:
 
 
 def _parts(arc: Arc, patient: bool) -> Iterator[_Part]:
-    budget, most = (40_000, _MOST_PIECES) if patient else (600, 64)
+    budget, most = (10_000, _MOST_PIECES) if patient else (600, 64)
     for stretch in arc.curve.stretches(2, 0, budget, most):
         yield from _subdivided(_Part(stretch, arc.curve))
 

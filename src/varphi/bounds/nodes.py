@@ -273,8 +273,8 @@ class Curve(Node):
         rounded = slope * size * (2 * share) + shift * (share + number.gamma(self.size))
         return lines, rounded + (absolute + number.least)
 
-    def drawn(self, interval: Interval, run: Pass) -> Drawn:
-        lines, error = self.lines(interval, run.number, run.slopes(self))
+    def drawn(self, run: Pass, lines: Lines, error: Tensor) -> Drawn:
+        """The lines as planes, with the errors of this node and of its input taken off."""
         before = run.error_of(self.parents[0])
         if before is not None:
             steep = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs()).detach()
@@ -287,9 +287,8 @@ class Curve(Node):
             middle, half = middle.unsqueeze(1), half.unsqueeze(1)
         return Drawn((middle,), (half,), shift, drop - error)
 
-    def reach(self, interval: Interval, number: Arithmetic) -> Interval:
+    def reach(self, interval: Interval, lines: Lines, error: Tensor) -> Interval:
         """The output's interval from the lines alone."""
-        lines, error = self.lines(interval, number)
         ends = [interval[0], interval[1]]
         low = torch.minimum(*(lines.lower_slope * e for e in ends)) + lines.lower_intercept - error
         high = torch.maximum(*(lines.upper_slope * e for e in ends)) + lines.upper_intercept + error
@@ -314,8 +313,9 @@ class Product(Node):
         ends = torch.stack([a * c, a * d, b * c, b * d])
         return number.down(ends.amin(0)), number.up(ends.amax(0))
 
-    def drawn(self, interval: list[Interval], run: Pass) -> Drawn:
-        (a, b), (c, d) = interval
+    def drawn(self, run: Pass) -> Drawn:
+        """McCormick's planes on the intervals of the factors."""
+        (a, b), (c, d) = (run.tight(p) for p in self.parents)
         # Of the two planes below, and of the two above, the one that is higher, or lower, at the midpoint is the same.
         first, second, width, height = (a + b) / 2, (c + d) / 2, (b - a) / 2, (d - c) / 2
         drop = -width * height
@@ -331,7 +331,7 @@ class Product(Node):
         return Drawn(slope, (zero, zero), (-first * second).expand_as(drop), drop)
 
     def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        pulled, constant = run.drawn_product(self).back(a)
+        pulled, constant = self.drawn(run).back(a)
         return [_unbroadcast(p, n.shape) for p, n in zip(pulled, self.parents, strict=True)], constant
 
 

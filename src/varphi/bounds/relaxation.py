@@ -33,7 +33,7 @@ from .kernel import Error, Judge, call_error, tower_errors
 _EPS = torch.finfo(torch.float64).eps
 _TINY = 1e-300
 _NODES = 256
-_NEWTON_STEPS = 2
+_NEWTON_STEPS = 3
 _CUTS = 24
 # Cutting planes stop when the gap at the midpoint is within this fraction of the least one.
 _ENOUGH = 2e-4
@@ -194,16 +194,13 @@ class Envelope:
         return self._call_errors[key, dtype]
 
     def _table(self) -> None:
-        """f' at nodes of every curved piece, rising, as keys 2·piece + (its place between the piece's least and greatest)."""
+        """f' at nodes of every piece, rising, as sorted keys: 4096·piece + (the slope on a logarithmic scale)."""
         nodes = torch.stack([_nodes(p.start, p.stop) for p in self.cut.pieces]).to(self.device)
-        slopes = self._tower(nodes)[1].nan_to_num(0.0)
-        falling = self.kinds < 0
-        nodes = torch.where(falling[:, None], nodes.flip(1), nodes)
-        slopes = torch.where(falling[:, None], slopes.flip(1), slopes).cummax(1).values
-        self.slope_low = slopes[:, 0]
-        self.slope_span = (slopes[:, -1] - slopes[:, 0]).clamp_min(_TINY)
-        place = ((slopes - self.slope_low[:, None]) / self.slope_span[:, None]).clamp(0, 1)
-        self.keys = (2.0 * torch.arange(len(nodes), device=self.device)[:, None] + place).flatten()
+        nodes = nodes.clamp(self.inner_starts.unsqueeze(1), self.inner_stops.unsqueeze(1))
+        falling = (self.kinds < 0).unsqueeze(1)
+        nodes = torch.where(falling, nodes.flip(1), nodes)
+        slopes = _logarithmic(self._tower(nodes)[1]).nan_to_num(-1000.0).cummax(1).values
+        self.keys = (4096.0 * torch.arange(len(nodes), device=self.device).unsqueeze(1) + slopes).flatten()
         self.node_x = nodes.flatten()
 
     def _tower(self, x: Tensor) -> Tensor:
@@ -231,17 +228,18 @@ class Envelope:
     def _line(
         self, side: float, l: Tensor, u: Tensor, slope: Tensor | None, ends: _Ends, middles: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        hint = None
         with torch.no_grad():
             if slope is None:
                 assert middles is not None
-                s = side * self._best_slope(side, ends, middles)
-                slope = s.to(l.dtype).view(l.shape)
+                s, hint = self._best_slope(side, ends, middles)
+                slope = (side * s).to(l.dtype).view(l.shape)
             shape = torch.broadcast_shapes(slope.shape, l.shape)
             if shape != l.shape:  # one interval with many slopes
                 index = torch.arange(l.numel(), device=l.device).view(l.shape).expand(shape).flatten()
                 ends = ends.some(index)
             flat = slope.detach().double().expand(shape).flatten()
-            intercept, x = self._support(side, side * flat, ends)
+            intercept, x = self._support(side, side * flat, ends, hint)
             if not bool(torch.isfinite(intercept).all()):
                 self._refuse(ends, intercept)
             intercept = _outward(side * intercept, side, l.dtype).view(shape)
@@ -287,9 +285,14 @@ class Envelope:
     def _middles(self, ends: _Ends) -> Tensor:
         return self._tower(ends.l + (ends.u - ends.l) / 2)
 
-    def _support(self, side: float, s: Tensor, ends: _Ends) -> tuple[Tensor, Tensor]:
-        """A number below side·f(x) - s·x on every interval, and where it is nearly attained."""
+    def _support(self, side: float, s: Tensor, ends: _Ends, hint: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """A number below side·f(x) - s·x on every interval, and where it is nearly attained.
+
+        Args:
+            hint: where side·f has slope s, as far as that is known; NaN elsewhere.
+        """
         l, u = ends.l, ends.u
+        hint = torch.full_like(l, torch.nan) if hint is None else hint
         low = side * ends.at_l - s * l - ends.error_l - 4 * _EPS * (ends.at_l.abs() + (s * l).abs())
         high = side * ends.at_u - s * u - ends.error_u - 4 * _EPS * (ends.at_u.abs() + (s * u).abs())
         best, x = torch.minimum(low, high), torch.where(low <= high, l, u)
@@ -302,7 +305,7 @@ class Envelope:
             curved = (ends.pieces > k) & (side * self.kinds[j] > 0)
             index = curved.nonzero().squeeze(1)
             if len(index):
-                value, place = self._in_convex(side, s[index], l[index], u[index], j[index])
+                value, place = self._in_convex(side, s[index], l[index], u[index], j[index], hint[index])
                 self._keep_least(best, x, index, value, place)
             if self.any_loose:
                 index = ((ends.pieces > k) & self.loose[j]).nonzero().squeeze(1)
@@ -322,15 +325,19 @@ class Envelope:
         rise = torch.maximum(s * lower, s * upper)
         return value - rise - 4 * _EPS * (value.abs() + rise.abs()), lower
 
-    def _in_convex(self, side: float, s: Tensor, l: Tensor, u: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+    def _in_convex(
+        self, side: float, s: Tensor, l: Tensor, u: Tensor, j: Tensor, hint: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The tangent at the point where side·f has slope s, as nearly as that is known."""
         a, b = torch.maximum(l, self.starts[j]), torch.minimum(u, self.stops[j])
         low, high = torch.maximum(l, self.inner_starts[j]), torch.minimum(u, self.inner_stops[j])
-        x = torch.minimum(torch.maximum(self._inverse(side * s, j), low), high)
+        x, left, right = self._inverse(side * s, j)
+        left, right = left.clamp(low, high), right.clamp(low, high)
+        x = torch.where(torch.isnan(hint), x.clamp(left, right), hint)
         for _ in range(_NEWTON_STEPS):
             rows = self._tower(x)
             step = ((rows[1] - side * s) / rows[2]).nan_to_num(0.0, 0.0, 0.0)
-            x = torch.minimum(torch.maximum(x - step, low), high)
+            x = torch.where(torch.isnan(hint), (x - step).clamp(left, right), hint)
         rows = self._tower(x)
         value, slope = side * rows[0], side * rows[1]
         tilt = slope - s
@@ -341,15 +348,20 @@ class Envelope:
         slack += 8 * _EPS * (value.abs() + (s * x).abs() + torch.maximum(left.abs(), right.abs()))
         return value - s * x + torch.minimum(left, right) - slack, x
 
-    def _inverse(self, slope: Tensor, j: Tensor) -> Tensor:
-        """About where f' has a slope on piece j."""
-        place = ((slope - self.slope_low[j]) / self.slope_span[j]).clamp(0, 1)
-        key = 2.0 * j + place
-        i = torch.searchsorted(self.keys, key).clamp(1, len(self.keys) - 1)
-        i = torch.minimum(torch.maximum(i, j * _NODES + 1), j * _NODES + _NODES - 1)
+    def _inverse(self, slope: Tensor, j: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """About where f' has a slope on piece j, and between which points."""
+        key = 4096.0 * j + _logarithmic(slope)
+        first, last = j * _NODES + 1, j * _NODES + _NODES - 1
+        i = torch.searchsorted(self.keys, key)
+        outside = (i < first) | (i > last)
+        i = torch.minimum(torch.maximum(i, first), last)
         before, after = self.keys[i - 1], self.keys[i]
         weight = ((key - before) / (after - before).clamp_min(_TINY)).clamp(0, 1)
-        return self.node_x[i - 1] + weight * (self.node_x[i] - self.node_x[i - 1])
+        a, b = self.node_x[i - 1], self.node_x[i]
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        everywhere = torch.full_like(low, torch.inf)
+        low, high = torch.where(outside, -everywhere, low), torch.where(outside, everywhere, high)
+        return a + weight * (b - a), low, high
 
     def _in_loose(self, side: float, s: Tensor, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
         """Between lines through both ends whose slopes are the range's: the mixture of them that has slope s."""
@@ -381,22 +393,25 @@ class Envelope:
 
     # ---------------------------------------------------------------------------------------- best slopes
 
-    def _best_slope(self, side: float, ends: _Ends, middles: Tensor) -> Tensor:
-        """The slope of the support line of side·f's convex envelope at the midpoint."""
+    def _best_slope(self, side: float, ends: _Ends, middles: Tensor) -> tuple[Tensor, Tensor]:
+        """The slope of the support line of side·f's convex envelope at the midpoint, and where that line touches."""
         l, u = ends.l, ends.u
         width = u - l
+        m = l + width / 2
         j = ends.first_piece.clamp_max(len(self.starts) - 1)
         alone = (ends.pieces <= 1) & ~self.loose[j]
         convex = side * self.kinds[j] > 0
         chord = side * (ends.at_u - ends.at_l) / width.clamp_min(_TINY)
         tangent = side * middles[1]
-        slope = torch.where(alone & convex & (ends.pieces == 1), tangent, chord)
+        touching = alone & convex & (ends.pieces == 1)
+        slope = torch.where(touching, tangent, chord)
         slope = torch.where(width <= _NARROW * torch.maximum(l.abs(), u.abs()), tangent, slope)
         slope = torch.where(width == 0, torch.zeros_like(slope), slope)
         index = (~alone & (width > 0)).nonzero().squeeze(1)
         if len(index):
             slope[index] = self._by_cuts(side, ends.some(index), chord[index], side * middles[:, index])
-        return slope.nan_to_num(0.0, 0.0, 0.0)
+        hint = torch.where(touching & (l < m) & (m < u), m, torch.nan)
+        return slope.nan_to_num(0.0, 0.0, 0.0), hint
 
     def _by_cuts(self, side: float, ends: _Ends, chord: Tensor, middles: Tensor) -> Tensor:
         """Maximise over s the height of the support line of slope s at the midpoint.
@@ -437,6 +452,11 @@ class Envelope:
             if not len(active):
                 break
         return slope
+
+
+def _logarithmic(slope: Tensor) -> Tensor:
+    """A rising function that tells small slopes apart as well as large ones; between -1000 and 1000."""
+    return torch.asinh(slope.clamp(-1e200, 1e200) * 1e100)
 
 
 def _nodes(start: float, stop: float) -> Tensor:
