@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from varphi import cli
-from varphi.cli.arguments import check_writable, parsed_parameters
+from varphi.cli.arguments import parsed_parameters
 
 HEAVY = ("torch", "numba", "llvmlite", "sympy", "flint", "matplotlib", "scipy", "optuna", "numpy")
 
@@ -79,27 +79,6 @@ def test_a_parameter_without_name_or_value_is_refused(text: str) -> None:
 def test_a_parameter_given_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="'beta' is given twice"):
         parsed_parameters(["beta=1", "beta=2"])
-
-
-def test_an_output_path_is_checked_before_work(tmp_path: Path) -> None:
-    endings = (".svg", ".png")
-    assert check_writable(tmp_path / "new.SVG", endings) == tmp_path / "new.SVG"
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ValueError, match=r"must end in \.svg or \.png"):
-        check_writable(tmp_path / "figure.bmp", endings)
-    with pytest.raises(FileNotFoundError, match="there is no directory"):
-        check_writable(tmp_path / "missing" / "figure.svg", endings)
-    (tmp_path / "folder.svg").mkdir()
-    with pytest.raises(IsADirectoryError, match="is a directory"):
-        check_writable(tmp_path / "folder.svg", endings)
-
-
-def test_a_place_where_nothing_can_be_written_is_found_out() -> None:
-    # /proc refuses files even to root, whatever its permission bits say.
-    if not Path("/proc/self").is_dir():
-        pytest.skip("needs Linux")
-    with pytest.raises(OSError, match="cannot write"):
-        check_writable(Path("/proc/self/figure.svg"), (".svg",))
 
 
 # Facts ----------------------------------------------------------------------------------------------------------------
@@ -305,6 +284,18 @@ def test_the_report_of_a_study(toy: str) -> None:
     assert "Yes, b is above a." in Path("page.html").read_text("utf-8")
 
 
+def test_the_table_of_a_study(toy: str) -> None:
+    invoke("study", "run", toy, "--smoke")
+    invoke("study", "run", toy, "--seeds", "3")
+    assert invoke("study", "export", toy, "--smoke", "-o", "t.csv") == "wrote t.csv\nwrote t.csv.json\n"
+    header, *lines = Path("t.csv").read_text("utf-8").splitlines()
+    assert header == "kind,rate,seed,point,chosen,loss,trial,seconds"
+    assert [line.split(",")[:6] for line in lines[:2]] == [["a", "0.1", str(i), "0", "true", f"1.{i}"] for i in (0, 1)]
+    assert len(lines) == 4
+    assert invoke("study", "export", toy, "-o", "t.json") == "wrote t.json\n"
+    assert len(json.loads(Path("t.json").read_text("utf-8"))["table"]) == 6  # of the size that was run last
+
+
 def test_the_list_of_studies() -> None:
     from varphi.study import api
 
@@ -322,6 +313,9 @@ def test_the_list_of_studies() -> None:
         (["show", "{toy}", "--storage", "none.db"], "there is no storage 'none.db'"),
         (["report", "{toy}", "-o", "missing/report.html"], "there is no directory 'missing'"),
         (["report", "{toy}", "-o", "report.txt"], "must end in .html"),
+        (["export", "{toy}", "-o", "missing/t.csv"], "there is no directory 'missing'"),
+        (["export", "{toy}", "-o", "t.xlsx"], "must end in .csv or .parquet or .json, got 't.xlsx'"),
+        (["export", "{toy}", "-o", "t.csv", "--storage", "none.db"], "there is no storage 'none.db'"),
     ],
 )
 def test_bad_input_to_a_study(toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:

@@ -6,7 +6,7 @@ import varphi as vp
 from varphi.facts.api import facts
 from varphi.report import rows
 from varphi.report.card import METHODS, Row, formula, parameters
-from varphi.report.data import plain_data
+from varphi.study.data import plain_data
 
 
 def found(activation: object) -> dict[str, Row]:

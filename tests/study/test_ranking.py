@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from varphi.report.data import results_data
 from varphi.report.page import page
 from varphi.study import Contest, api
+from varphi.study.data import results_data
 from varphi.study.ranking import ranking
 
 SEEDS = 12
@@ -94,8 +94,52 @@ def test_a_study_s_contests_are_ranked_shown_and_kept_as_data(toy, tmp_path):
     assert results_data(results)["rankings"][0]["places"][0]["name"] == "0"
 
 
-def test_a_contest_that_leaves_a_factor_open_is_refused(toy, tmp_path):
-    open_ = replace(toy.study(), contests=(Contest("Draws", "value", among=(), at={}),))
-    results = api.run(open_, storage=tmp_path / "runs.db", progress=False)
-    with pytest.raises(ValueError, match="leaves factors besides"):
-        _ = results.rankings
+def test_many_ties_do_not_turn_a_ranking_round():
+    lost = np.array([math.inf] * 9 + [0.0] * 11)
+    found = ranking({"lost": lost, "won": np.zeros(20)})
+    assert [(p.name, p.rank) for p in found.places] == [("won", "1"), ("lost", "2")]
+
+
+def test_a_circle_has_no_winner_and_says_so():
+    a, b, c = np.zeros(40), np.full(40, -0.2), np.full(40, -0.1)
+    b[:10], c[:7] = 100.0, math.inf  # b < c < a in most seeds, and yet a < b in the mean
+    found = ranking({"a": a, "b": b, "c": c})
+    assert found.winners == () and {p.rank for p in found.places} == {"2"}
+    assert (
+        found.sentence()
+        == "Nobody is best, as at the top they beat each other in a circle; b has the best median (-0.2)."
+    )
+
+
+def contested(toy, **changes):
+    factors = {"level": (0, 1, 2), "side": ("left", "right")}
+    contest = replace(Contest("Draws", "value", among=("level",), at={"side": "left"}), **changes)
+    return replace(toy.study(), factors=factors, contests=(contest,))
+
+
+def test_a_contest_is_checked_when_it_is_declared(toy):
+    contested(toy)
+    contested(toy, among=("level", "side"), at={})
+    contested(toy, at={"side": "left", "level": (0, 2)})
+    for changes, words in (
+        ({"measure": "volume"}, "names the measure 'volume'; there are value, loss"),
+        ({"among": ("levle",)}, "names the factor 'levle'; there are level, side"),
+        ({"at": {"sid": "left"}}, "names the factor 'sid'; there are level, side"),
+        ({"at": {}}, "leaves 'side' open: .* would both take part as '0'"),
+        ({"at": {"side": ("left", "right")}}, "leaves 'side' open"),
+        ({"at": {"side": "above"}}, "has fewer than two competitors in every size"),
+        ({"at": {"side": "left", "level": 1}}, "has fewer than two competitors"),
+    ):
+        with pytest.raises(ValueError, match=f"the contest 'Draws' {words}"):
+            contested(toy, **changes)
+    with pytest.raises(ValueError, match="names no factor whose levels compete"):
+        Contest("Draws", "value", among=(), at={})
+    with pytest.raises(ValueError, match="won by 'lowest' or 'highest', got 'least'"):
+        Contest("Draws", "value", among=("level",), at={}, best="least")
+
+
+def test_a_factor_that_only_one_size_opens_is_found(toy):
+    one = replace(toy.study(), factors={"level": (0, 1, 2), "side": ("left",)})
+    wide = replace(one.sizes["full"], factors={"side": ("left", "right")})
+    with pytest.raises(ValueError, match="leaves 'side' open"):
+        replace(one, sizes=dict(one.sizes) | {"wide": wide})

@@ -77,8 +77,8 @@ def test_one_of_two_processes_is_killed_and_the_other_finishes(toy, shared, log)
     assert values(results) == values(api.run(toy.study(range(7)), storage=f"{log}.db", progress=False))
 
 
-def test_killed_at_random_moments_nothing_finished_is_lost(toy, tmp_path, log):
-    storage, study = tmp_path / "trials.db", toy.study(range(9), 0.1, str(log))
+def test_killed_at_random_moments_nothing_finished_is_lost(toy, shared, tmp_path, log):
+    storage, study = shared, toy.study(range(9), 0.1, str(log))
     moments = random.Random(int.from_bytes(os.urandom(4)))
     for _ in range(2):
         before = len(begun(log))
@@ -93,6 +93,19 @@ def test_killed_at_random_moments_nothing_finished_is_lost(toy, tmp_path, log):
     assert not results.missing and finished <= {row.trials for row in results.rows}
     assert len(begun(log)) - done == 9 - len(finished)
     assert values(results) == values(api.run(toy.study(range(9)), storage=tmp_path / "calm.db", progress=False))
+
+
+def test_a_process_that_nobody_has_buried_counts_as_gone(tmp_path, log):
+    process = started(tmp_path / "t.db", 30, 2, log)
+    wait_until(lambda: begun(log))
+    host, *_ = provenance.process()
+    assert not provenance.is_gone([host, process.pid, "token"])
+    process.kill()
+    # Not waited for: the system still lists it.
+    wait_until(lambda: provenance.is_gone([host, process.pid, "token"]))
+    os.kill(process.pid, 0)
+    process.wait()
+    assert provenance.is_gone([host, process.pid, "token"])
 
 
 def queues(toy, storage, count=2):
@@ -204,6 +217,29 @@ def test_a_job_that_is_killed_is_reported_and_ctrl_c_ends_all(toy, tmp_path, log
     assert len(results.rows) >= 2 and {f.kind for f in results.failures} == {"died", "interrupted"}
     queue = Queue(Plan(toy.study(range(60), 0.5, str(log)), "full"), tmp_path / "t.db")
     assert TrialState.RUNNING not in states(queue)
+
+
+@pytest.mark.parametrize("shared", ["sqlite", "postgres"], indirect=True)
+def test_a_command_that_was_killed_goes_on_where_it_was(toy, shared, tmp_path, log):
+    words, settings = (f"{TOY}:STUDY", "--jobs", 2, "--storage", shared), {"TOY": f"0.4 8 {log}"}
+    process = command(*words, **settings)
+    wait_until(lambda: len({pid for _, pid in begun(log)}) == 2 and len(begun(log)) >= 4)
+    process.kill()
+    process.communicate(timeout=60)
+    # What it had started ends by itself.
+    host, *_ = provenance.process()
+    wait_until(lambda: all(provenance.is_gone([host, pid, "token"]) for _, pid in begun(log)))
+    study = toy.study(range(8), 0.4, str(log))
+    finished = {row.setting["level"] for row in api.results(study, shared).rows}
+    assert 2 <= len(finished) < 8
+    again = command(*words, **settings)
+    _, said = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    counts = Counter(level for level, _ in begun(log))
+    assert set(counts) == set(range(8)) and all(counts[level] == 1 for level in finished)
+    results = api.results(study, shared)
+    assert not results.missing
+    assert values(results) == values(api.run(toy.study(range(8)), storage=tmp_path / "calm.db", progress=False))
 
 
 def test_jobs_that_all_fail_are_an_error_that_says_how_to_go_on(toy, tmp_path, log, monkeypatch):

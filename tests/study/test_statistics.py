@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from varphi.study.statistics import Comparison, Superiority, fewest_seeds, holm, number, paired, share
+from varphi.study.statistics import Comparison, Superiority, fewest_seeds, holm, number, numbers, paired, share
 from varphi.study.verdict import judged
 
 
@@ -106,6 +106,28 @@ def test_numbers_as_shown(value, text):
     assert number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((4.511, 4.5, 4.526), ("4.511", "4.500", "4.526")),
+        ((0.9, 0.7, 1.0), ("0.9", "0.7", "1.0")),
+        ((0.002697, 0.0, 0.003275), ("0.002697", "0", "0.003275")),
+        ((12.0, 0.01234, 1234.5), ("12.00", "0.01234", "1234")),
+        ((1.0, 0.0, 20.0), ("1", "0", "20")),
+        ((math.inf, 4.5, math.inf), ("∞", "4.5", "∞")),
+        ((99.999, 1.0, math.nan), ("100", "1", "NaN")),
+        ((1.5e-7, 2.0, -3.25), ("1.5e-07", "2.00", "-3.25")),
+    ],
+)
+def test_numbers_side_by_side(values, texts):
+    assert numbers(*values) == texts
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=4))
+def test_side_by_side_a_number_is_the_same_number(values):
+    assert [float(text) for text in numbers(*values)] == [float(number(value)) for value in values]
+
+
 def test_superiority_counts_ties_half_and_survives_infinities():
     found = paired(np.array([1.0, 2.0, 3.0, 0.0]), np.array([0.0, 2.0, math.inf, 1.0])).superiority
     assert found.probability == pytest.approx((1 + 0.5) / 4)
@@ -153,3 +175,34 @@ def test_not_enough_seeds_is_a_verdict():
     rng = np.random.default_rng(0)
     none = judged([paired(rng.normal(size=12), np.zeros(12))], conditions=[("x", "")])
     assert none.status == "undecided" and "would have shown" in none.evidence
+
+
+# Signs ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "sign"),
+    [(1, 0.01, "higher"), (-1, 0.01, "lower"), (-1, 0.05, "undecided"), (1, 0.9, "undecided")],
+)
+def test_the_sign_of_a_comparison(difference, p, sign):
+    assert compared(p, difference).sign == sign and compared(p, difference).significant == (sign != "undecided")
+
+
+def test_many_ties_do_not_hide_the_direction_of_the_others():
+    # Eleven ties, nine pairs in which only the second diverges: the median is 0, and yet the sign test is sure.
+    ours, theirs = np.zeros(20), np.array([math.inf] * 9 + [0.0] * 11)
+    found = paired(ours, theirs)
+    assert found.difference == 0 and found.p == pytest.approx(2 / 2**9)
+    assert found.sign == "lower" and paired(theirs, ours).sign == "higher"
+    assert judged([paired(theirs, ours)], conditions=[("x", "")]).status == "supported"
+
+
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.sampled_from([0.0, 1.0, 2.0, math.inf])), min_size=2, max_size=30),
+)
+def test_swapping_the_two_swaps_the_decision(pairs):
+    a, b = (np.array(values, float) for values in zip(*pairs, strict=True))
+    opposite = {"lower": "higher", "higher": "lower", "undecided": "undecided"}
+    forth, back = paired(a, b), paired(b, a)
+    assert back.sign == opposite[forth.sign]
+    assert forth.sign == "undecided" or (forth.sign == "higher") == (forth.difference >= 0)

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from varphi.study import api
+from varphi.study.optimisers import Adam
 from varphi.systems.constrained import head
 from varphi.systems.constrained.data import randhie, split
 from varphi.systems.constrained.references import revival
 from varphi.systems.constrained.study import STUDY
-from varphi.systems.constrained.training import HEADS, Adam, Replicas, batches, poisson_deviance, poisson_nll, trial
+from varphi.systems.constrained.training import HEADS, Replicas, batches, poisson_deviance, poisson_nll, trial
 
 
 def test_the_data_are_the_published_ones():
@@ -69,14 +70,14 @@ def test_every_replica_equals_the_same_net_trained_alone_by_torch(hidden):
     model.flat = model.flat.double()
     alone = [_plain_net(model, i, hidden) for i in range(4)]
     optimisers = [torch.optim.Adam(net.parameters(), lr=rates[i // 2]) for i, net in enumerate(alone)]
-    adam, lr = Adam(model.flat), torch.tensor(rates, dtype=torch.float64).repeat_interleave(2).unsqueeze(1)
+    adam = Adam([model.flat], [rate for rate in rates for _ in seeds])
     wide_x, wide_y = x.double(), y.double()
     for rows in list(batches(96, 8, seeds, 1))[:steps]:
         model.flat.requires_grad_(True)
         z = model(wide_x.T[rows].mT.repeat(2, 1, 1))
         each = (nn.functional.softplus(z) - wide_y[rows].repeat(2, 1)).square().mean(dim=1)
-        (gradient,) = torch.autograd.grad(each.sum(), model.flat)
-        model.flat = adam.step(model.flat.detach(), gradient, lr)
+        (model.flat.grad,) = torch.autograd.grad(each.sum(), model.flat)
+        adam.step()
         for i, (net, optimiser) in enumerate(zip(alone, optimisers, strict=True)):
             own = rows[i % 2]
             optimiser.zero_grad()

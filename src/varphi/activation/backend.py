@@ -83,6 +83,8 @@ NATIVE: dict[str, Native] = {
     "softplus": Native(F.softplus),
     "tanh": Native(torch.tanh, up_to=math.inf),
 }
+# Up to here a kernel takes less than a tenth of the interval in which Python's threads take turns.
+_SHORT = 2**18
 
 
 def suits(native: Native, x: Tensor) -> bool:
@@ -95,12 +97,16 @@ def suits(native: Native, x: Tensor) -> bool:
 
 
 def is_ordinary(x: Tensor) -> bool:
-    """Whether x is what nearly every call brings: a dense CPU tensor, to be computed now and by nobody else."""
+    """Whether x is what nearly every call brings: a contiguous tensor that `is_for_kernels`."""
+    return is_for_kernels(x) and x.is_contiguous()
+
+
+def is_for_kernels(x: Tensor) -> bool:
+    """Whether x is a dense CPU tensor, to be computed now and by nobody else."""
     return (
         type(x) in _PLAIN
         and x.dtype in _STORAGE
         and _is_dense_cpu(x)
-        and x.is_contiguous()
         and forward_ad._current_level < 0
         and _ENABLED
         and not torch._C._is_torch_function_mode_enabled()
@@ -169,6 +175,20 @@ def run_tower(formula: Formula, x: Tensor, parameters: Sequence[Any], order: int
     rows = [result.data_ptr() + k * row for k in range(order + 1)]
     _call(_kernel(formula, x.dtype, order), [x.data_ptr(), *rows], parameters, x)
     return result
+
+
+def run_tower_into(formula: Formula, x: Tensor, rows: Sequence[Tensor]) -> None:
+    """The formula, which has no parameters, and its derivatives by x, one into each of `rows`, in one pass.
+
+    All are contiguous, of one shape and dtype; x is one that `is_ordinary`.
+    """
+    what = len(rows) - 1
+    found = formula.kernels.get((x.dtype, what)) or _kernel(formula, x.dtype, what)
+    addresses, elements, threads = [x.data_ptr(), *(r.data_ptr() for r in rows)], x.numel(), torch.get_num_threads()
+    if elements < SERIAL_BELOW or (threads == 1 and elements < _SHORT):
+        found.serial(*addresses, elements)
+    else:
+        found(addresses, (), elements, threads)
 
 
 def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:

@@ -1,11 +1,8 @@
-"""What commands take: activations, parameters, files."""
+"""What commands take: activations, parameters."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,29 +68,3 @@ def activation_of(what: str, parameters: Iterable[str]) -> Activation:
         raise
     except TypeError as refusal:  # an unknown parameter, or a value that is no number
         raise ValueError(str(refusal)) from None
-
-
-def check_writable(path: Path, endings: Sequence[str]) -> Path:
-    """`path`, if a file of one of these endings can be written there; found out before any work is done.
-
-    Raises:
-        ValueError: for another ending.
-        OSError: where nothing can be written.
-    """
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"the output file must end in {' or '.join(endings)}, got {str(path)!r}")
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {str(path)!r}: there is no directory {str(path.parent)!r}; make it first"
-        )
-    if path.exists() and not os.access(path, os.W_OK):
-        raise PermissionError(f"cannot write {str(path)!r}: the file is write-protected")
-    try:
-        # Permission bits do not tell everything (read-only file systems, full disks); an attempt does.
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise PermissionError(f"cannot write {str(path)!r}: {reason}; choose another directory") from None

@@ -37,7 +37,7 @@ def say(text: str, style: str) -> None:
 
 def print_json(data: Any) -> None:
     """`data` on standard output; infinities and NaN as text."""
-    from varphi.report.data import plain_data
+    from varphi.study.data import plain_data
 
     print(json.dumps(plain_data(data), indent=2, ensure_ascii=False, allow_nan=False))
 

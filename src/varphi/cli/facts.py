@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import Json, Parameters, What, activation_of, check_writable
+from varphi.files import check_writable
+
+from .arguments import Json, Parameters, What, activation_of
 from .console import console, print_json, progress, say, waiting
 
 if TYPE_CHECKING:

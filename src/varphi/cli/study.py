@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import Json, check_writable
+from varphi.files import check_writable
+
+from .arguments import Json
 from .console import console, print_json
 
 studies = typer.Typer(no_args_is_help=True, help="Studies: what an activation does to a model, over many paired seeds.")
@@ -125,6 +127,37 @@ def report_study(
     print(f"wrote {path}")
 
 
+@studies.command("export")
+def export_study(
+    name: StudyName,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.csv|.parquet|.json",
+            help="The table. Beside a .csv stands FILE.csv.json with verdicts, versions and failures.",
+        ),
+    ],
+    curves: Annotated[
+        bool, typer.Option("--curves", help="Also FILE.curves.csv or .parquet; a .json has them always.")
+    ] = False,
+    storage: Storage = None,
+    size: SizeName = None,
+    demo: Demo = False,
+    smoke: Smoke = False,
+    seeds: Seeds = None,
+) -> None:
+    """Write every number of a study as a tidy table: a line for each setting, point and seed."""
+    from varphi.study import api, tables
+
+    study = api.load(name)
+    tables.check(output, curves=curves)
+    found = api.results(study, storage, size=_chosen_size(size, demo, smoke), seeds=seeds)
+    for path in api.export(found, output, curves=curves):
+        print(f"wrote {path}")
+
+
 @studies.command("serve")
 def serve_storage(
     storage: Storage = None,
@@ -147,7 +180,7 @@ def serve_storage(
 
 def _show_results(results: Any, as_json: bool) -> None:
     if as_json:
-        from varphi.report.data import results_data
+        from varphi.study.data import results_data
 
         return print_json(results_data(results))
     from varphi.study import api

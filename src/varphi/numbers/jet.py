@@ -18,7 +18,7 @@ from typing import Any
 from . import elementary as e
 from ._operators import Operators
 from ._system import System, UnsupportedOperation, is_constant, register
-from .expression import Expression
+from .expression import Expression, constant, evaluate, variable
 from .real import divide, power
 
 
@@ -56,6 +56,13 @@ def derivatives(function: Callable[[Any], Any], x: Any, order: int) -> list[Any]
     if not isinstance(value, Jet):  # a constant function
         return [value, *[0] * order]
     return value.derivatives()
+
+
+def partial(expression: Expression, name: str) -> Expression:
+    """The partial derivative of an expression by one of its variables."""
+    others: dict[str, Any] = {v: variable(v) for v in expression.variables}
+    found = derivatives(lambda value: evaluate([expression], others | {name: value})[0], variable(name), 1)
+    return constant(found[1])
 
 
 def _is_zero(value: Any) -> bool:

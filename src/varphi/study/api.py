@@ -54,6 +54,13 @@ def results(
     return engine.results(_study(study), storage, size=size, seeds=seeds)
 
 
+def export(results: Results, path: str | Path, *, curves: bool = False) -> tuple[Path, ...]:
+    """Write every number of a study's results as .csv, .parquet or .json; see `tables.export`."""
+    from . import tables
+
+    return tables.export(results, path, curves=curves)
+
+
 def serve(storage: str | Path | None = None, *, host: str = "localhost", port: int = 13000) -> Any:
     """Start a proxy, through which other machines reach a storage; see `storage.serve`."""
     from . import storage as _storage

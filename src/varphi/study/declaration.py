@@ -200,6 +200,9 @@ class Study:
             )
         for name, size in self.sizes.items():
             self._check_tuning(name, size)
+        sizes = [self.settings(name) for name in self.sizes] if self.contests else []
+        for contest in self.contests:
+            contest.check(self.measures, self.factors, sizes)
 
     def _check_tuning(self, name: str, size: Size) -> None:
         this = f"size {name!r} of study {self.name!r}"

@@ -96,4 +96,14 @@ def is_gone(host_pid_token: list[Any]) -> bool:
         return True
     except PermissionError:
         return False
-    return False
+    return _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits for its parent to take note of it."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
+    except OSError:
+        return False
+    # "number (name) state ...", where the name may hold parentheses of its own.
+    return told.rpartition(")")[2].split()[:1] == ["Z"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
-from .statistics import Comparison, enough_seeds, fewest_seeds, holm, number, paired
+from .statistics import Comparison, enough_seeds, fewest_seeds, holm, number, numbers, paired
 
 Best: TypeAlias = Literal["lowest", "highest"]
 
@@ -26,6 +26,9 @@ class Contest:
         among: the factors whose levels compete.
         at: the level of every other factor; a tuple admits several.
         best: whether low or high values win.
+
+    Raises:
+        ValueError: for another `best`, or without competing factors.
     """
 
     title: str
@@ -34,6 +37,14 @@ class Contest:
     at: Mapping[str, Any]
     best: Best = "lowest"
 
+    def __post_init__(self) -> None:
+        if self.best not in ("lowest", "highest"):
+            raise ValueError(f"the contest {self.title!r} is won by 'lowest' or 'highest', got {self.best!r}")
+        if not self.among:
+            raise ValueError(
+                f"the contest {self.title!r} names no factor whose levels compete; say among=(factor, ...)"
+            )
+
     def admits(self, setting: Mapping[str, Any]) -> bool:
         """Whether a setting takes part."""
         return all(setting[n] in (v if isinstance(v, tuple) else (v,)) for n, v in self.at.items())
@@ -41,6 +52,49 @@ class Contest:
     def competitor(self, setting: Mapping[str, Any]) -> str:
         """The name under which a setting takes part."""
         return " · ".join(str(setting[name]) for name in self.among)
+
+    def check(
+        self, measures: Iterable[str], factors: Iterable[str], sizes: Iterable[Sequence[Mapping[str, Any]]]
+    ) -> None:
+        """Whether it can be held.
+
+        Args:
+            measures, factors: the study's names of them.
+            sizes: the settings of each of the study's sizes.
+
+        Raises:
+            ValueError: for names the study does not have; where two settings would take part under one name; where no
+                size has two competitors.
+        """
+        self._check_name(self.measure, "measure", measures)
+        for name in (*self.among, *self.at):
+            self._check_name(name, "factor", factors)
+        fields = [self._field(settings) for settings in sizes]
+        if max(fields, default=0) < 2:
+            raise ValueError(
+                f"the contest {self.title!r} has fewer than two competitors in every size; see at={self.at}"
+            )
+
+    def _check_name(self, name: str, kind: str, known: Iterable[str]) -> None:
+        known = list(known)
+        if name not in known:
+            raise ValueError(f"the contest {self.title!r} names the {kind} {name!r}; there are {', '.join(known)}")
+
+    def _field(self, settings: Iterable[Mapping[str, Any]]) -> int:
+        """How many compete."""
+        field: dict[str, Mapping[str, Any]] = {}
+        for setting in settings:
+            if not self.admits(setting):
+                continue
+            other = field.setdefault(self.competitor(setting), setting)
+            open_ = [name for name in setting if setting[name] != other[name]]
+            if open_:
+                raise ValueError(
+                    f"the contest {self.title!r} leaves {' and '.join(map(repr, open_))} open: {dict(other)} and "
+                    f"{dict(setting)} would both take part as {self.competitor(setting)!r}; hold it in at={{...}}, or "
+                    "let it compete in among=(...)"
+                )
+        return len(field)
 
 
 @dataclass(frozen=True)
@@ -86,7 +140,7 @@ class Ranking:
 
     @property
     def winners(self) -> tuple[str, ...]:
-        """Those that may be the best."""
+        """Those that may be the best; none where the best three, say, beat each other in a circle."""
         return tuple(p.name for p in self.places if p.first == 1)
 
     @property
@@ -100,17 +154,26 @@ class Ranking:
             few = fewest_seeds(len(self.comparisons))
             return f"{self.seeds} seeds cannot tell {len(self.places)} apart, {few} could."
         leader = self.places[0]
-        if self.winners == (leader.name,):
-            return f"{leader.name} is best ({number(leader.median)})."
+        best_median = f"{leader.name} has the best median ({number(leader.median)})"
+        if len(self.winners) == 1:
+            (winner,) = (p for p in self.places if p.first == 1)
+            return f"{winner.name} is best ({number(winner.median)})."
+        if not self.winners:
+            return f"Nobody is best, as at the top they beat each other in a circle; {best_median}."
         if len(self.winners) == len(self.places):
-            return f"No difference beyond chance; {leader.name} has the best median ({number(leader.median)})."
-        return f"{', '.join(self.winners)} are not told apart at the top; {leader.name} has the best median."
+            return f"No difference beyond chance; {best_median}."
+        return f"{_listed(self.winners)} are not told apart at the top; {best_median}."
 
     def table(self) -> Iterator[tuple[str, ...]]:
         """The header, then a line for each place."""
         yield ("rank", "", "median [range over seeds]")
         for p in self.places:
-            yield (p.rank, p.name, f"{number(p.median)} [{number(p.low)}, {number(p.high)}]")
+            median, low, high = numbers(p.median, p.low, p.high)
+            yield (p.rank, p.name, f"{median} [{low}, {high}]")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def ranking(values: Mapping[str, Float[np.ndarray, " seeds"]], *, best: Best = "lowest") -> Ranking:
@@ -132,8 +195,10 @@ def ranking(values: Mapping[str, Float[np.ndarray, " seeds"]], *, best: Best = "
     tests = holm([paired(costs[a], costs[b], f"{a} - {b}") for a, b in pairs])
     better: dict[str, set[str]] = {name: set() for name in costs}  # who is significantly better than it
     for (a, b), test in zip(pairs, tests, strict=True):
-        if test.significant:
-            better[b if test.difference < 0 else a].add(a if test.difference < 0 else b)
+        if test.sign == "lower":
+            better[b].add(a)
+        elif test.sign == "higher":
+            better[a].add(b)
     places = [
         Place(
             name,

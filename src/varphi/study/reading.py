@@ -66,7 +66,7 @@ def _row(plan: Plan, key: str, trials: Sequence[FrozenTrial]) -> Row:
         chosen=chosen,
         edges=edges(points, chosen),
         trials=tuple(trial.number for trial in trials),
-        seconds=sum(data["seconds"] for data in stored),
+        times=tuple(data["seconds"] for data in stored),
     )
 
 

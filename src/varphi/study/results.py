@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from .declaration import Claim, Setting, Study
 from .ranking import Contest, Ranking, ranking
 from .search import Point, Search
-from .statistics import number
+from .statistics import number, numbers
 from .verdict import Verdict
 
 
@@ -28,8 +28,8 @@ class Row:
         points: what was tried: values of the tuned numbers by name; one point, {}, where nothing is tuned.
         chosen: the place of the point that this setting chose.
         edges: the tuned numbers whose chosen value is the smallest or largest tried: a better one may lie beyond.
-        trials: the numbers of the trials that it was made from.
-        seconds: the time that they took.
+        trials: the numbers of the trials that it was made from: one, or one for each seed.
+        times: the seconds that each of them took.
     """
 
     setting: Setting
@@ -39,7 +39,12 @@ class Row:
     chosen: int
     edges: tuple[str, ...]
     trials: tuple[int, ...]
-    seconds: float
+    times: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The time that all its trials took."""
+        return sum(self.times)
 
     @property
     def point(self) -> Point:
@@ -141,7 +146,8 @@ class Results:
 
     def _judge(self, claim: Claim) -> Verdict:
         if self.missing:
-            return Verdict("undecided", f"{len(self.missing)} settings are not finished yet")
+            settings = "1 setting is" if len(self.missing) == 1 else f"{len(self.missing)} settings are"
+            return Verdict("undecided", f"{settings} not finished yet")
         try:
             return claim.judge(self)
         # One claim that cannot be judged (a part not installed, say) must not hide the verdicts on the others.
@@ -155,8 +161,6 @@ class Results:
         for contest in self.study.contests:
             rows = [row for row in self.rows if contest.admits(row.setting)]
             values = {contest.competitor(row.setting): row.values(contest.measure) for row in rows}
-            if len(values) < len(rows):
-                raise ValueError(f"the contest {contest.title!r} leaves factors besides {contest.among} open")
             if len(values) > 1:
                 found.append((contest, ranking(values, best=contest.best)))
         return tuple(found)
@@ -181,8 +185,9 @@ class Results:
         """The header, then a line for each reference: its name and headline measures."""
         shown = [m for m in self.headline if any(m in values for values in self.references.values())]
         yield ("reference", *shown)
-        for name, values in self.references.items():
-            yield (name, *(number(values[m]) if m in values else "" for m in shown))
+        columns = [_alike([values.get(m) for values in self.references.values()]) for m in shown]
+        for i, name in enumerate(self.references):
+            yield (name, *(column[i] for column in columns))
 
 
 def _told(row: Row, name: str) -> str:
@@ -192,13 +197,21 @@ def _told(row: Row, name: str) -> str:
     return f"{row.point[name]:.4g}{' (edge)' if name in row.edges else ''}"
 
 
+def _alike(values: Sequence[float | None]) -> list[str]:
+    """A column of numbers, some of them absent."""
+    present = iter(numbers(*(value for value in values if value is not None)))
+    return ["" if value is None else next(present) for value in values]
+
+
 def _summary(values: np.ndarray) -> str:
     """The median, and the range where seeds differ; runs without a number are counted."""
     absent = int(np.isnan(values).sum())
     ordered = np.sort(np.where(np.isnan(values), math.inf, values))
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    median = middle[0] if middle[0] == middle[1] else float(np.mean(middle))
-    text = number(float(median)) if absent < len(values) else "NaN"
+    median = float(middle[0] if middle[0] == middle[1] else np.mean(middle))
     if absent:
-        return f"{text} ({absent} NaN)"
-    return text if ordered[0] == ordered[-1] else f"{text} [{number(ordered[0])}, {number(ordered[-1])}]"
+        return f"{number(median) if absent < len(values) else 'NaN'} ({absent} NaN)"
+    if ordered[0] == ordered[-1]:
+        return number(median)
+    told, low, high = numbers(median, float(ordered[0]), float(ordered[-1]))
+    return f"{told} [{low}, {high}]"

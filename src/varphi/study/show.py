@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -31,31 +32,49 @@ def show(results: Results) -> Group:
     ]
     if results.references:
         parts.append(_table("References, which need no seeds", results.reference_table(), 1))
-    parts += [Text(line, style="yellow") for line in remarks(results)]
+    parts += [Text(str(remark), style="yellow") for remark in remarks(results)]
     return Group(*parts)
 
 
-def remarks(results: Results) -> list[str]:
-    """What a reader must know besides the numbers: what is missing, failed, or at the edge of its tuning."""
-    lines = []
-    if results.missing:
-        lines.append(f"{len(results.missing)} settings are not finished: the command of the run goes on from here.")
-    if results.errors:
+@dataclass(frozen=True)
+class Remark:
+    """What a reader must know besides the numbers, and the text behind it, if there is one (a traceback)."""
+
+    text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}:\n{self.detail}" if self.detail else self.text
+
+
+def remarks(results: Results) -> list[Remark]:
+    """What is missing, failed, or at the edge of its tuning."""
+    return [*_unfinished(results), *_at_edges(results)]
+
+
+def _unfinished(results: Results) -> Iterator[Remark]:
+    missing, errors = len(results.missing), len(results.errors)
+    if missing:
+        settings = "1 setting is" if missing == 1 else f"{missing} settings are"
+        yield Remark(f"{settings} not finished: the command of the run goes on from here.")
+    if errors:
         last = results.errors[-1]
-        lines.append(
-            f"{len(results.errors)} trials failed with an error; the last, of {last.setting}:\n{last.traceback}"
-        )
-    died = len(results.failures) - len(results.errors)
+        trials = "1 trial" if errors == 1 else f"{errors} trials"
+        yield Remark(f"{trials} failed with an error; the last, of {last.setting}", last.traceback)
+    died = len(results.failures) - errors
     if died:
-        lines.append(f"{died} trials were cut short (Ctrl-C or a process that ended) and run again.")
+        trials = "1 trial was" if died == 1 else f"{died} trials were"
+        yield Remark(f"{trials} cut short (Ctrl-C or a process that ended) and run again.")
+
+
+def _at_edges(results: Results) -> Iterator[Remark]:
     for name in results.tuned:
         at_edge = sum(name in row.edges for row in results.rows)
         if at_edge:
-            lines.append(
+            yield Remark(
                 f"{at_edge} of {len(results.rows)} settings chose the smallest or largest {name} that was tried; "
                 "a better one may lie beyond."
             )
-    return lines
 
 
 def _extent(results: Results) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-LEVEL = 0.95
+LEVEL, ALPHA = 0.95, 0.05
+Sign: TypeAlias = Literal["lower", "higher", "undecided"]
 # Of the bootstrap and of permutation tests over more than 13 seeds (up to 13, all 2^n sign patterns are counted).
 RESAMPLES = 9999
 
@@ -57,8 +59,18 @@ class Comparison:
     detectable: float
 
     @property
+    def sign(self) -> Sign:
+        """Whether the first is lower or higher than the second, after Holm's correction; or undecided."""
+        if self.adjusted >= ALPHA:
+            return "undecided"
+        # The sign test can find a difference whose median is 0: many ties, and the other pairs all to one side.
+        centre = self.difference or self.superiority.probability - 0.5
+        return "higher" if centre > 0 else "lower"
+
+    @property
     def significant(self) -> bool:
-        return self.adjusted < 1 - LEVEL
+        """Whether the sign is decided."""
+        return self.sign != "undecided"
 
     def __str__(self) -> str:
         return (
@@ -114,7 +126,7 @@ def _by_sign(d: np.ndarray, label: str) -> Comparison:
     # Order statistics of all pairs; between infinities of opposite sign there is no centre to interpolate.
     middle = ordered[(len(d) - 1) // 2], ordered[len(d) // 2]
     median = float(middle[0] if middle[0] == middle[1] else np.mean(middle))
-    k = int(stats.binom.ppf((1 - LEVEL) / 2, len(d), 0.5))
+    k = int(stats.binom.ppf(ALPHA / 2, len(d), 0.5))
     low, high = (float(ordered[k - 1]), float(ordered[len(d) - k])) if k > 0 else (-math.inf, math.inf)
     p = min(1.0, float(test.pvalue))
     return Comparison(label, median, low, high, p, len(d), "median, sign test", p, _superiority(d), math.nan)
@@ -144,7 +156,7 @@ def least_p(seeds: int) -> float:
 
 def enough_seeds(seeds: int, family: int = 1) -> bool:
     """Whether any of `family` comparisons could become significant after Holm's correction."""
-    return family * least_p(seeds) < 1 - LEVEL
+    return family * least_p(seeds) < ALPHA
 
 
 def fewest_seeds(family: int = 1) -> int:
@@ -173,7 +185,7 @@ def holm(family: Sequence[Comparison]) -> tuple[Comparison, ...]:
 
 def _strictness(seeds: int, family: int) -> float:
     """How much larger a difference must be to show at a family's corrected level than at 5 %."""
-    alone, corrected = (stats.t.ppf(1 - (1 - LEVEL) / (2 * m), seeds - 1) for m in (1, family))
+    alone, corrected = (stats.t.ppf(1 - ALPHA / (2 * m), seeds - 1) for m in (1, family))
     power = stats.t.ppf(POWER, seeds - 1)
     return float((corrected + power) / (alone + power))
 
@@ -207,3 +219,22 @@ def number(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.4g}"
+
+
+def numbers(*values: float) -> tuple[str, ...]:
+    """Numbers that stand side by side: with as many decimals as any of them has, up to four significant digits each."""
+    alone = [number(value) for value in values]
+    # What is written with an exponent has no place after the point to share.
+    decimals = max((_decimals(text) for text in alone if "e" not in text), default=0)
+    return tuple(_padded(value, text, decimals) for value, text in zip(values, alone, strict=True))
+
+
+def _decimals(text: str) -> int:
+    return len(text.partition(".")[2])
+
+
+def _padded(value: float, text: str, decimals: int) -> str:
+    if value == 0 or not math.isfinite(value) or "e" in text:
+        return text
+    four = 3 - math.floor(math.log10(abs(float(text))))
+    return f"{float(text):.{max(0, min(decimals, four), _decimals(text))}f}"

@@ -51,8 +51,8 @@ def judged(family: Sequence[Comparison], *, conditions: Sequence[tuple[str, str]
     if not enough_seeds(seeds, len(family)):
         return Verdict("not enough seeds", _too_few(seeds, len(family)), comparisons=holm(family))
     adjusted = holm(family)
-    positive = [n for n, c in zip(conditions, adjusted, strict=True) if c.significant and c.difference > 0]
-    negative = [n for n, c in zip(conditions, adjusted, strict=True) if c.significant and c.difference < 0]
+    positive = [n for n, c in zip(conditions, adjusted, strict=True) if c.sign == "higher"]
+    negative = [n for n, c in zip(conditions, adjusted, strict=True) if c.sign == "lower"]
     if len(positive) == len(adjusted):
         return Verdict("supported", _extremes(adjusted), comparisons=adjusted)
     if positive:

@@ -36,8 +36,7 @@ def _deviances(results: Results) -> Figure:
         panel.set_title(f"{net}, {loss}", fontsize=9.5)
     for panel in axes[-1]:
         panel.set_xlabel("Poisson deviance")
-        # Room at the right for the counts.
-        panel.set_xlim(min(finite) - 0.05 * (limit - min(finite)), limit + 0.3 * (limit - min(finite)))
+        panel.set_xlim(min(finite) - 0.05 * (limit - min(finite)), limit + 0.05 * (limit - min(finite)))
     return Figure(
         "Held-out deviance, bias started at the data's mean",
         f"A dot is a seed, a bar their median; lower is better. Runs beyond {limit:.2f}, or infinite because a "
@@ -60,12 +59,15 @@ def _dots(panel: Axes, rows: tuple[Row, ...], measure: str, limit: float = np.in
             panel.vlines(median, place - 0.32, place + 0.32, color=f"C{place}", linewidth=2.2)
         beyond, infinite = int((np.isfinite(values) & (values > limit)).sum()), int((~np.isfinite(values)).sum())
         told = [f"{beyond} →" * bool(beyond), f"{infinite} {_INFINITE}" * bool(infinite)]
+        # Beside the panel, where no dot can lie under it.
         panel.annotate(
             " ".join(filter(None, told)),
             (1.0, place),
+            (3, 0),
             xycoords=("axes fraction", "data"),
+            textcoords="offset points",
             va="center",
-            ha="right",
+            ha="left",
             fontsize=8,
         )
     panel.set_yticks(range(len(rows)), [row.setting["activation"] for row in rows])
@@ -129,7 +131,10 @@ def _curves(results: Results) -> Figure:
         for place, row in enumerate(rows):
             curves = row.curves["validation_loss"][row.chosen]
             share = np.arange(1, curves.shape[1] + 1) / curves.shape[1]
-            panel.plot(share * 100, np.median(curves, axis=0), color=f"C{place}", label=row.setting["activation"])
+            # Of a single checkpoint there is no line to draw.
+            marker = "o" if len(share) == 1 else ""
+            middle = np.median(curves, axis=0)
+            panel.plot(share * 100, middle, marker=marker, color=f"C{place}", label=row.setting["activation"])
             panel.fill_between(share * 100, *np.quantile(curves, [0.25, 0.75], axis=0), color=f"C{place}", alpha=0.15)
         panel.set_title(f"start {start}", fontsize=9.5)
         panel.set_xlabel("training, %")

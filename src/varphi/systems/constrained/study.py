@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from varphi.activation.lookup import get
 from varphi.study import Claim, Contest, Figure, Setting, Size, Study, Tuning
+from varphi.study.ranking import Ranking
 from varphi.study.results import Results, Row
-from varphi.study.statistics import Share, holm, number, paired, share
+from varphi.study.statistics import Share, number, paired, share
 from varphi.study.verdict import Verdict, judged
 
 from .data import ORIGIN
@@ -194,44 +194,25 @@ CLAIMS = (
 
 
 def _answer(results: Results, verdicts: Sequence[Verdict]) -> str:
-    best, tied = _leaders(results)
-    others = [a for a in results.levels("activation") if a not in tied]
-    losers = f", significantly better than {_listed(others)}" if others else ""
-    apart = f"not told apart by {len(results.seeds)} seeds"
-    told_ties = f"{_listed(tied)} ({apart}) predict" if len(tied) > 1 else f"{tied[0]} predicts"
+    contest, found = _best_ranking(results)
     relu = [row for row in results.where(activation=RELU, target="visits")]
     infinite = share(np.concatenate([np.isinf(row.values("deviance")) for row in relu]))
     dead = {start: _dead_at(relu, start) for start in results.levels("start")}
     told = ", ".join(f"{s.count} of {s.total} from {start}" for start, s in dead.items())
     return (
-        f"Started at the data's mean, {told_ties} visits best (held-out Poisson deviance "
-        f"{number(_deviance(best))}; {best.setting['net']}, {best.setting['loss']} loss{losers}); ReLU's exact zeros "
-        f"make its deviance infinite in {infinite.count} of {infinite.total} runs, and ReLU heads ended dead in {told}."
+        f"By held-out Poisson deviance of the visits, started at the data's mean ({contest.at['net']}, "
+        f"{contest.at['loss']} loss, the best of {len(results.rankings)}): {found.sentence()} ReLU's exact zeros make "
+        f"its deviance infinite in {infinite.count} of {infinite.total} runs, and ReLU heads ended dead in {told}."
     )
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-def _leaders(results: Results) -> tuple[Row, list[str]]:
-    """Among starts at the mean: the row with the lowest median deviance, and the heads not told apart from it."""
-    sane = results.where(target="visits", start="mean")
-    best = min(sane, key=_deviance)
-    same = {"net": best.setting["net"], "loss": best.setting["loss"]}
-    rivals = [r for r in sane if r is not best and {n: r.setting[n] for n in same} == same]
-    family = holm([paired(row.values("deviance"), best.values("deviance")) for row in rivals])
-    ties = [row.setting["activation"] for row, c in zip(rivals, family, strict=True) if not c.significant]
-    return best, [best.setting["activation"], *ties]
+def _best_ranking(results: Results) -> tuple[Contest, Ranking]:
+    """The ranking of the net and loss with the lowest median."""
+    return min(results.rankings, key=lambda ranked: ranked[1].places[0].median)
 
 
 def _dead_at(rows: Sequence[Row], start: str) -> Share:
     return share(np.concatenate([row.values("dead") > 0 for row in rows if row.setting["start"] == start]))
-
-
-def _deviance(row: Row) -> float:
-    values = row.values("deviance")
-    return float(np.median(np.where(np.isnan(values), math.inf, values)))
 
 
 def _figures(results: Results) -> list[Figure]:

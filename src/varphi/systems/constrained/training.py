@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from varphi.activation.lookup import get
 from varphi.heads.heads import ElementwiseHead, Head, head
 from varphi.study import Outcome, Point, Setting
+from varphi.study.optimisers import Adam
 
 from .data import Part, split
 
@@ -121,18 +122,21 @@ def _trained(setting: Setting, seeds: Sequence[int], learning_rates: list[float]
     table = data.fit.x.T.contiguous()
     model = Replicas(len(data.fit.x), HIDDEN[setting["net"]], seeds, len(learning_rates))
     started = _start(model, close, setting["start"], data.fit)
-    rates = torch.tensor(learning_rates, dtype=torch.float32).repeat_interleave(len(seeds)).unsqueeze(1)
+    rates = torch.tensor(learning_rates).repeat_interleave(len(seeds))
     loss = {"mse": squared_error, "poisson": poisson_nll}[setting["loss"]]
     curve = []
     marks = {round(epochs * (i + 1) / _CHECKPOINTS) for i in range(_CHECKPOINTS)}
-    adam = Adam(model.flat)
+    adam = Adam([model.flat], rates)
+    (group,) = adam.param_groups
     steps = epochs * math.ceil(len(data.fit.y) / batch)
     for step, rows in enumerate(batches(len(data.fit.y), batch, seeds, epochs)):
         model.flat.requires_grad_(True)
         x, y = table[rows].mT.repeat(len(learning_rates), 1, 1), data.fit.y[rows].repeat(len(learning_rates), 1)
         each = loss(close.activation(model(x)), y).mean(dim=1)
-        (gradient,) = torch.autograd.grad(each.sum(), model.flat)
-        model.flat = adam.step(model.flat.detach(), gradient, rates * (1 - step / steps))
+        (model.flat.grad,) = torch.autograd.grad(each.sum(), model.flat)
+        model.flat.requires_grad_(False)
+        group["lr"] = 1 - step / steps
+        adam.step()
         if (step + 1) * epochs % steps == 0 and (step + 1) * epochs // steps in marks:
             curve.append(_mean_loss(model, close, loss, data.validation))
     measures = _measured(model, close, loss, data.fit, data.validation, data.held_out) | {"dead_at_start": started}
@@ -149,22 +153,6 @@ def batches(rows: int, batch: int, seeds: Sequence[int], epochs: int) -> Iterato
     for _ in range(epochs):
         order = torch.stack([torch.randperm(rows, generator=g) for g in generators])
         yield from order.split(batch, dim=1)
-
-
-class Adam:
-    """Adam (Kingma & Ba, arXiv 1412.6980) with a learning rate of its own for each replica."""
-
-    def __init__(self, like: Tensor, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
-        self.first, self.second = torch.zeros_like(like), torch.zeros_like(like)
-        self.betas, self.eps, self.steps = betas, eps, 0
-
-    def step(self, weights: Tensor, gradient: Tensor, rates: Float[Tensor, "replicas 1"]) -> Tensor:
-        b1, b2 = self.betas
-        self.steps += 1
-        self.first.lerp_(gradient, 1 - b1)
-        self.second.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-        scale = (self.second / (1 - b2**self.steps)).sqrt_().add_(self.eps)
-        return weights - rates / (1 - b1**self.steps) * self.first / scale
 
 
 def squared_error(mu: Tensor, y: Tensor) -> Tensor:

@@ -235,8 +235,16 @@ def _dots(
         panel.vlines(middle, place - height - 0.03, place + height + 0.03, color=colour, linewidth=2.2)
     beyond = int((values > limit).sum())
     if beyond:
+        # Beside the panel, where no dot can lie under it.
         panel.annotate(
-            f"{beyond} →", (1.0, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=7.5
+            f"{beyond} →",
+            (1.0, place),
+            (3, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=8,
         )
 
 

@@ -106,7 +106,7 @@ def _told(results: Results, data: str) -> str:
     rows = sorted(results.where(data=data), key=lambda row: _middle(row.values("error")))
     best = rows[0]
     family = holm([paired(np.log(row.values("error")), np.log(best.values("error"))) for row in rows[1:]])
-    ties = sum(not c.significant for c in family)
+    ties = sum(c.sign == "undecided" for c in family)
     worst = rows[-1]
     return (
         f"{data}: {_name(best)} has the lowest median held-out error, {number(_middle(best.values('error')))} "

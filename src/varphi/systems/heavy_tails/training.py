@@ -6,9 +6,9 @@ data, initial weights and order of rows are the same in every setting, so settin
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varphi.activation.lookup import get
+from varphi.study.optimisers import SGD, Adam, PerReplica
 
 from .heads import BoundedHead
 from .losses import AutoHuber, AutoTukey, CauchyNLL, StudentTNLL
@@ -77,56 +78,16 @@ class Replicas:
         return torch.baddbmm(bias, weight, h)[:, 0]
 
 
-class Optimiser(ABC):
-    """A first-order method with a learning rate of its own for each replica (the first dimension of every tensor)."""
-
-    @abstractmethod
-    def step(self, weights: list[Tensor], gradients: Sequence[Tensor], rates: Float[Tensor, " replicas"]) -> None:
-        """Change the weights in place."""
-
-
-class Adam(Optimiser):
-    """Adam (Kingma & Ba, arXiv 1412.6980) with its usual constants."""
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        self.first = [torch.zeros_like(w) for w in weights]
-        self.second = [torch.zeros_like(w) for w in weights]
-        self.steps = 0
-
-    def step(self, weights: list[Tensor], gradients: Sequence[Tensor], rates: Tensor) -> None:
-        self.steps += 1
-        for w, g, first, second in zip(weights, gradients, self.first, self.second, strict=True):
-            first.lerp_(g, 0.1)
-            second.mul_(0.999).addcmul_(g, g, value=0.001)
-            scale = (second / (1 - 0.999**self.steps)).sqrt_().add_(1e-8)
-            w.sub_(_along(rates / (1 - 0.9**self.steps), w) * first / scale)
-
-
-class SGD(Optimiser):
-    """Gradient descent with momentum 0.9, as `torch.optim.SGD` defines it."""
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        self.velocity = [torch.zeros_like(w) for w in weights]
-
-    def step(self, weights: list[Tensor], gradients: Sequence[Tensor], rates: Tensor) -> None:
-        for w, g, v in zip(weights, gradients, self.velocity, strict=True):
-            v.mul_(0.9).add_(g)
-            w.sub_(_along(rates, w) * v)
-
-
-def _along(rates: Tensor, weights: Tensor) -> Tensor:
-    return rates.reshape(-1, *[1] * (weights.dim() - 1))
-
-
 @dataclass(frozen=True)
 class Method:
     """An optimiser, and how many rows it sees in a step (None: all of them)."""
 
-    optimiser: Callable[[Sequence[Tensor]], Optimiser]
+    optimiser: Callable[[Sequence[Tensor], Tensor], PerReplica]
     batch: int | None = None
 
 
-METHODS = {"Adam": Method(Adam), "SGD": Method(SGD), "SGD, batches of 32": Method(SGD, 32)}
+_momentum = functools.partial(SGD, momentum=0.9)
+METHODS = {"Adam": Method(Adam), "SGD": Method(_momentum), "SGD, batches of 32": Method(_momentum, 32)}
 
 
 @dataclass
@@ -177,19 +138,20 @@ def trained(
     fit = Fit(net, _head(head, y), LOSSES[loss](replicas))
     if isinstance(fit.loss, (CauchyNLL, StudentTNLL)):
         fit.loss.calibrate_(y)
-    each_rate = torch.tensor(rates, dtype=y.dtype).repeat_interleave(len(seeds))
-    weights = [net.flat, *(p.detach() for p in fit.loss.parameters())]
+    weights = [net.flat, *fit.loss.parameters()]
     chosen = METHODS[method]
-    optimiser = chosen.optimiser(weights)
+    optimiser = chosen.optimiser(weights, torch.tensor(rates, dtype=y.dtype).repeat_interleave(len(seeds)))
+    (group,) = optimiser.param_groups
     order = None if chosen.batch is None else _batches(x.shape[-1], chosen.batch, seeds)
     for step in range(steps):
         a, b = (x, y) if order is None else _taken(x, y, next(order).repeat(len(rates), 1))
-        net.flat = net.flat.detach().requires_grad_(True)
+        net.flat.requires_grad_(True)
         total = fit.loss(fit.predict(a), b).mean(dim=1).sum()
-        gradients = torch.autograd.grad(total, [net.flat, *fit.loss.parameters()])
-        weights = [net.flat.detach(), *(p.detach() for p in fit.loss.parameters())]
-        optimiser.step(weights, gradients, each_rate * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        net.flat = weights[0]
+        for weight, gradient in zip(weights, torch.autograd.grad(total, weights), strict=True):
+            weight.grad = gradient
+        net.flat.requires_grad_(False)
+        group["lr"] = 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimiser.step()
         if watch is not None and (step + 1) % every == 0:
             fit.checkpoints.append(watch(fit))
     fit.loss.eval()
