@@ -131,7 +131,8 @@ class _Reader:
             raise UncertifiedOperation("the model's output does not depend on its input")
         if not isinstance(output, (Node, Pointwise)):
             raise UncertifiedOperation(f"bounds are of models that give one tensor, not {type(output).__name__}")
-        return Network(tuple(self.nodes), self._node(output))
+        last = self._node(output)
+        return Network(tuple(self.nodes), last)
 
     # ---------------------------------------------------------------------------------------- steps
 
