@@ -25,6 +25,7 @@ from .relaxation import Lines
 _MOST_NUMBERS = 2**25
 # Slopes for every row of their own up to so many numbers; beyond, rows share them.
 _MOST_SLOPES = 2**22
+_DECAY = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,22 +51,42 @@ class Network:
 
 
 class Slopes:
-    """Shifts of the slopes of every activation from their best ones, for each node that is bounded through it."""
+    """The slopes of every activation's lines, for each node that is bounded through it; they can be moved.
+
+    A slope is kept as its place, 0 to 1, among those that are best somewhere in the interval. A chord has no choice.
+
+    Args:
+        best: a pass with the best slopes, where these start.
+    """
 
     def __init__(self, best: Pass) -> None:
         self.best = best
-        self.shifts: dict[tuple[Node, Node], tuple[Tensor, Tensor]] = {}
+        self.places: dict[tuple[Node, Node], tuple[Tensor, Tensor]] = {}
+        self._limits: dict[Node, list[tuple[Tensor, Tensor]]] = {}
 
     def of(self, target: Node, node: Curve, rows: int) -> tuple[Tensor, Tensor]:
-        lines, _ = self.best.lines(node)
-        low, high = lines.lower_slope.unsqueeze(1), lines.upper_slope.unsqueeze(1)
-        if (target, node) not in self.shifts:
-            own = rows if low.numel() * rows <= _MOST_SLOPES else 1
-            shape = (low.shape[0], own, *low.shape[2:])
-            zeros = torch.zeros(2, *shape, dtype=low.dtype, device=low.device)
-            self.shifts[target, node] = zeros[0].clone().requires_grad_(), zeros[1].clone().requires_grad_()
-        first, second = self.shifts[target, node]
-        return low + first, high + second
+        if node not in self._limits:
+            pairs = node.slope_limits(self.best.tight(node.parents[0]))
+            self._limits[node] = [(low.unsqueeze(1), (high - low).unsqueeze(1)) for low, high in pairs]
+        limits = self._limits[node]
+        if (target, node) not in self.places:
+            lines, _ = self.best.lines(node)
+            own = rows if lines.lower_slope.numel() * rows <= _MOST_SLOPES else 1
+            starts = (lines.lower_slope.unsqueeze(1), lines.upper_slope.unsqueeze(1))
+            first, second = (
+                self._place(s, *limit).repeat(1, own, *[1] * (s.dim() - 2)).requires_grad_()
+                for s, limit in zip(starts, limits, strict=True)
+            )
+            self.places[target, node] = first, second
+        first, second = (low + p * span for p, (low, span) in zip(self.places[target, node], limits, strict=True))
+        return first, second
+
+    @staticmethod
+    def _place(slope: Tensor, low: Tensor, span: Tensor) -> Tensor:
+        return torch.where(span > 0, (slope - low) / span, torch.zeros_like(slope)).clamp(0, 1)
+
+    def parameters(self) -> list[Tensor]:
+        return [t for pair in self.places.values() for t in pair]
 
 
 class Pass:
@@ -245,32 +266,35 @@ class Pass:
         return self._drawn[node]
 
 
-def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.05) -> Tensor:
+def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.1) -> Tensor:
     """The best lower bounds of rows·output seen while Adam moves the slopes of every activation, intermediate ones too.
 
     Every bound on the way holds, whatever its slopes; so does the largest.
     """
     with torch.no_grad():
-        best_pass = Pass(network, region, "crown")
-        best = best_pass.least(network.output, rows, rows.shape[1])
-    slopes = Slopes(best_pass)
+        plain = Pass(network, region, "crown")
+        best = plain.least(network.output, rows, rows.shape[1])
+    slopes = Slopes(plain)
     optimiser: torch.optim.Adam | None = None
-    for _ in range(steps + 1):
+    for step in range(steps):
         with torch.enable_grad():
             found = Pass(network, region, "crown", slopes).least(network.output, rows, rows.shape[1])
         best = torch.maximum(best, found.detach())
-        parameters = [t for pair in slopes.shifts.values() for t in pair]
-        if not parameters or not found.requires_grad:
+        if not found.requires_grad or step == steps - 1:
             return best
-        if optimiser is None:
-            optimiser = torch.optim.Adam(parameters, rate)
-            schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.97)
+        optimiser = optimiser or torch.optim.Adam(slopes.parameters(), rate)
         optimiser.zero_grad()
         (-found.sum()).backward()
-        for t in parameters:
-            if t.grad is not None:
-                t.grad.nan_to_num_(0.0, 0.0, 0.0)
-        optimiser.step()
-        schedule.step()
+        optimiser.param_groups[0]["lr"] = rate * _DECAY**step
+        _step(optimiser, slopes)
     return best
 
+
+def _step(optimiser: torch.optim.Adam, slopes: Slopes) -> None:
+    for place in slopes.parameters():
+        if place.grad is not None:
+            place.grad.nan_to_num_(0.0, 0.0, 0.0)
+    optimiser.step()
+    with torch.no_grad():
+        for place in slopes.parameters():
+            place.clamp_(0, 1)

@@ -287,6 +287,13 @@ class Curve(Node):
             middle, half = middle.unsqueeze(1), half.unsqueeze(1)
         return Drawn((middle,), (half,), shift, drop - error)
 
+    def slope_limits(self, interval: Interval) -> tuple[Interval, Interval]:
+        """Between which slopes the lower line, and the upper line, are nearest to the curve somewhere in the interval."""
+        found = envelope(self.activation, *interval)
+        first, last = (found.support_slopes(*interval, share) for share in (0.02, 0.98))
+        lower, upper = (torch.stack(pair) for pair in zip(first, last, strict=True))
+        return (lower.amin(0), lower.amax(0)), (upper.amin(0), upper.amax(0))
+
     def reach(self, interval: Interval, lines: Lines, error: Tensor) -> Interval:
         """The output's interval from the lines alone."""
         ends = [interval[0], interval[1]]

@@ -214,10 +214,18 @@ class Envelope:
         ends = self._ends(l, u)
         best = None
         if lower_slope is None or upper_slope is None:
-            best = self._middles(ends)
+            best = self._between(ends)
         lower = self._line(1.0, l, u, lower_slope, ends, best)
         upper = self._line(-1.0, l, u, upper_slope, ends, best)
         return Lines(*lower, *upper)
+
+    def support_slopes(self, l: Tensor, u: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """The slopes of the lower and the upper line that are nearest to the curve's hull at l + share·(u - l)."""
+        with torch.no_grad():
+            ends = self._ends(l, u)
+            at = self._between(ends, share)
+            sides = [(side * self._best_slope(side, ends, *at)[0]).to(l.dtype).view(l.shape) for side in (1.0, -1.0)]
+            return sides[0], sides[1]
 
     def range(self, l: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Below and above f on [l, u]: the lines of slope 0."""
@@ -226,13 +234,13 @@ class Envelope:
         return found.lower_intercept, found.upper_intercept
 
     def _line(
-        self, side: float, l: Tensor, u: Tensor, slope: Tensor | None, ends: _Ends, middles: Tensor | None
+        self, side: float, l: Tensor, u: Tensor, slope: Tensor | None, ends: _Ends, best: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         hint = None
         with torch.no_grad():
             if slope is None:
-                assert middles is not None
-                s, hint = self._best_slope(side, ends, middles)
+                assert best is not None
+                s, hint = self._best_slope(side, ends, *best)
                 slope = (side * s).to(l.dtype).view(l.shape)
             shape = torch.broadcast_shapes(slope.shape, l.shape)
             if shape != l.shape:  # one interval with many slopes
@@ -260,7 +268,8 @@ class Envelope:
         """The intercept f(x*) - s·x* with its derivatives: -x* by s (Danskin), f'(x*) - s by an end that x* lies at."""
         left, right = x <= l.detach(), x >= u.detach()
         at = torch.where(left, l.expand_as(x), torch.where(right, u.expand_as(x), x))
-        pull = self._tower(x.double())[1].to(x.dtype).nan_to_num(0.0) - slope.detach()
+        steep = self._tower(x.double())[1].nan_to_num(0.0, 0.0, 0.0).to(x.dtype)
+        pull = steep - slope.detach()
         return intercept - (slope - slope.detach()) * x + pull * (at - at.detach())
 
     # ---------------------------------------------------------------------------------------- parts
@@ -282,8 +291,10 @@ class Envelope:
         error = self.value_error
         return error.steps * _EPS * (value.abs() + (x * slope).abs()).nan_to_num(0.0) + (error.absolute + _TINY)
 
-    def _middles(self, ends: _Ends) -> Tensor:
-        return self._tower(ends.l + (ends.u - ends.l) / 2)
+    def _between(self, ends: _Ends, share: float = 0.5) -> tuple[Tensor, Tensor]:
+        """A point of each interval, and f, f', f'' there."""
+        m = ends.l + (ends.u - ends.l) * share
+        return m, self._tower(m)
 
     def _support(self, side: float, s: Tensor, ends: _Ends, hint: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """A number below side·f(x) - s·x on every interval, and where it is nearly attained.
@@ -317,7 +328,11 @@ class Envelope:
     def _keep_least(best: Tensor, x: Tensor, index: Tensor, value: Tensor, place: Tensor) -> None:
         before = best[index]
         less = ~(value >= before)  # NaN too
-        best[index], x[index] = torch.where(less, value, before), torch.where(less, place, x[index])
+        best[index] = torch.where(less, value, before)
+        # Of two that are equal but for rounding the later, inner one: its derivative by the slope is that towards
+        # slopes which touch the curve inside.
+        nearly = value <= before + 1e-12 * before.abs() + 1e-14
+        x[index] = torch.where(less | nearly, place, x[index])
 
     def _at_break(self, side: float, s: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.break_lower[i], self.break_upper[i]
@@ -393,39 +408,42 @@ class Envelope:
 
     # ---------------------------------------------------------------------------------------- best slopes
 
-    def _best_slope(self, side: float, ends: _Ends, middles: Tensor) -> tuple[Tensor, Tensor]:
-        """The slope of the support line of side·f's convex envelope at the midpoint, and where that line touches."""
+    def _best_slope(self, side: float, ends: _Ends, m: Tensor, tower: Tensor) -> tuple[Tensor, Tensor]:
+        """The slope of the support line of side·f's convex envelope at m, and where that line touches.
+
+        Args:
+            m: a point of each interval.
+            tower: f, f', f'' there.
+        """
         l, u = ends.l, ends.u
         width = u - l
-        m = l + width / 2
         j = ends.first_piece.clamp_max(len(self.starts) - 1)
         alone = (ends.pieces <= 1) & ~self.loose[j]
         convex = side * self.kinds[j] > 0
         chord = side * (ends.at_u - ends.at_l) / width.clamp_min(_TINY)
-        tangent = side * middles[1]
+        tangent = side * tower[1]
         touching = alone & convex & (ends.pieces == 1)
         slope = torch.where(touching, tangent, chord)
         slope = torch.where(width <= _NARROW * torch.maximum(l.abs(), u.abs()), tangent, slope)
         slope = torch.where(width == 0, torch.zeros_like(slope), slope)
         index = (~alone & (width > 0)).nonzero().squeeze(1)
         if len(index):
-            slope[index] = self._by_cuts(side, ends.some(index), chord[index], side * middles[:, index])
+            slope[index] = self._by_cuts(ends.some(index), side, chord[index], m[index], side * tower[:, index])
         hint = torch.where(touching & (l < m) & (m < u), m, torch.nan)
         return slope.nan_to_num(0.0, 0.0, 0.0), hint
 
-    def _by_cuts(self, side: float, ends: _Ends, chord: Tensor, middles: Tensor) -> Tensor:
-        """Maximise over s the height of the support line of slope s at the midpoint.
+    def _by_cuts(self, ends: _Ends, side: float, chord: Tensor, m: Tensor, tower: Tensor) -> Tensor:
+        """Maximise over s the height of the support line of slope s at m.
 
         The height is concave in s, below a line for each point of the curve, side·f(x) + s·(m - x); those of one point
         to the left of m and one to the right meet at the next s.
         """
-        m = ends.l + (ends.u - ends.l) / 2
         left, right = ends.l.clone(), ends.u.clone()
         at_left, at_right = side * ends.at_l, side * ends.at_u
         slope = chord.clone()
         height = torch.full_like(m, -torch.inf)
-        trial = torch.where(torch.isfinite(middles[1]), middles[1], chord)
-        ceiling = middles[0]
+        trial = torch.where(torch.isfinite(tower[1]), tower[1], chord)
+        ceiling = tower[0].clone()
         active = torch.arange(len(m), device=m.device)
         for _ in range(_CUTS):
             here = ends.some(active)
@@ -447,7 +465,7 @@ class Envelope:
             ceiling[active] = torch.minimum(ceiling[active], at_left[active] + new * (mid - left[active]))
             gap = ceiling[active] - height[active]
             noise = 64 * _EPS * (at_left[active].abs() + at_right[active].abs() + _TINY)
-            done = (gap <= _ENOUGH * (middles[0][active] - ceiling[active])) | (gap <= noise) | (x == mid) | ~(run > 0)
+            done = (gap <= _ENOUGH * (tower[0][active] - ceiling[active])) | (gap <= noise) | (x == mid) | ~(run > 0)
             active = active[~done]
             if not len(active):
                 break
