@@ -12,15 +12,15 @@ from varphi.numbers import Expression
 INSIDE = 7
 
 
-def points(f, l, u, lines: Lines, generator: torch.Generator) -> torch.Tensor:
+def points(f, lower, upper, lines: Lines, generator: torch.Generator) -> torch.Tensor:
     """Ends, random points, and where either line comes nearest to the curve: (points, intervals)."""
-    inside = l + (u - l) * torch.rand(INSIDE, *l.shape, generator=generator, dtype=torch.float64)
-    grid = l + (u - l) * torch.linspace(0, 1, 65, dtype=torch.float64).unsqueeze(1)
+    inside = lower + (upper - lower) * torch.rand(INSIDE, *lower.shape, generator=generator, dtype=torch.float64)
+    grid = lower + (upper - lower) * torch.linspace(0, 1, 65, dtype=torch.float64).unsqueeze(1)
     with torch.no_grad():
         y = f(grid)
     gaps = y - lines.lower_slope * grid - lines.lower_intercept, lines.upper_slope * grid + lines.upper_intercept - y
     nearest = [grid.gather(0, g.argmin(0, keepdim=True))[0] for g in gaps]
-    return torch.stack([l, u, *inside, *nearest]).clamp(l, u)
+    return torch.stack([lower, upper, *inside, *nearest]).clamp(lower, upper)
 
 
 def violations(expression: Expression, x: torch.Tensor, lines: Lines) -> list[tuple[float, float]]:

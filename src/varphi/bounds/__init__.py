@@ -1,4 +1,4 @@
-"""Certified bounds: lines around any activation, and bounds of whole models. The package is callable: `vp.bounds(...)`."""
+"""Certified bounds: lines around any activation, bounds of whole models. The package is callable: `vp.bounds(...)`."""
 
 import sys
 from types import ModuleType

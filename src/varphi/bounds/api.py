@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .arithmetic import Arithmetic, arithmetic as chosen
+from .arithmetic import Arithmetic
+from .arithmetic import arithmetic as chosen
 from .crown import Network, Pass, optimised
 from .graph import read
 from .region import Region, region
@@ -81,9 +82,9 @@ def _inputs(model: nn.Module, x: Any, radius: Any, norm: Any, name: str | None) 
     if not isinstance(sample, Tensor):
         raise TypeError(f"x must be a tensor (batch, ...), or a pair of them, got {type(sample).__name__}")
     dtype = next((p.dtype for p in model.parameters()), sample.dtype)
-    if isinstance(x, Tensor) and x.dtype == torch.float64 and dtype == torch.float32 and name != "float64":
-        if not bool((x == x.float().double()).all()):
-            raise ValueError("x is of float64 and the model of float32, which cannot hold it: give x.float()")
+    wider = isinstance(x, Tensor) and x.dtype == torch.float64 and dtype == torch.float32 and name != "float64"
+    if wider and not bool((sample == sample.float().double()).all()):
+        raise ValueError("x is of float64 and the model of float32, which cannot hold it: give x.float()")
     number = chosen(name, dtype, sample.device)
     return number, region(x, radius, norm, number)
 
@@ -120,4 +121,3 @@ def _found(
         with torch.no_grad():
             least = Pass(network, inputs, method).least(network.output, rows, count)
     return Bounds(least[:, : count // 2].reshape(shape), -least[:, count // 2 :].reshape(shape))
-

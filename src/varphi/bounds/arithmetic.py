@@ -72,8 +72,10 @@ def arithmetic(name: str | None, dtype: torch.dtype, device: torch.device) -> Ar
         raise ValueError(f"arithmetic is one of {', '.join(map(repr, NAMES))}, got {name!r}")
     if name == "sound32" and dtype is torch.float64:
         raise ValueError("the model is of float64, which float32 cannot hold: use arithmetic='float64'")
-    if name != "fast" and device.type == "cuda" and (
-        torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+    if (
+        name != "fast"
+        and device.type == "cuda"
+        and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
     ):
         raise ValueError(
             "with TF32 a product of float32 is rounded to 10 bits, for which no bound holds: set "

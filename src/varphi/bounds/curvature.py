@@ -236,7 +236,7 @@ def _assembled(
     kept = [parts[0]]
     for left, right in pairwise(parts):
         here = _break(analysis, left, right)
-        if breaks and here.lower <= breaks[-1].upper:  # no float between two breaks
+        if breaks and here.lower <= _moved(breaks[-1].upper, 2):  # no float well inside the piece between
             before = breaks[-1]
             within = kept[-1].curve.over(arb(before.lower), arb(max(here.upper, before.upper)))[0]
             breaks[-1] = _hull(before, here, within)
@@ -302,8 +302,7 @@ def _at_end(analysis: Analysis, left: _Part, right: _Part) -> Ball:
     """The value at the place where two formulas meet; everything where they do not meet, or there is none."""
     place: Place | None = next((a.upper for a in analysis.arcs if a.curve is left.curve), None)
     other: Place | None = next((a.lower for a in analysis.arcs if a.curve is right.curve), None)
-    meets = place is not None and (place is other or place == other)
-    if not meets:
+    if place is None or not (place is other or place == other):
         return Ball(arb.neg_inf(), arb.pos_inf())
     try:
         value = ball(analysis.expression.evaluate(x=as_point(place)))

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+from torch.nn.grad import conv1d_input, conv2d_input
 
 from varphi.activation.definition import Definition, Evaluation
 from varphi.activation.layer import Activation
@@ -137,7 +139,7 @@ class _Reader:
     # ---------------------------------------------------------------------------------------- steps
 
     def _value(self, argument: Any) -> Any:
-        return fx.node.map_arg(argument, lambda n: self.known[n])
+        return map_arg(argument, lambda n: self.known[n])
 
     def _step(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
@@ -217,7 +219,7 @@ class _Reader:
                 f"pointwise function either ({first})"
             ) from reason
         expression = traced.definition.expression(traced.numbers())
-        return self._formula(expression, [value], lambda z: module(z), repr(module))
+        return self._formula(expression, value, lambda z: module(z), repr(module))
 
     def _prelu(self, module: nn.PReLU, value: Any) -> Any:
         """w·x + (1 - w)·relu(x), with a w for each channel."""
@@ -235,9 +237,9 @@ class _Reader:
         if not dependent:
             return self._concrete(function, args, kwargs)
         if name == "getattr":
-            return getattr(self._sample(args[0]), args[1])
+            return getattr(self._sample(dependent[0]), str(args[1]))
         if name in ("size", "dim", "numel", "is_floating_point", "ndimension"):
-            return self._run(function, [self._sample(args[0]), *args[1:]], kwargs)
+            return self._run(function, [self._sample(dependent[0]), *args[1:]], kwargs)
         if name in _FUNCTIONS:
             return _FUNCTIONS[name](self, *args, **{k: v for k, v in kwargs.items() if k != "inplace"})
         if name in IDENTITIES or name in RANDOM:
@@ -267,9 +269,9 @@ class _Reader:
         operands = [a for a in (*args, *plain_kwargs.values()) if isinstance(a, (Node, Pointwise))]
         constants = [a for a in (*args, *plain_kwargs.values()) if isinstance(a, Tensor)]
         uniform = all(_is_uniform(c) for c in constants)
-        roots = {id(a): a for a in operands}
-        roots.update({id(a.root): a.root for a in operands if isinstance(a, Pointwise)})
-        for root in roots.values() if uniform else ():
+        # Nodes first: of the deepest root the formula gathers the most.
+        inner = [a.root if isinstance(a, Pointwise) else a for a in operands]
+        for root in dict.fromkeys([*inner, *operands]) if uniform else ():
             expressions = [_expressed(a, root) for a in args]
             named = {k: _expressed(v, root) for k, v in plain_kwargs.items()}
             if _NOTHING in (*expressions, *named.values()):
@@ -279,10 +281,7 @@ class _Reader:
             except (NotImplementedError, TypeError, ZeroDivisionError):
                 continue
             if len(expression.nodes()) <= _LONGEST:
-                # The deepest common root comes last: it gathers the most.
-                found = self._gathered(function, args, kwargs, root, expression, name)
-                if isinstance(root, Node) or len(roots) == 1:
-                    return found
+                return self._gathered(function, args, kwargs, root, expression, name)
         return self._arithmetic(name, args, kwargs)
 
     def _gathered(
@@ -290,7 +289,7 @@ class _Reader:
     ) -> Pointwise:
         base = self._node(root) if isinstance(root, Pointwise) else root
         plain_kwargs = {k: v for k, v in kwargs.items() if k != "inplace"}
-        spelled = function if not is_in_place(function, kwargs) else _OUT_OF_PLACE(function, name)
+        spelled = function if not is_in_place(function, kwargs) else _out_of_place(function, name)
 
         def call(z: Tensor) -> Tensor:
             def put(a: Any) -> Any:
@@ -305,20 +304,21 @@ class _Reader:
         numbers = [repr(a) for a in args if isinstance(a, (int, float))]
         return Pointwise(base, expression, call, f"{name}({', '.join([*inner, *numbers]) or 'x'})", self.path)
 
-    def _formula(self, expression: Expression, values: list[Any], call: Callable[[Tensor], Tensor], spelling: str) -> Any:
-        """A pointwise function of one value, gathered with what the value is a formula of."""
-        value = values[0]
+    def _formula(self, expression: Expression, value: Any, call: Callable[[Tensor], Tensor], spelling: str) -> Any:
+        """A pointwise function of a value, gathered with what the value is a formula of."""
         if isinstance(value, Pointwise) and value.node is None:
             whole = constant(expression.evaluate(x=value.expression))
             if len(whole.nodes()) <= _LONGEST:
-                inner = value.call
-                return Pointwise(value.root, whole, lambda z: call(inner(z)), f"{spelling}({value.spelling})", self.path)
+                inner, spelled = value.call, f"{spelling}({value.spelling})"
+                return Pointwise(value.root, whole, lambda z: call(inner(z)), spelled, self.path)
         return Pointwise(self._node(value), expression, call, spelling, self.path)
 
     def _arithmetic(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Sums, products and quotients of different tensors."""
-        alpha = kwargs.get("alpha", 1)
-        first, second = (*args, *[v for k, v in kwargs.items() if k in ("other",)])[:2] if len(args) + len(kwargs) > 1 else (args[0], None)
+        alpha, operands = kwargs.get("alpha", 1), [*args, *[v for k, v in kwargs.items() if k == "other"]]
+        if len(operands) != 2:
+            self._refuse(f"{name} of these tensors")
+        first, second = operands
         if name in ("add", "sub", "rsub") and alpha == 1:
             if name == "rsub":
                 first, second = second, first
@@ -365,9 +365,7 @@ class _Reader:
         def apply(z: Tensor) -> Tensor:
             return z * scale
 
-        return self._add(
-            Affine(self.path, node.shape, node, apply, lambda z: z * size, None, steps, apply), value
-        )
+        return self._add(Affine(self.path, node.shape, node, apply, lambda z: z * size, None, steps, apply), value)
 
     def _product(self, first: Any, second: Any) -> Any:
         for a, b in ((first, second), (second, first)):
@@ -461,12 +459,13 @@ class _Reader:
             later = [u for u in alias.users if order[u] > order[node]]
             if later:
                 raise UncertifiedOperation(
-                    f"{self.path or 'the model'}: {node.name} overwrites a tensor that {later[0].name} uses afterwards; "
-                    "write it out of place"
+                    f"{self.path or 'the model'}: {node.name} overwrites a tensor that {later[0].name} uses "
+                    "afterwards; write it out of place"
                 )
 
 
-_VIEWS = frozenset("view reshape flatten squeeze unsqueeze transpose permute t getitem chunk split narrow".split())
+_VIEW_NAMES = "view reshape flatten squeeze unsqueeze transpose permute t getitem chunk split narrow select"
+_VIEWS = frozenset(_VIEW_NAMES.split())
 
 
 def _aliases(node: fx.Node, position: int) -> set[fx.Node]:
@@ -529,7 +528,7 @@ def _typed(value: Any, like: Tensor) -> Any:
     return value.to(like.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def _OUT_OF_PLACE(function: Any, name: str) -> Any:
+def _out_of_place(function: Any, name: str) -> Any:
     if isinstance(function, str):
         return function.rstrip("_") if not function.startswith("__") else function
     plain_name = getattr(function, "__name__", name)
@@ -587,17 +586,22 @@ def _convolution(dimensions: int) -> Callable[..., Node]:
         size = weight.abs()
         rest = (None, stride, padding, dilation, groups)
         shift = None if bias is None else reader._converted(bias).view(-1, *[1] * dimensions)
-        transpose = None
-        if not isinstance(padding, str) and dimensions < 3:
-            gradient = torch.nn.grad.conv2d_input if dimensions == 2 else torch.nn.grad.conv1d_input
-            inner = reader._node(value).shape
+        inner = reader._node(value).shape
+        gradient = {1: conv1d_input, 2: conv2d_input}.get(dimensions)
 
-            def transpose(a: Tensor) -> Tensor:
-                return gradient((len(a), *inner), weight, a, stride, padding, dilation, groups)
+        def transpose(a: Tensor) -> Tensor:
+            assert gradient is not None
+            return gradient((len(a), *inner), weight, a, stride, padding, dilation, groups)
 
+        plain_padding = gradient is not None and not isinstance(padding, str)
         terms = max(math.prod(weight.shape[1:]), math.prod(weight.shape[2:]) * weight.shape[0] // groups) + 1
         return reader._linear_map(
-            value, lambda z: convolve(z, weight, *rest), lambda z: convolve(z, size, *rest), shift, terms, transpose
+            value,
+            lambda z: convolve(z, weight, *rest),
+            lambda z: convolve(z, size, *rest),
+            shift,
+            terms,
+            transpose if plain_padding else None,
         )
 
     return rule
@@ -717,7 +721,9 @@ def _windows(
     pad = (0, pair(padding)[1]) if dimensions == 1 else pair(padding)
     # Places from 1, so that the padding's zeros stand apart.
     places = torch.arange(1, math.prod(plane) + 1, dtype=torch.float64).view(1, 1, *plane)
-    rows = F.unfold(places, kernel, pair(dilation) if dimensions == 2 else (1, pair(dilation)[1]), pad, step)[0].T.long()
+    rows = F.unfold(places, kernel, pair(dilation) if dimensions == 2 else (1, pair(dilation)[1]), pad, step)[
+        0
+    ].T.long()
     offsets = torch.arange(channels).view(-1, 1, 1) * math.prod(plane)
     return torch.where(rows > 0, rows - 1 + offsets, -1).reshape(-1, math.prod(kernel))
 
@@ -804,5 +810,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "matmul": _matmul,
     "mm": _matmul,
 }
-_RESHAPES = frozenset("view reshape flatten unflatten squeeze unsqueeze".split())
-_MOVES = frozenset("getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select".split())
+_RESHAPE_NAMES = "view reshape flatten unflatten squeeze unsqueeze"
+_MOVE_NAMES = "getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select"
+_RESHAPES, _MOVES = frozenset(_RESHAPE_NAMES.split()), frozenset(_MOVE_NAMES.split())

@@ -109,7 +109,7 @@ class Affine(Node):
     def _differentiated(self, a: Tensor) -> Tensor:
         with torch.enable_grad():
             zeros = torch.zeros(len(a), *self.parents[0].shape, dtype=a.dtype, device=a.device)
-            _, pull = torch.func.vjp(self.apply, zeros)
+            pull = torch.func.vjp(self.apply, zeros)[1]
         return pull(a)[0]
 
     def _shift(self) -> Tensor | float:
@@ -288,7 +288,7 @@ class Curve(Node):
         return Drawn((middle,), (half,), shift, drop - error)
 
     def slope_limits(self, interval: Interval) -> tuple[Interval, Interval]:
-        """Between which slopes the lower line, and the upper line, are nearest to the curve somewhere in the interval."""
+        """Between which slopes the lower, and the upper, line is nearest to the curve somewhere in the interval."""
         found = envelope(self.activation, *interval)
         first, last = (found.support_slopes(*interval, share) for share in (0.02, 0.98))
         lower, upper = (torch.stack(pair) for pair in zip(first, last, strict=True))
@@ -334,7 +334,7 @@ class Product(Node):
                 before = run.error_of(parent)
                 drop = drop if before is None else drop - before * factor * 1.01
         zero = torch.zeros((), dtype=first.dtype, device=first.device)
-        slope = tuple(_unbroadcastable(t, self.shape).unsqueeze(1) for t in (second, first))
+        slope = tuple(_as_broadcast(t, len(self.shape)).unsqueeze(1) for t in (second, first))
         return Drawn(slope, (zero, zero), (-first * second).expand_as(drop), drop)
 
     def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
@@ -342,8 +342,9 @@ class Product(Node):
         return [_unbroadcast(p, n.shape) for p, n in zip(pulled, self.parents, strict=True)], constant
 
 
-def _unbroadcastable(t: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return t.expand(len(t), *shape) if t.dim() == len(shape) + 1 else t.view(len(t), *[1] * (len(shape) + 1 - t.dim()), *t.shape[1:])
+def _as_broadcast(t: Tensor, rank: int) -> Tensor:
+    """A factor (batch, ...) with as many dimensions as the product has."""
+    return t.view(len(t), *[1] * (rank + 1 - t.dim()), *t.shape[1:])
 
 
 class Maximum(Node):

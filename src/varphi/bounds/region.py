@@ -118,7 +118,9 @@ def _box(corners: tuple[Tensor, Tensor], radius: Any, norm: Any, arithmetic: Ari
 
 def _plain(name: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"{name} must be a tensor of floating-point numbers, got {getattr(x, 'dtype', type(x).__name__)}")
+        raise TypeError(
+            f"{name} must be a tensor of floating-point numbers, got {getattr(x, 'dtype', type(x).__name__)}"
+        )
     if x.dim() < 2:
         raise ValueError(f"{name} must have a batch dimension first, (batch, ...); got shape {tuple(x.shape)}")
     if not bool(torch.isfinite(x).all()):

@@ -43,7 +43,7 @@ _DTYPES = (torch.float32, torch.float64)
 
 
 class Lines(NamedTuple):
-    """lower_slope·x + lower_intercept <= f(x) <= upper_slope·x + upper_intercept on [l, u], elementwise."""
+    """lower_slope·x + lower_intercept <= f(x) <= upper_slope·x + upper_intercept on [lower, upper], elementwise."""
 
     lower_slope: Tensor
     lower_intercept: Tensor
@@ -53,27 +53,27 @@ class Lines(NamedTuple):
 
 def relax(
     f: ActivationLike,
-    l: Float[Tensor, "..."],
-    u: Float[Tensor, "..."],
+    lower: Float[Tensor, "..."],
+    upper: Float[Tensor, "..."],
     slope: Float[Tensor, "..."] | tuple[Tensor, Tensor] | None = None,
     **parameters: Any,
 ) -> Lines:
-    """Lines below and above an activation on [l, u], for every element.
+    """Lines below and above an activation on [lower, upper], for every element.
 
-    They hold for every real x in [l, u] and for the float64 value that varphi computes there, rounding included.
+    They hold for the exact function at every real x in [lower, upper].
 
     Args:
         f: a name, a formula in x, an activation, a torch callable or module.
-        l, u: the ends, l <= u, finite, float32 or float64; they broadcast.
+        lower, upper: the ends, lower <= upper, finite, float32 or float64; they broadcast.
         slope: of both lines, or a pair for the lower and the upper; None: the slopes with the least area between line
-            and curve. Any number gives a sound line. The intercepts can be differentiated by it (and by l and u).
+            and curve. Any number gives a sound line. The intercepts can be differentiated by it and by the ends.
         parameters: of `f`, where it is a name or formula: `beta=2.0`.
 
     Returns:
-        (lower_slope, lower_intercept, upper_slope, upper_intercept), each of the broadcast shape and dtype of l and u.
+        (lower_slope, lower_intercept, upper_slope, upper_intercept), each of the ends' broadcast shape and dtype.
 
     Raises:
-        ValueError: for l > u, NaN, ±inf, an interval that leaves the domain of f or holds a pole of it.
+        ValueError: for lower > upper, NaN, ±inf, an interval that leaves the domain of f or holds a pole of it.
         TypeError: for what is no tensor of float32 or float64.
 
     Source: linear relaxation as in CROWN (Zhang et al., NeurIPS 2018, arXiv 1811.00866); the rule for any function is
@@ -84,45 +84,46 @@ def relax(
         tensor(0.6667)
     """
     activation = as_activation(f, **parameters)
-    l, u = _checked(activation, l, u)
+    lower, upper = _checked(activation, lower, upper)
     slopes = (slope, slope) if slope is None or isinstance(slope, Tensor) else slope
-    given = [s if s is None else _checked_slope(s, l) for s in slopes]
-    return envelope(activation, l, u).lines(l, u, *given)
+    given = [s if s is None else _checked_slope(s, lower) for s in slopes]
+    return envelope(activation, lower, upper).lines(lower, upper, *given)
 
 
-def _checked(activation: Activation, l: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    for name, value in (("l", l), ("u", u)):
+def _checked(activation: Activation, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    for name, value in (("lower", lower), ("upper", upper)):
         if not isinstance(value, Tensor) or value.dtype not in _DTYPES:
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise TypeError(f"relax takes l and u as tensors of float32 or float64; {name} is {kind}")
-    if l.dtype != u.dtype or l.device != u.device:
-        raise TypeError(f"l and u must agree: {l.dtype} on {l.device}, {u.dtype} on {u.device}")
-    l, u = torch.broadcast_tensors(l, u)
+            raise TypeError(f"relax takes lower and upper as tensors of float32 or float64; {name} is {kind}")
+    if lower.dtype != upper.dtype or lower.device != upper.device:
+        raise TypeError(f"lower and upper must agree: {lower.dtype} on {lower.device}, {upper.dtype} on {upper.device}")
+    lower, upper = torch.broadcast_tensors(lower, upper)
     with torch.no_grad():
-        if not bool((torch.isfinite(l) & torch.isfinite(u)).all()):
-            raise ValueError(f"the ends of an interval must be finite to bound {activation.name}; l or u is NaN or ±inf")
-        if bool((l > u).any()):
-            i = int((l > u).flatten().nonzero()[0])
+        if not bool((torch.isfinite(lower) & torch.isfinite(upper)).all()):
             raise ValueError(
-                f"an interval needs l <= u; element {i} is [{l.flatten()[i].item():g}, {u.flatten()[i].item():g}]"
+                f"to bound {activation.name} an interval's ends must be finite; lower or upper is NaN or ±inf"
             )
-    return l, u
+        if bool((lower > upper).any()):
+            i = int((lower > upper).flatten().nonzero()[0])
+            ends = [t.flatten()[i].item() for t in (lower, upper)]
+            raise ValueError(f"an interval needs lower <= upper; element {i} is [{ends[0]:g}, {ends[1]:g}]")
+    return lower, upper
 
 
-def _checked_slope(slope: Tensor, l: Tensor) -> Tensor:
-    if not isinstance(slope, Tensor) or slope.dtype != l.dtype:
+def _checked_slope(slope: Tensor, lower: Tensor) -> Tensor:
+    if not isinstance(slope, Tensor) or slope.dtype != lower.dtype:
         kind = slope.dtype if isinstance(slope, Tensor) else type(slope).__name__
-        raise TypeError(f"slope must be a tensor of the intervals' {l.dtype}, got {kind}")
+        raise TypeError(f"slope must be a tensor of the intervals' {lower.dtype}, got {kind}")
     if not bool(torch.isfinite(slope.detach()).all()):
         raise ValueError("slope must be finite; it holds NaN or ±inf")
     return slope
 
 
-def envelope(activation: Activation, l: Tensor, u: Tensor) -> Envelope:
-    """What bounds an activation on intervals within [min l, max u]."""
+def envelope(activation: Activation, start: Tensor, stop: Tensor) -> Envelope:
+    """What bounds an activation on intervals within [min start, max stop]."""
     expression = activation.definition.expression(activation.numbers())
-    lower, upper = (float(l.detach().min()), float(u.detach().max())) if l.numel() else (0.0, 0.0)
-    return _prepared(expression, curvature(expression, lower, upper), l.device)
+    lower, upper = (float(start.detach().min()), float(stop.detach().max())) if start.numel() else (0.0, 0.0)
+    return _prepared(expression, curvature(expression, lower, upper), start.device)
 
 
 @lru_cache(maxsize=256)
@@ -136,8 +137,8 @@ def _prepared(expression: Expression, cut: Curvature, device: torch.device) -> E
 class _Ends:
     """The ends of intervals with what f is there, and the pieces and breaks that they reach over. Flat, float64."""
 
-    l: Tensor
-    u: Tensor
+    start: Tensor
+    stop: Tensor
     at_l: Tensor
     at_u: Tensor
     error_l: Tensor
@@ -170,7 +171,10 @@ class Envelope:
         self.starts, self.stops = column(p.start for p in cut.pieces), column(p.stop for p in cut.pieces)
         self.kinds = column(number[p.kind] for p in cut.pieces)
         self.loose = torch.tensor([p.kind == "bounded" for p in cut.pieces], device=device)
-        self.least, self.greatest = column(p.least_slope for p in cut.pieces), column(p.greatest_slope for p in cut.pieces)
+        self.least, self.greatest = (
+            column(p.least_slope for p in cut.pieces),
+            column(p.greatest_slope for p in cut.pieces),
+        )
         self.break_lower, self.break_upper = column(b.lower for b in cut.breaks), column(b.upper for b in cut.breaks)
         self.bottom, self.top = column(b.bottom for b in cut.breaks), column(b.top for b in cut.breaks)
         # Strictly inside a piece, so that the kernel's slope there is not the one across a kink.
@@ -209,91 +213,103 @@ class Envelope:
 
     # ---------------------------------------------------------------------------------------- lines
 
-    def lines(self, l: Tensor, u: Tensor, lower_slope: Tensor | None = None, upper_slope: Tensor | None = None) -> Lines:
-        """Lines on [l, u], at given slopes or at the best."""
-        ends = self._ends(l, u)
+    def lines(
+        self, start: Tensor, stop: Tensor, lower_slope: Tensor | None = None, upper_slope: Tensor | None = None
+    ) -> Lines:
+        """Lines on [start, stop], at given slopes or at the best."""
+        ends = self._ends(start, stop)
         best = None
         if lower_slope is None or upper_slope is None:
             best = self._between(ends)
-        lower = self._line(1.0, l, u, lower_slope, ends, best)
-        upper = self._line(-1.0, l, u, upper_slope, ends, best)
+        lower = self._line(1.0, start, stop, lower_slope, ends, best)
+        upper = self._line(-1.0, start, stop, upper_slope, ends, best)
         return Lines(*lower, *upper)
 
-    def support_slopes(self, l: Tensor, u: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """The slopes of the lower and the upper line that are nearest to the curve's hull at l + share·(u - l)."""
+    def support_slopes(self, start: Tensor, stop: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """The slopes of the lines that are nearest to the curve's hull at start + share·(stop - start)."""
         with torch.no_grad():
-            ends = self._ends(l, u)
+            ends = self._ends(start, stop)
             at = self._between(ends, share)
-            sides = [(side * self._best_slope(side, ends, *at)[0]).to(l.dtype).view(l.shape) for side in (1.0, -1.0)]
+            sides = [
+                (side * self._best_slope(side, ends, *at)[0]).to(start.dtype).view(start.shape) for side in (1.0, -1.0)
+            ]
             return sides[0], sides[1]
 
-    def range(self, l: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Below and above f on [l, u]: the lines of slope 0."""
-        zero = torch.zeros_like(l)
-        found = self.lines(l, u, zero, zero)
+    def range(self, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
+        """Below and above f on [start, stop]: the lines of slope 0."""
+        zero = torch.zeros_like(start)
+        found = self.lines(start, stop, zero, zero)
         return found.lower_intercept, found.upper_intercept
 
     def _line(
-        self, side: float, l: Tensor, u: Tensor, slope: Tensor | None, ends: _Ends, best: tuple[Tensor, Tensor] | None
+        self,
+        side: float,
+        start: Tensor,
+        stop: Tensor,
+        slope: Tensor | None,
+        ends: _Ends,
+        best: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
         hint = None
         with torch.no_grad():
             if slope is None:
                 assert best is not None
                 s, hint = self._best_slope(side, ends, *best)
-                slope = (side * s).to(l.dtype).view(l.shape)
-            shape = torch.broadcast_shapes(slope.shape, l.shape)
-            if shape != l.shape:  # one interval with many slopes
-                index = torch.arange(l.numel(), device=l.device).view(l.shape).expand(shape).flatten()
+                slope = (side * s).to(start.dtype).view(start.shape)
+            shape = torch.broadcast_shapes(slope.shape, start.shape)
+            if shape != start.shape:  # one interval with many slopes
+                index = torch.arange(start.numel(), device=start.device).view(start.shape).expand(shape).flatten()
                 ends = ends.some(index)
             flat = slope.detach().double().expand(shape).flatten()
             intercept, x = self._support(side, side * flat, ends, hint)
             if not bool(torch.isfinite(intercept).all()):
                 self._refuse(ends, intercept)
-            intercept = _outward(side * intercept, side, l.dtype).view(shape)
-            x = x.to(l.dtype).view(shape)
+            intercept = _outward(side * intercept, side, start.dtype).view(shape)
+            x = x.to(start.dtype).view(shape)
         slope = slope.expand(shape)
-        if slope.requires_grad or l.requires_grad or u.requires_grad:
-            intercept = self._differentiable(intercept, x, slope, l, u)
+        if slope.requires_grad or start.requires_grad or stop.requires_grad:
+            intercept = self._differentiable(intercept, x, slope, start, stop)
         return slope, intercept
 
     def _refuse(self, ends: _Ends, intercept: Tensor) -> None:
         i = int((~torch.isfinite(intercept)).nonzero()[0])
         raise ValueError(
-            f"{self.activation.name} has no bound on [{float(ends.l[i]):g}, {float(ends.u[i]):g}]: it is unbounded or "
-            "undefined in it, or too large for the format"
+            f"{self.activation.name} has no bound on [{float(ends.start[i]):g}, {float(ends.stop[i]):g}]: there it is "
+            "unbounded or undefined, or too large for the format"
         )
 
-    def _differentiable(self, intercept: Tensor, x: Tensor, slope: Tensor, l: Tensor, u: Tensor) -> Tensor:
+    def _differentiable(self, intercept: Tensor, x: Tensor, slope: Tensor, start: Tensor, stop: Tensor) -> Tensor:
         """The intercept f(x*) - s·x* with its derivatives: -x* by s (Danskin), f'(x*) - s by an end that x* lies at."""
-        left, right = x <= l.detach(), x >= u.detach()
-        at = torch.where(left, l.expand_as(x), torch.where(right, u.expand_as(x), x))
+        left, right = x <= start.detach(), x >= stop.detach()
+        at = torch.where(left, start.expand_as(x), torch.where(right, stop.expand_as(x), x))
         steep = self._tower(x.double())[1].nan_to_num(0.0, 0.0, 0.0).to(x.dtype)
         pull = steep - slope.detach()
         return intercept - (slope - slope.detach()) * x + pull * (at - at.detach())
 
     # ---------------------------------------------------------------------------------------- parts
 
-    def _ends(self, l: Tensor, u: Tensor) -> _Ends:
+    def _ends(self, start: Tensor, stop: Tensor) -> _Ends:
         with torch.no_grad():
-            l, u = (t.detach().double().flatten().contiguous() for t in (l, u))
-            rows = self._tower(torch.stack([l, u]))
-            errors = self._value_slack(torch.stack([l, u]), rows[0], rows[1])
-            first = torch.searchsorted(self.stops, l, right=True)
-            last = torch.searchsorted(self.starts, u) - 1
-            first_break = torch.searchsorted(self.break_upper, l)
-            last_break = torch.searchsorted(self.break_lower, u, right=True) - 1
+            start, stop = (t.detach().double().flatten().contiguous() for t in (start, stop))
+            rows = self._tower(torch.stack([start, stop]))
+            errors = self._value_slack(torch.stack([start, stop]), rows[0], rows[1])
+            first = torch.searchsorted(self.stops, start, right=True)
+            last = torch.searchsorted(self.starts, stop) - 1
+            first_break = torch.searchsorted(self.break_upper, start)
+            last_break = torch.searchsorted(self.break_lower, stop, right=True) - 1
             counts = (last - first + 1).clamp_min(0), (last_break - first_break + 1).clamp_min(0)
-            return _Ends(l, u, rows[0, 0], rows[0, 1], errors[0], errors[1], first, counts[0], first_break, counts[1])
+            return _Ends(
+                start, stop, rows[0, 0], rows[0, 1], errors[0], errors[1], first, counts[0], first_break, counts[1]
+            )
 
     def _value_slack(self, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        """How far the kernel's value may be from f(x). At a kink its slope may be either one: breaks do not rely on it."""
+        """How far the kernel's value may be from f(x)."""
         error = self.value_error
         return error.steps * _EPS * (value.abs() + (x * slope).abs()).nan_to_num(0.0) + (error.absolute + _TINY)
 
     def _between(self, ends: _Ends, share: float = 0.5) -> tuple[Tensor, Tensor]:
         """A point of each interval, and f, f', f'' there."""
-        m = ends.l + (ends.u - ends.l) * share
+        m = ends.start + (ends.stop - ends.start) * share
         return m, self._tower(m)
 
     def _support(self, side: float, s: Tensor, ends: _Ends, hint: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -302,11 +318,11 @@ class Envelope:
         Args:
             hint: where side·f has slope s, as far as that is known; NaN elsewhere.
         """
-        l, u = ends.l, ends.u
-        hint = torch.full_like(l, torch.nan) if hint is None else hint
-        low = side * ends.at_l - s * l - ends.error_l - 4 * _EPS * (ends.at_l.abs() + (s * l).abs())
-        high = side * ends.at_u - s * u - ends.error_u - 4 * _EPS * (ends.at_u.abs() + (s * u).abs())
-        best, x = torch.minimum(low, high), torch.where(low <= high, l, u)
+        start, stop = ends.start, ends.stop
+        hint = torch.full_like(start, torch.nan) if hint is None else hint
+        low = side * ends.at_l - s * start - ends.error_l - 4 * _EPS * (ends.at_l.abs() + (s * start).abs())
+        high = side * ends.at_u - s * stop - ends.error_u - 4 * _EPS * (ends.at_u.abs() + (s * stop).abs())
+        best, x = torch.minimum(low, high), torch.where(low <= high, start, stop)
         for k in range(int(ends.breaks.max()) if len(s) else 0):
             index = (ends.breaks > k).nonzero().squeeze(1)
             value, place = self._at_break(side, s[index], ends.first_break[index] + k)
@@ -316,7 +332,7 @@ class Envelope:
             curved = (ends.pieces > k) & (side * self.kinds[j] > 0)
             index = curved.nonzero().squeeze(1)
             if len(index):
-                value, place = self._in_convex(side, s[index], l[index], u[index], j[index], hint[index])
+                value, place = self._in_convex(side, s[index], start[index], stop[index], j[index], hint[index])
                 self._keep_least(best, x, index, value, place)
             if self.any_loose:
                 index = ((ends.pieces > k) & self.loose[j]).nonzero().squeeze(1)
@@ -341,11 +357,11 @@ class Envelope:
         return value - rise - 4 * _EPS * (value.abs() + rise.abs()), lower
 
     def _in_convex(
-        self, side: float, s: Tensor, l: Tensor, u: Tensor, j: Tensor, hint: Tensor
+        self, side: float, s: Tensor, start: Tensor, stop: Tensor, j: Tensor, hint: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The tangent at the point where side·f has slope s, as nearly as that is known."""
-        a, b = torch.maximum(l, self.starts[j]), torch.minimum(u, self.stops[j])
-        low, high = torch.maximum(l, self.inner_starts[j]), torch.minimum(u, self.inner_stops[j])
+        a, b = torch.maximum(start, self.starts[j]), torch.minimum(stop, self.stops[j])
+        low, high = torch.maximum(start, self.inner_starts[j]), torch.minimum(stop, self.inner_stops[j])
         x, left, right = self._inverse(side * s, j)
         left, right = left.clamp(low, high), right.clamp(low, high)
         x = torch.where(torch.isnan(hint), x.clamp(left, right), hint)
@@ -353,6 +369,7 @@ class Envelope:
             rows = self._tower(x)
             step = ((rows[1] - side * s) / rows[2]).nan_to_num(0.0, 0.0, 0.0)
             x = torch.where(torch.isnan(hint), (x - step).clamp(left, right), hint)
+        x = x.clamp(low, high)
         rows = self._tower(x)
         value, slope = side * rows[0], side * rows[1]
         tilt = slope - s
@@ -391,15 +408,19 @@ class Envelope:
         return torch.where((least < s) & (s < greatest), mixed, torch.inf), torch.where(weight > 0.5, a, b)
 
     def _left_end(self, side: float, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
-        inside = ends.l > self.starts[j]
+        inside = ends.start > self.starts[j]
         i = (j - 1).clamp_min(0)
         at_break = self._break_value(side, i)
-        return torch.where(inside, ends.l, self.starts[j]), torch.where(inside, side * ends.at_l - ends.error_l, at_break)
+        return torch.where(inside, ends.start, self.starts[j]), torch.where(
+            inside, side * ends.at_l - ends.error_l, at_break
+        )
 
     def _right_end(self, side: float, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
-        inside = ends.u < self.stops[j]
+        inside = ends.stop < self.stops[j]
         at_break = self._break_value(side, j.clamp_max(max(len(self.bottom) - 1, 0)))
-        return torch.where(inside, ends.u, self.stops[j]), torch.where(inside, side * ends.at_u - ends.error_u, at_break)
+        return torch.where(inside, ends.stop, self.stops[j]), torch.where(
+            inside, side * ends.at_u - ends.error_u, at_break
+        )
 
     def _break_value(self, side: float, i: Tensor) -> Tensor:
         if not len(self.bottom):
@@ -415,8 +436,8 @@ class Envelope:
             m: a point of each interval.
             tower: f, f', f'' there.
         """
-        l, u = ends.l, ends.u
-        width = u - l
+        start, stop = ends.start, ends.stop
+        width = stop - start
         j = ends.first_piece.clamp_max(len(self.starts) - 1)
         alone = (ends.pieces <= 1) & ~self.loose[j]
         convex = side * self.kinds[j] > 0
@@ -424,12 +445,12 @@ class Envelope:
         tangent = side * tower[1]
         touching = alone & convex & (ends.pieces == 1)
         slope = torch.where(touching, tangent, chord)
-        slope = torch.where(width <= _NARROW * torch.maximum(l.abs(), u.abs()), tangent, slope)
+        slope = torch.where(width <= _NARROW * torch.maximum(start.abs(), stop.abs()), tangent, slope)
         slope = torch.where(width == 0, torch.zeros_like(slope), slope)
         index = (~alone & (width > 0)).nonzero().squeeze(1)
         if len(index):
             slope[index] = self._by_cuts(ends.some(index), side, chord[index], m[index], side * tower[:, index])
-        hint = torch.where(touching & (l < m) & (m < u), m, torch.nan)
+        hint = torch.where(touching & (start < m) & (m < stop), m, torch.nan)
         return slope.nan_to_num(0.0, 0.0, 0.0), hint
 
     def _by_cuts(self, ends: _Ends, side: float, chord: Tensor, m: Tensor, tower: Tensor) -> Tensor:
@@ -438,7 +459,7 @@ class Envelope:
         The height is concave in s, below a line for each point of the curve, side·f(x) + s·(m - x); those of one point
         to the left of m and one to the right meet at the next s.
         """
-        left, right = ends.l.clone(), ends.u.clone()
+        left, right = ends.start.clone(), ends.stop.clone()
         at_left, at_right = side * ends.at_l, side * ends.at_u
         slope = chord.clone()
         height = torch.full_like(m, -torch.inf)
