@@ -100,9 +100,7 @@ def _checked(activation: Activation, lower: Tensor, upper: Tensor) -> tuple[Tens
     lower, upper = torch.broadcast_tensors(lower, upper)
     with torch.no_grad():
         if not bool((torch.isfinite(lower) & torch.isfinite(upper)).all()):
-            raise ValueError(
-                f"to bound {activation.name} an interval's ends must be finite; lower or upper is NaN or ±inf"
-            )
+            raise ValueError(f"an interval of {activation.name} needs finite ends; lower or upper is NaN or ±inf")
         if bool((lower > upper).any()):
             i = int((lower > upper).flatten().nonzero()[0])
             ends = [t.flatten()[i].item() for t in (lower, upper)]
