@@ -224,6 +224,36 @@ def test_spellings_of_one_activation_give_one_answer(name):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+class Broadcasting(nn.Module):
+    """Squeeze and excitation: a factor for each channel, repeated over the plane."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.sigmoid(self.gate(x.mean((2, 3))))
+        return F.gelu(x) * weight[:, :, None, None] + weight.view(-1, 3, 1, 1)
+
+
+class Rearranging(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.inner(x).chunk(2, dim=1)
+        h = first.unsqueeze(1).transpose(1, 2)
+        h = h.permute(0, 2, 1).squeeze(1)[:, [2, 0, 1, 1]]
+        return torch.cat([h, 2 - second, second / torch.tensor([2.0, 4.0, 8.0])], -1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_broadcasting_and_rearranging(method):
+    assert_encloses(seeded(Broadcasting()), torch.randn(2, 3, 4, 4), 0.1, 2, method, optimise=2)
+    assert_encloses(seeded(Rearranging(), nn.Tanh()), torch.randn(3, 4), 0.2, math.inf, method, optimise=2)
+
+
 def test_prelu_with_a_slope_for_each_channel():
     model = seeded(nn.Linear(4, 3), nn.PReLU(3), nn.Linear(3, 2))
     assert_encloses(model, torch.randn(5, 4), 0.4, math.inf, "crown")
@@ -289,6 +319,16 @@ class Overwriting(nn.Module):
         return y
 
 
+class AcrossSamples(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu().unsqueeze(1) + x.tanh()
+
+
+class Reversed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(0)
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -296,6 +336,8 @@ class Overwriting(nn.Module):
         (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "1: LayerNorm"),
         (Branching(), "cannot be read by torch.fx"),
         (Overwriting(), "overwrites a tensor"),
+        (AcrossSamples(), "broadcasts across samples"),
+        (Reversed(), "moves elements between samples"),
         (nn.Sequential(nn.Linear(4, 4), nn.GRU(4, 4)), "1: GRU"),
     ],
 )

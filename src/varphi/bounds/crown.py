@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .arithmetic import Arithmetic
-from .nodes import Curve, Drawn, Input, Interval, Node, dot
+from .nodes import Curve, Drawn, Input, Interval, Node, dot, summed
 from .region import Region
 from .relaxation import Lines
 
@@ -227,7 +227,7 @@ class Pass:
         middle, half = (lower + upper) / 2, (upper - lower) / 2
         if self.number.sound:
             size = torch.maximum(lower.abs(), upper.abs())
-            half = half + size * (8 * self.number.eps + self.number.gamma(node.size)) + self.number.least
+            half = half + size * (8 * self.number.eps + self.number.gamma(summed(node.size))) + self.number.least
         return dot(a, middle) - dot(a.abs(), half)
 
     def _plus(self, constant: Tensor | None, term: Tensor) -> Tensor:

@@ -238,6 +238,8 @@ class _Reader:
             return self._concrete(function, args, kwargs)
         if name == "getattr":
             return getattr(self._sample(dependent[0]), str(args[1]))
+        if name == "getitem" and isinstance(args[0], (tuple, list)):
+            return args[0][args[1]]
         if name in ("size", "dim", "numel", "is_floating_point", "ndimension"):
             return self._run(function, [self._sample(dependent[0]), *args[1:]], kwargs)
         if name in _FUNCTIONS:
@@ -319,6 +321,8 @@ class _Reader:
         if len(operands) != 2:
             self._refuse(f"{name} of these tensors")
         first, second = operands
+        # Under whatever name: "multiply", "truediv".
+        name = next((k for k in ("add", "sub", "rsub", "mul", "div") if POINTWISE[name] is POINTWISE[k]), name)
         if name in ("add", "sub", "rsub") and alpha == 1:
             if name == "rsub":
                 first, second = second, first
@@ -336,9 +340,16 @@ class _Reader:
         if isinstance(first, (Tensor, int, float)):
             shift = torch.as_tensor(first, dtype=self.number.dtype, device=self.x.device)
             return self._shifted(self._scaled(self._node(second), torch.tensor(float(sign))), shift)
-        a, b = self._node(first), self._node(second)
+        a, b = self._pair(first, second)
         value = self.values[a] + sign * self.values[b]
         return self._add(Sum(self.path, tuple(value.shape[1:]), (a, b), (1, sign)), value)
+
+    def _pair(self, first: Any, second: Any) -> tuple[Node, Node]:
+        """Two nodes to be combined elementwise, sample by sample."""
+        a, b = self._node(first), self._node(second)
+        if len(a.shape) != len(b.shape):
+            self._refuse(f"a combination of shapes {a.shape} and {b.shape}, which broadcasts across samples,")
+        return a, b
 
     def _per_sample(self, number: Tensor, node: Node) -> Tensor:
         """A constant as it broadcasts to one sample."""
@@ -371,7 +382,7 @@ class _Reader:
         for a, b in ((first, second), (second, first)):
             if isinstance(b, (Tensor, int, float)):
                 return self._scaled(self._node(a), torch.as_tensor(b))
-        a, b = self._node(first), self._node(second)
+        a, b = self._pair(first, second)
         value = self.values[a] * self.values[b]
         return self._add(Product(self.path, tuple(value.shape[1:]), (a, b)), value)
 

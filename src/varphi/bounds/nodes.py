@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .crown import Pass
 
 Interval: TypeAlias = tuple[Tensor, Tensor]
+_BLOCK = 256
 
 
 class UncertifiedOperation(ValueError):
@@ -72,10 +73,29 @@ class Input(Node):
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Σ a·b over the elements of a node: (batch or 1, rows, ...) and (batch or 1, ...) -> (batch, rows)."""
+    """Σ a·b over the elements of a node: (batch or 1, rows, ...) and (batch or 1, ...) -> (batch, rows).
+
+    Long sums are made in blocks, and those added in float64, so that they lose no more than a sum of `summed` terms.
+    """
     if a.dim() == b.dim():  # b has rows too
-        return (a * b).flatten(2).sum(-1)
-    return torch.matmul(a.flatten(2), b.flatten(1).unsqueeze(-1)).squeeze(-1)
+        return _total((a * b).flatten(2))
+    a, b = a.flatten(2), b.flatten(1).unsqueeze(-1)
+    if a.shape[-1] <= _BLOCK:
+        return torch.matmul(a, b).squeeze(-1)
+    parts = [torch.matmul(*pair).squeeze(-1) for pair in zip(a.split(_BLOCK, -1), b.split(_BLOCK, 1), strict=True)]
+    return torch.stack(parts, -1).double().sum(-1).to(a.dtype)
+
+
+def _total(products: Tensor) -> Tensor:
+    if products.shape[-1] <= _BLOCK:
+        return products.sum(-1)
+    parts = [block.sum(-1) for block in products.split(_BLOCK, -1)]
+    return torch.stack(parts, -1).double().sum(-1).to(products.dtype)
+
+
+def summed(size: int) -> int:
+    """The terms of a sum that loses as much as `dot` over so many elements."""
+    return min(size, _BLOCK) + 2
 
 
 class Affine(Node):
@@ -131,7 +151,7 @@ class Affine(Node):
         assert self.magnitude is not None
         slack = self.magnitude(size) * number.gamma(self.terms) + self.terms * number.least
         if self.bias is not None:  # in the backward pass it is summed over the whole layer
-            slack = slack + self.bias.abs() * number.gamma(max(self.terms, self.size))
+            slack = slack + self.bias.abs() * number.gamma(max(self.terms, summed(self.size)))
         return slack if self.drift is None else slack + self.drift
 
     def error(self, run: Pass) -> Tensor | None:
@@ -163,7 +183,10 @@ class Sum(Node):
     def error(self, run: Pass) -> Tensor | None:
         if not run.number.sound:
             return None
-        return (run.size_of(self.parents[0]) + run.size_of(self.parents[1])) * (4 * run.number.eps) + run.number.least
+        # The coefficients of an input that was repeated by broadcasting are summed.
+        repeats = max(self.size // max(p.size, 1) for p in self.parents)
+        size = run.size_of(self.parents[0]) + run.size_of(self.parents[1])
+        return size * run.number.gamma(repeats) + run.number.least
 
     def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
         return [_unbroadcast(a * s, p.shape) for p, s in zip(self.parents, self.signs, strict=True)], None
@@ -270,7 +293,7 @@ class Curve(Node):
         if not number.sound:
             return lines, torch.zeros((), dtype=size.dtype, device=size.device)
         share = (steps + 8) * number.eps
-        rounded = slope * size * (2 * share) + shift * (share + number.gamma(self.size))
+        rounded = slope * size * (2 * share) + shift * (share + number.gamma(summed(self.size)))
         return lines, rounded + (absolute + number.least)
 
     def drawn(self, run: Pass, lines: Lines, error: Tensor) -> Drawn:
@@ -329,22 +352,17 @@ class Product(Node):
         number = run.number
         if number.sound:
             size = torch.maximum(a.abs(), b.abs()) * torch.maximum(c.abs(), d.abs())
-            drop = drop - size * (16 * number.eps + number.gamma(self.size)) - number.least
+            repeats = max(self.size // max(p.size, 1) for p in self.parents)
+            drop = drop - size * (4 * number.gamma(repeats) + number.gamma(summed(self.size))) - number.least
             for parent, factor in zip(self.parents, (second.abs() + height, first.abs() + width), strict=True):
                 before = run.error_of(parent)
                 drop = drop if before is None else drop - before * factor * 1.01
         zero = torch.zeros((), dtype=first.dtype, device=first.device)
-        slope = tuple(_as_broadcast(t, len(self.shape)).unsqueeze(1) for t in (second, first))
-        return Drawn(slope, (zero, zero), (-first * second).expand_as(drop), drop)
+        return Drawn((second.unsqueeze(1), first.unsqueeze(1)), (zero, zero), (-first * second).expand_as(drop), drop)
 
     def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
         pulled, constant = self.drawn(run).back(a)
         return [_unbroadcast(p, n.shape) for p, n in zip(pulled, self.parents, strict=True)], constant
-
-
-def _as_broadcast(t: Tensor, rank: int) -> Tensor:
-    """A factor (batch, ...) with as many dimensions as the product has."""
-    return t.view(len(t), *[1] * (rank + 1 - t.dim()), *t.shape[1:])
 
 
 class Maximum(Node):
@@ -393,7 +411,7 @@ class Maximum(Node):
             overlap = int(torch.bincount(self.windows[self.windows >= 0], minlength=1).max())
             reach = self._gathered(size).amax(-1)
             before = run.error_of(self.parents[0])
-            slack = reach * (number.gamma(overlap) + number.gamma(self.size)) + number.least
+            slack = reach * (number.gamma(overlap) + number.gamma(summed(self.size))) + number.least
             slack = slack if before is None else slack + self._gathered(before.expand_as(lower)).amax(-1) * 1.01
             constant = constant - dot(a.abs(), slack)
         return [pulled.view(*a.shape[:2], *self.parents[0].shape)], constant

@@ -85,7 +85,7 @@ def relax(
     """
     activation = as_activation(f, **parameters)
     lower, upper = _checked(activation, lower, upper)
-    slopes = (slope, slope) if slope is None or isinstance(slope, Tensor) else slope
+    slopes = slope if isinstance(slope, tuple) else (slope, slope)
     given = [s if s is None else _checked_slope(s, lower) for s in slopes]
     return envelope(activation, lower, upper).lines(lower, upper, *given)
 
