@@ -7,7 +7,6 @@ the module it stands in.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
-from torch.nn.grad import conv1d_input, conv2d_input
 
 from varphi.activation.definition import Definition, Evaluation
 from varphi.activation.layer import Activation
@@ -30,10 +28,14 @@ from varphi.numbers.expression import constant
 
 from .arithmetic import Arithmetic
 from .crown import Network
-from .nodes import Affine, Concat, Curve, Input, Maximum, Node, Product, Sum, UncertifiedOperation
+from .nodes import Affine, Curve, Input, Node, Product, Sum, UncertifiedOperation
+from .rules import FUNCTIONS, MODULES
 
 _LONGEST = 64
 _X = variable("x")
+_RESHAPE_NAMES = "view reshape flatten unflatten squeeze unsqueeze"
+_MOVE_NAMES = "getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select"
+_RESHAPES, _MOVES = frozenset(_RESHAPE_NAMES.split()), frozenset(_MOVE_NAMES.split())
 
 
 @dataclass(eq=False)
@@ -75,7 +77,7 @@ def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
     for name, p in model.named_parameters():
         if p.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} is of {p.dtype}; bounds need float32 or float64: convert with model.float()")
-    return _Reader(model, x, number).network()
+    return Reader(model, x, number).network()
 
 
 class _Tracer(fx.Tracer):
@@ -100,7 +102,7 @@ def _graph(model: nn.Module) -> fx.Graph:
         ) from error
 
 
-class _Reader:
+class Reader:
     """One reading of a model."""
 
     def __init__(self, model: nn.Module, x: Tensor, number: Arithmetic) -> None:
@@ -133,7 +135,7 @@ class _Reader:
             raise UncertifiedOperation("the model's output does not depend on its input")
         if not isinstance(output, (Node, Pointwise)):
             raise UncertifiedOperation(f"bounds are of models that give one tensor, not {type(output).__name__}")
-        last = self._node(output)
+        last = self.node_of(output)
         return Network(tuple(self.nodes), last)
 
     # ---------------------------------------------------------------------------------------- steps
@@ -145,45 +147,45 @@ class _Reader:
         if node.op == "placeholder":
             if node.prev.op != "root":
                 return node.args[0]
-            return self._add(Input("", tuple(self.x.shape[1:])), self.x)
+            return self.add(Input("", tuple(self.x.shape[1:])), self.x)
         if node.op == "get_attr":
             value: Any = self.model
             for name in str(node.target).split("."):
                 value = getattr(value, name)
-            return self._converted(value)
+            return self.converted(value)
         args, kwargs = self._value(node.args), self._value(dict(node.kwargs))
         if node.op == "call_module":
             return self._module(self.modules[str(node.target)], args, kwargs)
         return self._function(node.target, args, kwargs)
 
-    def _converted(self, value: Any) -> Any:
+    def converted(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         if value.is_complex():
-            self._refuse("a complex tensor")
+            self.refuse("a complex tensor")
         return value.detach().to(self.number.dtype) if value.is_floating_point() else value.detach()
 
-    def _add(self, node: Node, value: Tensor) -> Any:
+    def add(self, node: Node, value: Tensor) -> Any:
         self.nodes.append(node)
         self.values[node] = value
         return node
 
-    def _refuse(self, what: str) -> NoReturn:
+    def refuse(self, what: str) -> NoReturn:
         raise UncertifiedOperation(f"{self.path or 'the model'}: {what} has no rule for certified bounds")
 
-    def _node(self, value: Any) -> Node:
+    def node_of(self, value: Any) -> Node:
         """A node for a value: a formula becomes one here."""
         if isinstance(value, Node):
             return value
         if not isinstance(value, Pointwise):
-            self._refuse(f"a {type(value).__name__} in the place of a tensor that depends on the input")
+            self.refuse(f"a {type(value).__name__} in the place of a tensor that depends on the input")
         if value.expression is _X:
             return value.root
         if value.node is None:
             definition = Definition(_name(value.expression), Evaluation(value.expression))
             sample = self._sample(value)
             value.node = Curve(value.path, value.root, Activation(definition), value.call, value.spelling)
-            self._add(value.node, sample)
+            self.add(value.node, sample)
         return value.node
 
     def _sample(self, value: Any) -> Tensor:
@@ -198,8 +200,8 @@ class _Reader:
 
     def _module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if module._forward_hooks or module._forward_pre_hooks:
-            self._refuse("a module with hooks")
-        rule = next((rule for kind, rule in _MODULES.items() if isinstance(module, kind)), None)
+            self.refuse("a module with hooks")
+        rule = next((rule for kind, rule in MODULES.items() if isinstance(module, kind)), None)
         if rule is not None:
             return rule(self, module, *args, **kwargs)
         if isinstance(module, nn.PReLU) and module.weight.numel() > 1:
@@ -223,10 +225,10 @@ class _Reader:
 
     def _prelu(self, module: nn.PReLU, value: Any) -> Any:
         """w·x + (1 - w)·relu(x), with a w for each channel."""
-        root = self._node(value)
+        root = self.node_of(value)
         shape = (-1, *[1] * (len(root.shape) - 1))
-        weight = self._converted(module.weight).view(shape)
-        positive = self._node(Pointwise(root, _relu(), torch.relu, "relu", self.path))
+        weight = self.converted(module.weight).view(shape)
+        positive = self.node_of(Pointwise(root, _relu(), torch.relu, "relu", self.path))
         return self._sum(self._scaled(root, weight), self._scaled(positive, 1 - weight), 1)
 
     # ---------------------------------------------------------------------------------------- functions
@@ -238,23 +240,23 @@ class _Reader:
             return self._concrete(function, args, kwargs)
         if name == "getattr":
             return getattr(self._sample(dependent[0]), str(args[1]))
-        if name == "getitem" and isinstance(args[0], (tuple, list)):
-            return args[0][args[1]]
+        if name == "getitem" and not isinstance(args[0], (Node, Pointwise)):
+            return operator.getitem(*args)
         if name in ("size", "dim", "numel", "is_floating_point", "ndimension"):
             return self._run(function, [self._sample(dependent[0]), *args[1:]], kwargs)
-        if name in _FUNCTIONS:
-            return _FUNCTIONS[name](self, *args, **{k: v for k, v in kwargs.items() if k != "inplace"})
+        if name in FUNCTIONS:
+            return FUNCTIONS[name](self, *args, **{k: v for k, v in kwargs.items() if k != "inplace"})
         if name in IDENTITIES or name in RANDOM:
             if name in RANDOM and kwargs.get("training", args[2] if len(args) > 2 else name != "dropout"):
-                self._refuse(f"{name} in training mode")
-            return args[0]
+                self.refuse(f"{name} in training mode")
+            return dependent[0]
         if name in POINTWISE:
             return self._pointwise(function, name, args, kwargs)
         if name in _RESHAPES:
-            return self._reshaped(function, args, kwargs)
+            return self.reshaped(function, args, kwargs)
         if name in _MOVES:
             return self._moved(function, args, kwargs)
-        self._refuse(name_of(function))
+        self.refuse(name_of(function))
 
     def _concrete(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with torch.no_grad():
@@ -289,7 +291,7 @@ class _Reader:
     def _gathered(
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], root: Any, expression: Expression, name: str
     ) -> Pointwise:
-        base = self._node(root) if isinstance(root, Pointwise) else root
+        base = self.node_of(root) if isinstance(root, Pointwise) else root
         plain_kwargs = {k: v for k, v in kwargs.items() if k != "inplace"}
         spelled = function if not is_in_place(function, kwargs) else _out_of_place(function, name)
 
@@ -313,13 +315,13 @@ class _Reader:
             if len(whole.nodes()) <= _LONGEST:
                 inner, spelled = value.call, f"{spelling}({value.spelling})"
                 return Pointwise(value.root, whole, lambda z: call(inner(z)), spelled, self.path)
-        return Pointwise(self._node(value), expression, call, spelling, self.path)
+        return Pointwise(self.node_of(value), expression, call, spelling, self.path)
 
     def _arithmetic(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Sums, products and quotients of different tensors."""
         alpha, operands = kwargs.get("alpha", 1), [*args, *[v for k, v in kwargs.items() if k == "other"]]
         if len(operands) != 2:
-            self._refuse(f"{name} of these tensors")
+            self.refuse(f"{name} of these tensors")
         first, second = operands
         # Under whatever name: "multiply", "truediv".
         name = next((k for k in ("add", "sub", "rsub", "mul", "div") if POINTWISE[name] is POINTWISE[k]), name)
@@ -330,25 +332,25 @@ class _Reader:
         if name == "mul":
             return self._product(first, second)
         if name == "div" and isinstance(second, Tensor):
-            return self._scaled(self._node(first), 1 / second, 4)
-        self._refuse(f"{name} of these tensors")
+            return self._scaled(self.node_of(first), 1 / second, 4)
+        self.refuse(f"{name} of these tensors")
 
     def _sum(self, first: Any, second: Any, sign: int) -> Any:
         if isinstance(second, (Tensor, int, float)):
             shift = torch.as_tensor(second, dtype=self.number.dtype, device=self.x.device)
-            return self._shifted(self._node(first), sign * shift)
+            return self._shifted(self.node_of(first), sign * shift)
         if isinstance(first, (Tensor, int, float)):
             shift = torch.as_tensor(first, dtype=self.number.dtype, device=self.x.device)
-            return self._shifted(self._scaled(self._node(second), torch.tensor(float(sign))), shift)
+            return self._shifted(self._scaled(self.node_of(second), torch.tensor(float(sign))), shift)
         a, b = self._pair(first, second)
         value = self.values[a] + sign * self.values[b]
-        return self._add(Sum(self.path, tuple(value.shape[1:]), (a, b), (1, sign)), value)
+        return self.add(Sum(self.path, tuple(value.shape[1:]), (a, b), (1, sign)), value)
 
     def _pair(self, first: Any, second: Any) -> tuple[Node, Node]:
         """Two nodes to be combined elementwise, sample by sample."""
-        a, b = self._node(first), self._node(second)
+        a, b = self.node_of(first), self.node_of(second)
         if len(a.shape) != len(b.shape):
-            self._refuse(f"a combination of shapes {a.shape} and {b.shape}, which broadcasts across samples,")
+            self.refuse(f"a combination of shapes {a.shape} and {b.shape}, which broadcasts across samples,")
         return a, b
 
     def _per_sample(self, number: Tensor, node: Node) -> Tensor:
@@ -357,56 +359,56 @@ class _Reader:
             return number
         if number.dim() == len(node.shape) + 1 and number.shape[0] == 1:
             return number[0]
-        self._refuse("a constant that differs from sample to sample")
+        self.refuse("a constant that differs from sample to sample")
 
     def _shifted(self, node: Node, shift: Tensor) -> Node:
         shift = self._per_sample(shift, node)
         value = self.values[node] + shift
         if value.shape != self.values[node].shape:
-            self._refuse("a sum that repeats the tensor by broadcasting")
-        return self._add(Affine(self.path, node.shape, node, _same, _same, shift, 1), value)
+            self.refuse("a sum that repeats the tensor by broadcasting")
+        return self.add(Affine(self.path, node.shape, node, _same, _same, shift, 1), value)
 
     def _scaled(self, node: Node, scale: Tensor, steps: int = 1) -> Node:
         scale = self._per_sample(scale.to(self.number.dtype).to(self.x.device), node)
         value = self.values[node] * scale
         if value.shape != self.values[node].shape:
-            self._refuse("a product that repeats the tensor by broadcasting")
+            self.refuse("a product that repeats the tensor by broadcasting")
         size = scale.abs()
 
         def apply(z: Tensor) -> Tensor:
             return z * scale
 
-        return self._add(Affine(self.path, node.shape, node, apply, lambda z: z * size, None, steps, apply), value)
+        return self.add(Affine(self.path, node.shape, node, apply, lambda z: z * size, None, steps, apply), value)
 
     def _product(self, first: Any, second: Any) -> Any:
         for a, b in ((first, second), (second, first)):
             if isinstance(b, (Tensor, int, float)):
-                return self._scaled(self._node(a), torch.as_tensor(b))
+                return self._scaled(self.node_of(a), torch.as_tensor(b))
         a, b = self._pair(first, second)
         value = self.values[a] * self.values[b]
-        return self._add(Product(self.path, tuple(value.shape[1:]), (a, b)), value)
+        return self.add(Product(self.path, tuple(value.shape[1:]), (a, b)), value)
 
     # ---------------------------------------------------------------------------------------- shapes
 
-    def _reshaped(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        node = self._node(args[0])
+    def reshaped(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        node = self.node_of(args[0])
         before = self.values[node]
         with torch.no_grad():
             value = self._run(function, [before, *args[1:]], kwargs)
         if value.shape[:1] != before.shape[:1] or value.numel() != before.numel():
-            self._refuse(f"{name_of(function)} that changes the batch dimension")
+            self.refuse(f"{name_of(function)} that changes the batch dimension")
         inner, outer = node.shape, tuple(value.shape[1:])
 
         def apply(z: Tensor) -> Tensor:
             return z.reshape(len(z), *outer)
 
-        return self._add(
+        return self.add(
             Affine(self.path, outer, node, apply, None, None, 0, lambda a: a.reshape(len(a), *inner)), value
         )
 
     def _moved(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Operations that only choose and move elements within each sample: shown by what they do to their places."""
-        node = self._node(args[0])
+        node = self.node_of(args[0])
         before = self.values[node]
         batch, n = len(before), node.size
         places = torch.arange(batch * n, dtype=torch.float64, device=before.device).view(before.shape)
@@ -422,7 +424,7 @@ class _Reader:
         own = places[0].long() if len(places) == batch and places.dim() else None
         steps = torch.arange(batch, device=places.device).view(-1, *[1] * (places.dim() - 1)) * n
         if own is None or bool((places != own.unsqueeze(0) + steps).any()) or bool((own >= n).any()):
-            self._refuse("an operation that moves elements between samples")
+            self.refuse("an operation that moves elements between samples")
         index, outer, inner = own.flatten(), tuple(value.shape[1:]), node.shape
 
         def apply(z: Tensor) -> Tensor:
@@ -435,9 +437,9 @@ class _Reader:
         repeats = len(index.unique()) < len(index)
         magnitude = apply if repeats else None
         terms = int(index.bincount().max()) if len(index) else 0
-        return self._add(Affine(self.path, outer, node, apply, magnitude, None, terms, transpose), value)
+        return self.add(Affine(self.path, outer, node, apply, magnitude, None, terms, transpose), value)
 
-    def _linear_map(
+    def linear_map(
         self,
         value: Any,
         apply: Callable[[Tensor], Tensor],
@@ -447,13 +449,13 @@ class _Reader:
         transpose: Callable[[Tensor], Tensor] | None = None,
         drift: Tensor | None = None,
     ) -> Node:
-        node = self._node(value)
+        node = self.node_of(value)
         with torch.no_grad():
             out = apply(self.values[node])
         if bias is not None:
             out = out + bias
         made = Affine(self.path, tuple(out.shape[1:]), node, apply, magnitude, bias, terms, transpose, drift)
-        return self._add(made, out)
+        return self.add(made, out)
 
     # ---------------------------------------------------------------------------------------- overwriting
 
@@ -562,265 +564,3 @@ def _name(expression: Expression) -> str:
 
 def _relu() -> Expression:
     return constant(POINTWISE["relu"](_X))
-
-
-# ------------------------------------------------------------------------------------------------ rules
-
-
-def _linear(reader: _Reader, value: Any, weight: Tensor, bias: Tensor | None = None) -> Node:
-    weight = reader._converted(weight)
-    size = weight.abs()
-    return reader._linear_map(
-        value,
-        lambda z: z @ weight.T,
-        lambda z: z @ size.T,
-        None if bias is None else reader._converted(bias),
-        weight.shape[1] + 1,
-        lambda a: a @ weight,
-    )
-
-
-def _convolution(dimensions: int) -> Callable[..., Node]:
-    convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions]
-
-    def rule(
-        reader: _Reader,
-        value: Any,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> Node:
-        weight = reader._converted(weight)
-        size = weight.abs()
-        rest = (None, stride, padding, dilation, groups)
-        shift = None if bias is None else reader._converted(bias).view(-1, *[1] * dimensions)
-        inner = reader._node(value).shape
-        gradient = {1: conv1d_input, 2: conv2d_input}.get(dimensions)
-
-        def transpose(a: Tensor) -> Tensor:
-            assert gradient is not None
-            return gradient((len(a), *inner), weight, a, stride, padding, dilation, groups)
-
-        plain_padding = gradient is not None and not isinstance(padding, str)
-        terms = max(math.prod(weight.shape[1:]), math.prod(weight.shape[2:]) * weight.shape[0] // groups) + 1
-        return reader._linear_map(
-            value,
-            lambda z: convolve(z, weight, *rest),
-            lambda z: convolve(z, size, *rest),
-            shift,
-            terms,
-            transpose if plain_padding else None,
-        )
-
-    return rule
-
-
-def _convolution_module(dimensions: int) -> Callable[..., Node]:
-    def rule(reader: _Reader, module: Any, value: Any) -> Node:
-        if module.padding_mode != "zeros":
-            reader._refuse(f"a convolution with padding_mode={module.padding_mode!r}")
-        given = (module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups)
-        return _convolution(dimensions)(reader, value, *given)
-
-    return rule
-
-
-def _batch_norm(
-    reader: _Reader,
-    value: Any,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Node:
-    if training or running_mean is None or running_var is None:
-        reader._refuse("batch normalisation with the statistics of the batch (training mode)")
-    node = reader._node(value)
-    mean, variance = (t.detach().double() for t in (running_mean, running_var))
-    gain = (torch.ones_like(mean) if weight is None else weight.detach().double()) / (variance + eps).sqrt()
-    offset = (torch.zeros_like(mean) if bias is None else bias.detach().double()) - mean * gain
-    shape = (-1, *[1] * (len(node.shape) - 1))
-    scale, shift = (t.to(reader.number.dtype).view(shape) for t in (gain, offset))
-    # (x - mean)·gain + bias in whatever order the kernel takes.
-    lost = (mean * gain).abs() + (0 if bias is None else bias.detach().double().abs())
-    drift = (16 * reader.number.eps * lost).to(reader.number.dtype).view(shape)
-    size = scale.abs()
-
-    def apply(z: Tensor) -> Tensor:
-        return z * scale
-
-    return reader._linear_map(value, apply, lambda z: z * size, shift, 8, apply, drift)
-
-
-def _batch_norm_module(reader: _Reader, module: Any, value: Any) -> Node:
-    given = (module.running_mean, module.running_var, module.weight, module.bias)
-    return _batch_norm(reader, value, *given, training=module.training, eps=module.eps)
-
-
-def _mean_map(reader: _Reader, value: Any, apply: Callable[[Tensor], Tensor], terms: int) -> Node:
-    return reader._linear_map(value, apply, apply, None, terms + 4)
-
-
-def _average_pool(function: Callable[..., Tensor]) -> Callable[..., Node]:
-    def rule(reader: _Reader, value: Any, kernel_size: Any, *args: Any, **kwargs: Any) -> Node:
-        dimensions = 2 if function is F.avg_pool2d else 1
-        terms = math.prod(kernel_size) if isinstance(kernel_size, (tuple, list)) else kernel_size**dimensions
-        return _mean_map(reader, value, lambda z: function(z, kernel_size, *args, **kwargs), terms)
-
-    return rule
-
-
-def _average_pool_module(reader: _Reader, module: Any, value: Any) -> Node:
-    size = module.kernel_size
-    terms = math.prod(size) if isinstance(size, (tuple, list)) else size**2
-    return _mean_map(reader, value, lambda z: module(z), terms)
-
-
-def _adaptive_average(function: Callable[..., Tensor]) -> Callable[..., Node]:
-    def rule(reader: _Reader, value: Any, output_size: Any) -> Node:
-        node = reader._node(value)
-        return _mean_map(reader, node, lambda z: function(z, output_size), math.prod(node.shape[1:]))
-
-    return rule
-
-
-def _adaptive_average_module(reader: _Reader, module: Any, value: Any) -> Node:
-    node = reader._node(value)
-    return _mean_map(reader, node, lambda z: module(z), math.prod(node.shape[1:]))
-
-
-def _max_pool(dimensions: int) -> Callable[..., Node]:
-    def rule(
-        reader: _Reader,
-        value: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Node:
-        if ceil_mode or return_indices:
-            reader._refuse("max pooling with ceil_mode or return_indices")
-        node = reader._node(value)
-        pool = F.max_pool2d if dimensions == 2 else F.max_pool1d
-        out = pool(reader.values[node], kernel_size, stride, padding, dilation)
-        windows = _windows(node.shape, dimensions, kernel_size, stride, padding, dilation).to(reader.x.device)
-        return reader._add(Maximum(reader.path, tuple(out.shape[1:]), node, windows), out)
-
-    return rule
-
-
-def _windows(
-    shape: tuple[int, ...], dimensions: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any
-) -> Tensor:
-    """The flat places that each output of a pooling looks at, -1 for padding: (outputs, k)."""
-
-    def pair(v: Any) -> tuple[int, int]:
-        both = tuple(v) if isinstance(v, (tuple, list)) else (v,) * dimensions
-        return (1, both[0]) if dimensions == 1 else both
-
-    channels = shape[0]
-    plane = (1, shape[1]) if dimensions == 1 else shape[1:]
-    kernel, step = pair(kernel_size), pair(kernel_size if stride in (None, [], ()) else stride)
-    pad = (0, pair(padding)[1]) if dimensions == 1 else pair(padding)
-    # Places from 1, so that the padding's zeros stand apart.
-    places = torch.arange(1, math.prod(plane) + 1, dtype=torch.float64).view(1, 1, *plane)
-    rows = F.unfold(places, kernel, pair(dilation) if dimensions == 2 else (1, pair(dilation)[1]), pad, step)[
-        0
-    ].T.long()
-    offsets = torch.arange(channels).view(-1, 1, 1) * math.prod(plane)
-    return torch.where(rows > 0, rows - 1 + offsets, -1).reshape(-1, math.prod(kernel))
-
-
-def _max_pool_module(dimensions: int) -> Callable[..., Node]:
-    def rule(reader: _Reader, m: Any, value: Any) -> Node:
-        given = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
-        return _max_pool(dimensions)(reader, value, *given)
-
-    return rule
-
-
-def _concat(reader: _Reader, tensors: Any, dim: int = 0) -> Node:
-    nodes = []
-    for tensor in tensors:
-        if isinstance(tensor, Tensor):
-            reader._refuse("concatenation with a constant")
-        nodes.append(reader._node(tensor))
-    value = torch.cat([reader.values[n] for n in nodes], dim)
-    dim = dim % value.dim()
-    if dim == 0:
-        reader._refuse("concatenation along the batch dimension")
-    return reader._add(Concat(reader.path, tuple(value.shape[1:]), tuple(nodes), dim - 1), value)
-
-
-def _reduced(average: bool) -> Callable[..., Node]:
-    def rule(reader: _Reader, value: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:
-        node = reader._node(value)
-        rank = len(node.shape) + 1
-        dims = [d % rank for d in (dim if isinstance(dim, (tuple, list)) else [dim if dim is not None else 0])]
-        if dim is None or 0 in dims:
-            reader._refuse("a mean or sum over the batch dimension")
-        count = math.prod(node.shape[d - 1] for d in dims)
-        operation = torch.mean if average else torch.sum
-        return _mean_map(reader, node, lambda z: operation(z, dims, keepdim), count)
-
-    return rule
-
-
-def _matmul(reader: _Reader, first: Any, second: Any) -> Node:
-    if isinstance(second, Tensor) and second.dim() == 2:
-        return _linear(reader, first, second.T)
-    reader._refuse("a matrix product of two tensors that depend on the input, or with a constant on the left")
-
-
-def _identity(reader: _Reader, module: Any, value: Any) -> Any:
-    if getattr(module, "training", False) and getattr(module, "p", 0):
-        reader._refuse("dropout in training mode")
-    return value
-
-
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-_MODULES: dict[Any, Callable[..., Any]] = {
-    nn.Linear: lambda r, m, x: _linear(r, x, m.weight, m.bias),
-    nn.Conv1d: _convolution_module(1),
-    nn.Conv2d: _convolution_module(2),
-    nn.Conv3d: _convolution_module(3),
-    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): _batch_norm_module,
-    (nn.AvgPool1d, nn.AvgPool2d): _average_pool_module,
-    (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d): _adaptive_average_module,
-    nn.MaxPool1d: _max_pool_module(1),
-    nn.MaxPool2d: _max_pool_module(2),
-    (nn.Flatten, nn.Unflatten): lambda r, m, x: r._reshaped(m, (x,), {}),
-    (nn.Identity, *_DROPOUTS): _identity,
-}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "linear": _linear,
-    "conv1d": _convolution(1),
-    "conv2d": _convolution(2),
-    "conv3d": _convolution(3),
-    "batch_norm": _batch_norm,
-    "avg_pool1d": _average_pool(F.avg_pool1d),
-    "avg_pool2d": _average_pool(F.avg_pool2d),
-    "adaptive_avg_pool1d": _adaptive_average(F.adaptive_avg_pool1d),
-    "adaptive_avg_pool2d": _adaptive_average(F.adaptive_avg_pool2d),
-    "max_pool1d": _max_pool(1),
-    "max_pool2d": _max_pool(2),
-    "boolean_dispatch": _max_pool(2),
-    "cat": _concat,
-    "concat": _concat,
-    "concatenate": _concat,
-    "mean": _reduced(True),
-    "sum": _reduced(False),
-    "matmul": _matmul,
-    "mm": _matmul,
-}
-_RESHAPE_NAMES = "view reshape flatten unflatten squeeze unsqueeze"
-_MOVE_NAMES = "getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select"
-_RESHAPES, _MOVES = frozenset(_RESHAPE_NAMES.split()), frozenset(_MOVE_NAMES.split())

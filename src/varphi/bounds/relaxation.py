@@ -133,8 +133,12 @@ def _prepared(expression: Expression, cut: Curvature, device: torch.device) -> E
 
 @dataclass(eq=False)
 class _Ends:
-    """The ends of intervals with what f is there, and the pieces and breaks that they reach over. Flat, float64."""
+    """Intervals with what f is at their ends, and the pieces and breaks that they reach over. Flat, float64.
 
+    Each interval stands twice: with side 1 for the line below f, with side -1 for the line below -f.
+    """
+
+    side: Tensor
     start: Tensor
     stop: Tensor
     at_l: Tensor
@@ -145,6 +149,10 @@ class _Ends:
     pieces: Tensor
     first_break: Tensor
     breaks: Tensor
+
+    def on_both_sides(self) -> _Ends:
+        rows = {name: getattr(self, name).repeat(2) for name in self.__dataclass_fields__}
+        return _Ends(**rows | {"side": torch.cat([self.side, -self.side])})
 
     def some(self, index: Tensor) -> _Ends:
         return _Ends(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
@@ -215,59 +223,49 @@ class Envelope:
         self, start: Tensor, stop: Tensor, lower_slope: Tensor | None = None, upper_slope: Tensor | None = None
     ) -> Lines:
         """Lines on [start, stop], at given slopes or at the best."""
-        ends = self._ends(start, stop)
-        best = None
-        if lower_slope is None or upper_slope is None:
-            best = self._between(ends)
-        lower = self._line(1.0, start, stop, lower_slope, ends, best)
-        upper = self._line(-1.0, start, stop, upper_slope, ends, best)
-        return Lines(*lower, *upper)
+        with torch.no_grad():
+            ends = self._ends(start, stop)
+            given, hint = [lower_slope, upper_slope], None
+            if lower_slope is None or upper_slope is None:
+                best, hint = self._best_slope(ends, *self._between(ends))
+                best = (ends.side * best).to(start.dtype).view(2, *start.shape)
+                given = [best[i] if g is None else g for i, g in enumerate(given)]
+            slopes = [g for g in given if g is not None]
+            shape = torch.broadcast_shapes(*(g.shape for g in slopes), start.shape)
+            if shape != start.shape:  # one interval with many slopes
+                ends, hint = self._repeated(ends, start.shape, shape), None
+            flat = torch.stack([g.detach().double().expand(shape) for g in slopes]).flatten()
+            intercept, x = self._support(ends.side * flat, ends, hint)
+            if not bool(torch.isfinite(intercept).all()):
+                self._refuse(ends, intercept)
+            low, high = (ends.side * intercept).view(2, *shape)
+            intercepts = [_outward(low, 1.0, start.dtype), _outward(high, -1.0, start.dtype)]
+            places = x.to(start.dtype).view(2, *shape)
+        slopes = [g.expand(shape) for g in slopes]
+        if start.requires_grad or stop.requires_grad or any(g.requires_grad for g in slopes):
+            rows = zip(intercepts, places, slopes, strict=True)
+            intercepts = [self._differentiable(*row, start, stop) for row in rows]
+        return Lines(slopes[0], intercepts[0], slopes[1], intercepts[1])
+
+    @staticmethod
+    def _repeated(ends: _Ends, before: torch.Size, after: torch.Size) -> _Ends:
+        count = 2 * before.numel()
+        index = torch.arange(count, device=ends.start.device).view(2, *[1] * (len(after) - len(before)), *before)
+        return ends.some(index.expand(2, *after).flatten())
 
     def support_slopes(self, start: Tensor, stop: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """The slopes of the lines that are nearest to the curve's hull at start + share·(stop - start)."""
         with torch.no_grad():
             ends = self._ends(start, stop)
-            at = self._between(ends, share)
-            sides = [
-                (side * self._best_slope(side, ends, *at)[0]).to(start.dtype).view(start.shape) for side in (1.0, -1.0)
-            ]
-            return sides[0], sides[1]
+            slope, _ = self._best_slope(ends, *self._between(ends, share))
+            low, high = (ends.side * slope).to(start.dtype).view(2, *start.shape)
+            return low, high
 
     def range(self, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
         """Below and above f on [start, stop]: the lines of slope 0."""
         zero = torch.zeros_like(start)
         found = self.lines(start, stop, zero, zero)
         return found.lower_intercept, found.upper_intercept
-
-    def _line(
-        self,
-        side: float,
-        start: Tensor,
-        stop: Tensor,
-        slope: Tensor | None,
-        ends: _Ends,
-        best: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, Tensor]:
-        hint = None
-        with torch.no_grad():
-            if slope is None:
-                assert best is not None
-                s, hint = self._best_slope(side, ends, *best)
-                slope = (side * s).to(start.dtype).view(start.shape)
-            shape = torch.broadcast_shapes(slope.shape, start.shape)
-            if shape != start.shape:  # one interval with many slopes
-                index = torch.arange(start.numel(), device=start.device).view(start.shape).expand(shape).flatten()
-                ends = ends.some(index)
-            flat = slope.detach().double().expand(shape).flatten()
-            intercept, x = self._support(side, side * flat, ends, hint)
-            if not bool(torch.isfinite(intercept).all()):
-                self._refuse(ends, intercept)
-            intercept = _outward(side * intercept, side, start.dtype).view(shape)
-            x = x.to(start.dtype).view(shape)
-        slope = slope.expand(shape)
-        if slope.requires_grad or start.requires_grad or stop.requires_grad:
-            intercept = self._differentiable(intercept, x, slope, start, stop)
-        return slope, intercept
 
     def _refuse(self, ends: _Ends, intercept: Tensor) -> None:
         i = int((~torch.isfinite(intercept)).nonzero()[0])
@@ -296,9 +294,9 @@ class Envelope:
             first_break = torch.searchsorted(self.break_upper, start)
             last_break = torch.searchsorted(self.break_lower, stop, right=True) - 1
             counts = (last - first + 1).clamp_min(0), (last_break - first_break + 1).clamp_min(0)
-            return _Ends(
-                start, stop, rows[0, 0], rows[0, 1], errors[0], errors[1], first, counts[0], first_break, counts[1]
-            )
+            values = (rows[0, 0], rows[0, 1], errors[0], errors[1])
+            found = _Ends(torch.ones_like(start), start, stop, *values, first, counts[0], first_break, counts[1])
+            return found.on_both_sides()
 
     def _value_slack(self, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
         """How far the kernel's value may be from f(x)."""
@@ -310,31 +308,31 @@ class Envelope:
         m = ends.start + (ends.stop - ends.start) * share
         return m, self._tower(m)
 
-    def _support(self, side: float, s: Tensor, ends: _Ends, hint: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _support(self, s: Tensor, ends: _Ends, hint: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """A number below side·f(x) - s·x on every interval, and where it is nearly attained.
 
         Args:
             hint: where side·f has slope s, as far as that is known; NaN elsewhere.
         """
-        start, stop = ends.start, ends.stop
+        side, start, stop = ends.side, ends.start, ends.stop
         hint = torch.full_like(start, torch.nan) if hint is None else hint
         low = side * ends.at_l - s * start - ends.error_l - 4 * _EPS * (ends.at_l.abs() + (s * start).abs())
         high = side * ends.at_u - s * stop - ends.error_u - 4 * _EPS * (ends.at_u.abs() + (s * stop).abs())
         best, x = torch.minimum(low, high), torch.where(low <= high, start, stop)
         for k in range(int(ends.breaks.max()) if len(s) else 0):
             index = (ends.breaks > k).nonzero().squeeze(1)
-            value, place = self._at_break(side, s[index], ends.first_break[index] + k)
+            value, place = self._at_break(side[index], s[index], ends.first_break[index] + k)
             self._keep_least(best, x, index, value, place)
         for k in range(int(ends.pieces.max()) if len(s) else 0):
             j = (ends.first_piece + k).clamp_max(len(self.starts) - 1)
             curved = (ends.pieces > k) & (side * self.kinds[j] > 0)
             index = curved.nonzero().squeeze(1)
             if len(index):
-                value, place = self._in_convex(side, s[index], start[index], stop[index], j[index], hint[index])
+                value, place = self._in_convex(s[index], ends.some(index), j[index], hint[index])
                 self._keep_least(best, x, index, value, place)
             if self.any_loose:
                 index = ((ends.pieces > k) & self.loose[j]).nonzero().squeeze(1)
-                value, place = self._in_loose(side, s[index], ends.some(index), j[index])
+                value, place = self._in_loose(s[index], ends.some(index), j[index])
                 self._keep_least(best, x, index, value, place)
         return best, x
 
@@ -348,16 +346,15 @@ class Envelope:
         nearly = value <= before + 1e-12 * before.abs() + 1e-14
         x[index] = torch.where(less | nearly, place, x[index])
 
-    def _at_break(self, side: float, s: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
+    def _at_break(self, side: Tensor, s: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.break_lower[i], self.break_upper[i]
-        value = self.bottom[i] if side > 0 else -self.top[i]
+        value = self._break_value(side, i)
         rise = torch.maximum(s * lower, s * upper)
         return value - rise - 4 * _EPS * (value.abs() + rise.abs()), lower
 
-    def _in_convex(
-        self, side: float, s: Tensor, start: Tensor, stop: Tensor, j: Tensor, hint: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _in_convex(self, s: Tensor, ends: _Ends, j: Tensor, hint: Tensor) -> tuple[Tensor, Tensor]:
         """The tangent at the point where side·f has slope s, as nearly as that is known."""
+        side, start, stop = ends.side, ends.start, ends.stop
         a, b = torch.maximum(start, self.starts[j]), torch.minimum(stop, self.stops[j])
         low, high = torch.maximum(start, self.inner_starts[j]), torch.minimum(stop, self.inner_stops[j])
         x, left, right = self._inverse(side * s, j)
@@ -393,11 +390,13 @@ class Envelope:
         low, high = torch.where(outside, -everywhere, low), torch.where(outside, everywhere, high)
         return a + weight * (b - a), low, high
 
-    def _in_loose(self, side: float, s: Tensor, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
+    def _in_loose(self, s: Tensor, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
         """Between lines through both ends whose slopes are the range's: the mixture of them that has slope s."""
-        least, greatest = (self.least[j], self.greatest[j]) if side > 0 else (-self.greatest[j], -self.least[j])
-        a, at_a = self._left_end(side, ends, j)
-        b, at_b = self._right_end(side, ends, j)
+        below = ends.side > 0
+        least = torch.where(below, self.least[j], -self.greatest[j])
+        greatest = torch.where(below, self.greatest[j], -self.least[j])
+        a, at_a = self._left_end(ends, j)
+        b, at_b = self._right_end(ends, j)
         weight = (greatest - s) / (greatest - least).clamp_min(_TINY)
         mixed = weight * (at_a - least * a) + (1 - weight) * (at_b - greatest * b)
         scale = at_a.abs() + at_b.abs() + (least.abs() + greatest.abs()) * (a.abs() + b.abs())
@@ -405,36 +404,35 @@ class Envelope:
         # Where the range does not hold s, side·f - s·x is monotone, and its ends have been looked at.
         return torch.where((least < s) & (s < greatest), mixed, torch.inf), torch.where(weight > 0.5, a, b)
 
-    def _left_end(self, side: float, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
+    def _left_end(self, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
         inside = ends.start > self.starts[j]
-        i = (j - 1).clamp_min(0)
-        at_break = self._break_value(side, i)
+        at_break = self._break_value(ends.side, (j - 1).clamp_min(0))
         return torch.where(inside, ends.start, self.starts[j]), torch.where(
-            inside, side * ends.at_l - ends.error_l, at_break
+            inside, ends.side * ends.at_l - ends.error_l, at_break
         )
 
-    def _right_end(self, side: float, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
+    def _right_end(self, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
         inside = ends.stop < self.stops[j]
-        at_break = self._break_value(side, j.clamp_max(max(len(self.bottom) - 1, 0)))
+        at_break = self._break_value(ends.side, j.clamp_max(max(len(self.bottom) - 1, 0)))
         return torch.where(inside, ends.stop, self.stops[j]), torch.where(
-            inside, side * ends.at_u - ends.error_u, at_break
+            inside, ends.side * ends.at_u - ends.error_u, at_break
         )
 
-    def _break_value(self, side: float, i: Tensor) -> Tensor:
+    def _break_value(self, side: Tensor, i: Tensor) -> Tensor:
         if not len(self.bottom):
             return torch.full(i.shape, -torch.inf, dtype=torch.float64, device=i.device)
-        return self.bottom[i] if side > 0 else -self.top[i]
+        return torch.where(side > 0, self.bottom[i], -self.top[i])
 
     # ---------------------------------------------------------------------------------------- best slopes
 
-    def _best_slope(self, side: float, ends: _Ends, m: Tensor, tower: Tensor) -> tuple[Tensor, Tensor]:
+    def _best_slope(self, ends: _Ends, m: Tensor, tower: Tensor) -> tuple[Tensor, Tensor]:
         """The slope of the support line of side·f's convex envelope at m, and where that line touches.
 
         Args:
             m: a point of each interval.
             tower: f, f', f'' there.
         """
-        start, stop = ends.start, ends.stop
+        side, start, stop = ends.side, ends.start, ends.stop
         width = stop - start
         j = ends.first_piece.clamp_max(len(self.starts) - 1)
         alone = (ends.pieces <= 1) & ~self.loose[j]
@@ -447,18 +445,18 @@ class Envelope:
         slope = torch.where(width == 0, torch.zeros_like(slope), slope)
         index = (~alone & (width > 0)).nonzero().squeeze(1)
         if len(index):
-            slope[index] = self._by_cuts(ends.some(index), side, chord[index], m[index], side * tower[:, index])
+            slope[index] = self._by_cuts(ends.some(index), chord[index], m[index], (side * tower)[:, index])
         hint = torch.where(touching & (start < m) & (m < stop), m, torch.nan)
         return slope.nan_to_num(0.0, 0.0, 0.0), hint
 
-    def _by_cuts(self, ends: _Ends, side: float, chord: Tensor, m: Tensor, tower: Tensor) -> Tensor:
+    def _by_cuts(self, ends: _Ends, chord: Tensor, m: Tensor, tower: Tensor) -> Tensor:
         """Maximise over s the height of the support line of slope s at m.
 
         The height is concave in s, below a line for each point of the curve, side·f(x) + s·(m - x); those of one point
         to the left of m and one to the right meet at the next s.
         """
         left, right = ends.start.clone(), ends.stop.clone()
-        at_left, at_right = side * ends.at_l, side * ends.at_u
+        at_left, at_right = ends.side * ends.at_l, ends.side * ends.at_u
         slope = chord.clone()
         height = torch.full_like(m, -torch.inf)
         trial = torch.where(torch.isfinite(tower[1]), tower[1], chord)
@@ -467,7 +465,7 @@ class Envelope:
         for _ in range(_CUTS):
             here = ends.some(active)
             s, mid = trial[active], m[active]
-            low, x = self._support(side, s, here)
+            low, x = self._support(s, here)
             value = low + s * mid
             better = value > height[active]
             height[active] = torch.where(better, value, height[active])
