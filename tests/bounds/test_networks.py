@@ -254,6 +254,38 @@ def test_broadcasting_and_rearranging(method):
     assert_encloses(seeded(Rearranging(), nn.Tanh()), torch.randn(3, 4), 0.2, math.inf, method, optimise=2)
 
 
+def test_an_unstable_kernel_is_charged_for_and_refused_where_it_overflows():
+    unstable = Spelled(lambda x: torch.log(1 + torch.exp(x))).eval()
+    x = torch.randn(3, 4)
+    assert_encloses(unstable, x, 0.1, math.inf, "crown")
+    stable = vp.bounds(Spelled(F.softplus).eval(), x, 0.0)
+    charged = vp.bounds(unstable, x, 0.0)
+    assert ((charged.upper - charged.lower) > (stable.upper - stable.lower)).all()
+    with pytest.raises(UncertifiedOperation, match=r"gives NaN or inf in torch\.float32"):
+        vp.bounds(unstable, 1000 * x, 0.1)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 3, 3, padding="same"),
+        nn.Conv2d(2, 4, (3, 1), stride=(2, 1), padding=(1, 0), dilation=(2, 1), groups=2),
+        nn.Conv2d(2, 3, 2, bias=False),
+    ],
+    ids=repr,
+)
+def test_convolutions_alone_are_bounded_exactly(layer):
+    model = nn.Sequential(layer).eval().double()
+    x = torch.randn(2, 2, 6, 5, dtype=torch.float64)
+    lower, upper = vp.bounds(model, x, 0.3)
+    absolute = copy.deepcopy(layer).double()
+    absolute.weight.data.abs_()
+    absolute.bias = None
+    spread = absolute(torch.full_like(x, 0.3))
+    torch.testing.assert_close(lower, (model(x) - spread).detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(upper, (model(x) + spread).detach(), rtol=1e-12, atol=1e-12)
+
+
 def test_prelu_with_a_slope_for_each_channel():
     model = seeded(nn.Linear(4, 3), nn.PReLU(3), nn.Linear(3, 2))
     assert_encloses(model, torch.randn(5, 4), 0.4, math.inf, "crown")
@@ -332,6 +364,7 @@ class Reversed(nn.Module):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
+        (nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2)), nn.ConvTranspose1d(2, 2, 2)), "2: ConvTranspose1d"),
         (Softmaxed(), "inner.1: Softmax"),
         (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "1: LayerNorm"),
         (Branching(), "cannot be read by torch.fx"),
@@ -355,6 +388,8 @@ def test_bad_input_is_refused_in_words():
     for bad in (nan, inf):
         with pytest.raises(ValueError, match="NaN or ±inf"):
             vp.bounds(model, bad, 0.1)
+    with pytest.raises(ValueError, match="x is empty"):
+        vp.bounds(model, x[:0], 0.1)
     for radius in (-0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="radius must be finite"):
             vp.bounds(model, x, radius)

@@ -7,7 +7,8 @@ are twice the worst that is seen at some 4000 points; a is 0 unless the method l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +43,14 @@ class Judge:
         self.points = _points(near, lower, upper)
         self._high, self._low = Reference(expression).values(self.points, 3)
 
-    def error(self, computed: Tensor, dtype: torch.dtype, order: int = 0) -> Error:
-        """The error of values of f^(order) at `points`, which must be numbers of the format."""
+    def error(self, computed: Tensor, dtype: torch.dtype, order: int = 0, reach: float = math.inf) -> Error:
+        """The error of values of f^(order) at those of `points` within ±reach."""
         y = computed.double().cpu().numpy()
         high, low, slope = self._high[order], self._low[order], self._high[order + 1]
         largest = torch.finfo(dtype).max
         with np.errstate(all="ignore"):
             ordinary = np.isfinite(high) & np.isfinite(slope) & (np.abs(high) < largest / 2**20)
+            ordinary &= np.abs(self.points) <= reach
             wrong = np.abs((y - high) - low)
             unit = torch.finfo(dtype).eps * (np.abs(high) + np.abs(self.points * slope)) + torch.finfo(dtype).tiny
             wrong, unit = wrong[ordinary], unit[ordinary]
@@ -78,9 +80,3 @@ def tower_errors(activation: Activation, judge: Judge, device: torch.device) -> 
     with torch.no_grad():
         rows = activation.derivatives(torch.from_numpy(judge.points).to(device), 2)
     return judge.error(rows[0], torch.float64, 0), judge.error(rows[1], torch.float64, 1)
-
-
-def call_error(function: Callable[[Tensor], Tensor], judge: Judge, dtype: torch.dtype, device: torch.device) -> Error:
-    """The error in `dtype` of a callable as a model runs it."""
-    with torch.no_grad():
-        return judge.error(function(torch.from_numpy(judge.points).to(dtype).to(device)), dtype)

@@ -259,11 +259,12 @@ class Curve(Node):
         lower, upper = interval
         if not number.sound:
             return lower, upper, 0.0, 0.0
-        found = envelope(self.activation, lower, upper).call_error(self.spelling, self.call, number.dtype)
+        reach = float(torch.maximum(lower.detach().abs().max(), upper.detach().abs().max()))
+        found = envelope(self.activation, lower, upper).call_error(self.spelling, self.call, number.dtype, 1.01 * reach)
         if not math.isfinite(found.absolute):
             raise UncertifiedOperation(
                 f"{self.path}: {self.activation.name} as the model computes it, {self.spelling}, gives NaN or inf in "
-                f"{number.dtype} where the exact value is an ordinary number"
+                f"{number.dtype} within ±{reach:.3g}, where the exact value is an ordinary number"
             )
         share = found.steps * number.eps
         return (

@@ -123,6 +123,8 @@ def _plain(name: str, x: Any) -> Tensor:
         )
     if x.dim() < 2:
         raise ValueError(f"{name} must have a batch dimension first, (batch, ...); got shape {tuple(x.shape)}")
+    if not x.numel():
+        raise ValueError(f"{name} is empty: shape {tuple(x.shape)}")
     if not bool(torch.isfinite(x).all()):
         raise ValueError(f"{name} holds NaN or ±inf; a set of inputs must be finite")
     return x.detach()

@@ -14,13 +14,13 @@ with the least area between. It is found by cutting planes. The upper line is th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from varphi.activation.layer import Activation
@@ -28,15 +28,15 @@ from varphi.activation.lookup import ActivationLike, as_activation
 from varphi.numbers import Expression
 
 from .curvature import Curvature, curvature
-from .kernel import Error, Judge, call_error, tower_errors
+from .kernel import Error, Judge, tower_errors
 
 _EPS = torch.finfo(torch.float64).eps
 _TINY = 1e-300
 _NODES = 256
-_NEWTON_STEPS = 3
+_NEWTON_STEPS = 2
 _CUTS = 24
 # Cutting planes stop when the gap at the midpoint is within this fraction of the least one.
-_ENOUGH = 2e-4
+_ENOUGH = 5e-4
 # On a narrower interval the slope of a chord is noise.
 _NARROW = 1e-7
 _DTYPES = (torch.float32, torch.float64)
@@ -131,31 +131,23 @@ def _prepared(expression: Expression, cut: Curvature, device: torch.device) -> E
     return Envelope(Activation(Definition(repr(expression), Evaluation(expression))), cut, device)
 
 
-@dataclass(eq=False)
 class _Ends:
     """Intervals with what f is at their ends, and the pieces and breaks that they reach over. Flat, float64.
 
     Each interval stands twice: with side 1 for the line below f, with side -1 for the line below -f.
+
+    Args:
+        numbers: rows side, start, stop, at_start, at_stop (values of f), error_start, error_stop (of these).
+        places: rows first_piece, pieces (how many), first_break, breaks.
     """
 
-    side: Tensor
-    start: Tensor
-    stop: Tensor
-    at_l: Tensor
-    at_u: Tensor
-    error_l: Tensor
-    error_u: Tensor
-    first_piece: Tensor
-    pieces: Tensor
-    first_break: Tensor
-    breaks: Tensor
-
-    def on_both_sides(self) -> _Ends:
-        rows = {name: getattr(self, name).repeat(2) for name in self.__dataclass_fields__}
-        return _Ends(**rows | {"side": torch.cat([self.side, -self.side])})
+    def __init__(self, numbers: Float[Tensor, "7 n"], places: Int[Tensor, "4 n"]) -> None:
+        self._numbers, self._places = numbers, places
+        self.side, self.start, self.stop, self.at_start, self.at_stop, self.error_start, self.error_stop = numbers
+        self.first_piece, self.pieces, self.first_break, self.breaks = places
 
     def some(self, index: Tensor) -> _Ends:
-        return _Ends(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return _Ends(self._numbers.index_select(1, index), self._places.index_select(1, index))
 
 
 class Envelope:
@@ -187,7 +179,8 @@ class Envelope:
         self.inner_starts = torch.nextafter(self.starts, torch.full_like(self.starts, torch.inf))
         self.inner_stops = torch.nextafter(self.stops, torch.full_like(self.stops, -torch.inf))
         self.any_loose = bool(self.loose.any())
-        self._call_errors: dict[Any, Error] = {}
+        self._called: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._call_errors: dict[tuple[str, torch.dtype, int], Error] = {}
         self.value_error, self.slope_error = tower_errors(activation, self.judge, device)
         self._table()
 
@@ -197,11 +190,22 @@ class Envelope:
         lower, upper = max(self.cut.lower, self.cut.domain[0]), min(self.cut.upper, self.cut.domain[1])
         return Judge(self.activation.definition.expression(), ends, lower, upper)
 
-    def call_error(self, key: Any, function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Error:
-        """The error of the function as a model calls it."""
-        if (key, dtype) not in self._call_errors:
-            self._call_errors[key, dtype] = call_error(function, self.judge, dtype, self.device)
-        return self._call_errors[key, dtype]
+    def call_error(self, spelling: str, call: Callable[[Tensor], Tensor], dtype: torch.dtype, reach: float) -> Error:
+        """The error within ±reach of the function as a model runs it.
+
+        Args:
+            spelling: names the call; one name is measured once.
+            reach: rounded up to a power of 2, at least 1.
+        """
+        steps = max(0, math.ceil(math.log2(max(reach, 1.0))))
+        key = (spelling, dtype, steps)
+        if key not in self._call_errors:
+            if (spelling, dtype) not in self._called:
+                points = torch.from_numpy(self.judge.points).to(dtype).to(self.device)
+                with torch.no_grad():
+                    self._called[spelling, dtype] = call(points)
+            self._call_errors[key] = self.judge.error(self._called[spelling, dtype], dtype, reach=2.0**steps)
+        return self._call_errors[key]
 
     def _table(self) -> None:
         """f' at nodes of every piece, rising, as sorted keys: 4096·piece + (the slope on a logarithmic scale)."""
@@ -294,9 +298,11 @@ class Envelope:
             first_break = torch.searchsorted(self.break_upper, start)
             last_break = torch.searchsorted(self.break_lower, stop, right=True) - 1
             counts = (last - first + 1).clamp_min(0), (last_break - first_break + 1).clamp_min(0)
-            values = (rows[0, 0], rows[0, 1], errors[0], errors[1])
-            found = _Ends(torch.ones_like(start), start, stop, *values, first, counts[0], first_break, counts[1])
-            return found.on_both_sides()
+            side = torch.ones_like(start)
+            numbers = torch.stack([side, start, stop, *rows[0], *errors]).repeat(1, 2)
+            numbers[0, len(start) :] = -1
+            places = torch.stack([first, counts[0], first_break, counts[1]]).repeat(1, 2)
+            return _Ends(numbers, places)
 
     def _value_slack(self, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
         """How far the kernel's value may be from f(x)."""
@@ -316,8 +322,8 @@ class Envelope:
         """
         side, start, stop = ends.side, ends.start, ends.stop
         hint = torch.full_like(start, torch.nan) if hint is None else hint
-        low = side * ends.at_l - s * start - ends.error_l - 4 * _EPS * (ends.at_l.abs() + (s * start).abs())
-        high = side * ends.at_u - s * stop - ends.error_u - 4 * _EPS * (ends.at_u.abs() + (s * stop).abs())
+        low = side * ends.at_start - s * start - ends.error_start - 4 * _EPS * (ends.at_start.abs() + (s * start).abs())
+        high = side * ends.at_stop - s * stop - ends.error_stop - 4 * _EPS * (ends.at_stop.abs() + (s * stop).abs())
         best, x = torch.minimum(low, high), torch.where(low <= high, start, stop)
         for k in range(int(ends.breaks.max()) if len(s) else 0):
             index = (ends.breaks > k).nonzero().squeeze(1)
@@ -408,14 +414,14 @@ class Envelope:
         inside = ends.start > self.starts[j]
         at_break = self._break_value(ends.side, (j - 1).clamp_min(0))
         return torch.where(inside, ends.start, self.starts[j]), torch.where(
-            inside, ends.side * ends.at_l - ends.error_l, at_break
+            inside, ends.side * ends.at_start - ends.error_start, at_break
         )
 
     def _right_end(self, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
         inside = ends.stop < self.stops[j]
         at_break = self._break_value(ends.side, j.clamp_max(max(len(self.bottom) - 1, 0)))
         return torch.where(inside, ends.stop, self.stops[j]), torch.where(
-            inside, ends.side * ends.at_u - ends.error_u, at_break
+            inside, ends.side * ends.at_stop - ends.error_stop, at_break
         )
 
     def _break_value(self, side: Tensor, i: Tensor) -> Tensor:
@@ -437,7 +443,7 @@ class Envelope:
         j = ends.first_piece.clamp_max(len(self.starts) - 1)
         alone = (ends.pieces <= 1) & ~self.loose[j]
         convex = side * self.kinds[j] > 0
-        chord = side * (ends.at_u - ends.at_l) / width.clamp_min(_TINY)
+        chord = side * (ends.at_stop - ends.at_start) / width.clamp_min(_TINY)
         tangent = side * tower[1]
         touching = alone & convex & (ends.pieces == 1)
         slope = torch.where(touching, tangent, chord)
@@ -456,7 +462,7 @@ class Envelope:
         to the left of m and one to the right meet at the next s.
         """
         left, right = ends.start.clone(), ends.stop.clone()
-        at_left, at_right = ends.side * ends.at_l, ends.side * ends.at_u
+        at_left, at_right = ends.side * ends.at_start, ends.side * ends.at_stop
         slope = chord.clone()
         height = torch.full_like(m, -torch.inf)
         trial = torch.where(torch.isfinite(tower[1]), tower[1], chord)
