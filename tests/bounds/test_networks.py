@@ -320,6 +320,13 @@ def test_combinations_of_outputs():
     assert (shared.lower[:, 0] > each.lower[:, 0] - each.upper[:, 1]).all()
 
 
+@pytest.mark.parametrize(
+    "model", [nn.Linear(4, 3), vp.get("gelu"), nn.Flatten(), torch.fx.symbolic_trace(Spelled(F.elu))]
+)
+def test_single_layers_and_graphs(model):
+    assert_encloses(model.eval(), torch.randn(3, 4), 0.2, 2, "crown")
+
+
 def test_the_model_is_left_as_it_is():
     model = seeded(nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Linear(8, 3))
     before, x = copy.deepcopy(model.state_dict()), torch.randn(2, 4)
@@ -403,6 +410,10 @@ def test_bad_input_is_refused_in_words():
         vp.bounds(copy.deepcopy(model).half(), x.half(), 0.1)
     with pytest.raises(ValueError, match="arithmetic='float64'"):
         vp.bounds(copy.deepcopy(model).double(), x.double(), 0.1, arithmetic="sound32")
+    mixed = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3).double()).eval()
+    mixed[1].weight.data.fill_(math.pi)
+    with pytest.raises(ValueError, match=r"1 holds numbers of torch\.float64"):
+        vp.bounds(mixed, x, 0.1)
     with pytest.raises(ValueError, match=r"spec must be \(rows, 3\)"):
         vp.bounds(model, x, 0.1, spec=torch.ones(1, 4))
     with pytest.raises(TypeError, match="floating-point"):

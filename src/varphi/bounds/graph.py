@@ -88,10 +88,6 @@ class _Tracer(fx.Tracer):
 def _graph(model: nn.Module) -> fx.Graph:
     if isinstance(model, fx.GraphModule):
         return model.graph
-    if isinstance(model, Activation) or (
-        type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
-    ):
-        model = nn.Sequential(model)
     try:
         return _Tracer().trace(model)
     except Exception as error:  # whatever the model's own code does on torch.fx's proxies
@@ -107,10 +103,9 @@ class Reader:
 
     def __init__(self, model: nn.Module, x: Tensor, number: Arithmetic) -> None:
         self.number, self.x = number, x.detach().to(number.dtype)
-        self.graph = _graph(model)
-        single = not isinstance(model, (fx.GraphModule, nn.Sequential)) and len(list(model.named_modules())) == 1
-        own = isinstance(model, Activation) or type(model).__module__.startswith("torch.nn")
-        self.model = nn.Sequential(model) if single and own else model
+        # A single layer, whose forward is not to be read, is one of a sequence.
+        self.model = nn.Sequential(model) if _Tracer().is_leaf_module(model, "") else model
+        self.graph = _graph(self.model)
         self.modules = dict(self.model.named_modules())
         self.nodes: list[Node] = []
         self.values: dict[Node, Tensor] = {}
@@ -163,7 +158,15 @@ class Reader:
             return value
         if value.is_complex():
             self.refuse("a complex tensor")
-        return value.detach().to(self.number.dtype) if value.is_floating_point() else value.detach()
+        if not value.is_floating_point():
+            return value.detach()
+        held = value.detach().to(self.number.dtype)
+        if not bool((held.double() == value.detach().double()).all()):
+            raise ValueError(
+                f"{self.path or 'the model'} holds numbers of {value.dtype} that {self.number.dtype} cannot: use "
+                "arithmetic='float64'"
+            )
+        return held
 
     def add(self, node: Node, value: Tensor) -> Any:
         self.nodes.append(node)
