@@ -49,7 +49,8 @@ def test_lines_enclose_the_exact_function(name, dtype):
 
 def test_the_oracle_sees_a_line_that_is_wrong_by_one_step():
     f = vp.get("tanh")
-    lower, upper = torch.tensor([-1.0]).double(), torch.tensor([2.0]).double()
+    # Concave here: the lower line is the chord, which meets the curve at both ends.
+    lower, upper = torch.tensor([0.5]).double(), torch.tensor([2.0]).double()
     lines = relax(f, lower, upper)
     touching = lines._replace(lower_intercept=lines.lower_intercept + 1e-12)
     x = points(f, lower, upper, touching, torch.Generator().manual_seed(0))
