@@ -333,6 +333,10 @@ def test_the_model_is_left_as_it_is():
     for method in METHODS:
         vp.bounds(model, x, 0.1, method=method, optimise=2)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    constant = Functional(lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0])).eval()
+    attributes = set(vars(constant))
+    assert_encloses(constant, x, 0.1, 2, "crown")
+    assert set(vars(constant)) == attributes
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -363,6 +367,27 @@ class AcrossSamples(nn.Module):
         return x.relu().unsqueeze(1) + x.tanh()
 
 
+class Functional(nn.Module):
+    """A forward given as a function."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.calls * x + self.calls
+
+
 class Reversed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.flip(0)
@@ -377,6 +402,18 @@ class Reversed(nn.Module):
         (Branching(), "cannot be read by torch.fx"),
         (Overwriting(), "overwrites a tensor"),
         (AcrossSamples(), "broadcasts across samples"),
+        (Functional(lambda x: x.max(1, keepdim=True)), "max over a dimension"),
+        (Functional(lambda x: torch.softmax(x, 1)), "softmax has no rule"),
+        (Functional(F.dropout), "dropout in training mode"),
+        (Functional(lambda x: x.half().float()), "conversion from torch.float32 to torch.float16"),
+        (Functional(lambda x: x + torch.randn(4)), "draws random numbers"),
+        (Functional(lambda x: 2 * (x * torch.full((1, 1, 1), 3.0))), "by broadcasting"),
+        (Functional(lambda x: x @ x.T), r"\.T has no rule"),
+        (Functional(lambda x: x @ x.transpose(0, 1)), "between samples"),
+        (Functional(lambda x: x.unsqueeze(1) @ x.unsqueeze(2)), "matrix product"),
+        (Functional(lambda x: x.sum()), "over the batch dimension"),
+        (Functional(lambda x: torch.cat([x, x])), "along the batch dimension"),
+        (Counting(), "other values than its graph"),
         (Reversed(), "moves elements between samples"),
         (nn.Sequential(nn.Linear(4, 4), nn.GRU(4, 4)), "1: GRU"),
     ],

@@ -77,7 +77,17 @@ def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
     for name, p in model.named_parameters():
         if p.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} is of {p.dtype}; bounds need float32 or float64: convert with model.float()")
-    return Reader(model, x, number).network()
+    attributes, random = set(vars(model)), torch.random.get_rng_state()
+    try:
+        reader = Reader(model, x, number)
+        network = reader.network()
+    finally:
+        for name in set(vars(model)) - attributes:  # where torch.fx keeps constant tensors
+            delattr(model, name)
+    if not torch.equal(random, torch.random.get_rng_state()):
+        raise UncertifiedOperation("the model's forward draws random numbers: bounds are of a fixed function")
+    reader.compare(network)
+    return network
 
 
 class _Tracer(fx.Tracer):
@@ -133,6 +143,17 @@ class Reader:
         last = self.node_of(output)
         return Network(tuple(self.nodes), last)
 
+    def compare(self, network: Network) -> None:
+        """Refuse where the model itself gives something else than what was read."""
+        own = next((p.dtype for p in self.model.parameters()), self.number.dtype)
+        value, given = self.values[network.output].double(), self.model(self.x.to(own)).double()
+        size = 1 + float(value.nan_to_num(0.0, 0.0, 0.0).abs().max())
+        if given.shape != value.shape or not torch.allclose(given, value, rtol=1e-2, atol=1e-2 * size, equal_nan=True):
+            raise UncertifiedOperation(
+                "the model gives other values than its graph as torch.fx reads it: its forward depends on something "
+                "else than its input"
+            )
+
     # ---------------------------------------------------------------------------------------- steps
 
     def _value(self, argument: Any) -> Any:
@@ -187,6 +208,8 @@ class Reader:
         if value.node is None:
             definition = Definition(_name(value.expression), Evaluation(value.expression))
             sample = self._sample(value)
+            if sample.shape != self.values[value.root].shape:
+                self.refuse("a pointwise operation that repeats the tensor by broadcasting")
             value.node = Curve(value.path, value.root, Activation(definition), value.call, value.spelling)
             self.add(value.node, sample)
         return value.node
@@ -242,17 +265,19 @@ class Reader:
         if not dependent:
             return self._concrete(function, args, kwargs)
         if name == "getattr":
-            return getattr(self._sample(dependent[0]), str(args[1]))
+            return self._attribute(dependent[0], str(args[1]))
         if name == "getitem" and not isinstance(args[0], (Node, Pointwise)):
             return operator.getitem(*args)
         if name in ("size", "dim", "numel", "is_floating_point", "ndimension"):
             return self._run(function, [self._sample(dependent[0]), *args[1:]], kwargs)
         if name in FUNCTIONS:
             return FUNCTIONS[name](self, *args, **{k: v for k, v in kwargs.items() if k != "inplace"})
+        if name in RANDOM and kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else True)):
+            self.refuse(f"{name} in training mode")
         if name in IDENTITIES or name in RANDOM:
-            if name in RANDOM and kwargs.get("training", args[2] if len(args) > 2 else name != "dropout"):
-                self.refuse(f"{name} in training mode")
-            return dependent[0]
+            return self._unchanged(function, args, kwargs)
+        if name in ("max", "min") and not any(isinstance(a, (Node, Pointwise, Tensor)) for a in args[1:]):
+            self.refuse(f"{name} over a dimension or all elements")
         if name in POINTWISE:
             return self._pointwise(function, name, args, kwargs)
         if name in _RESHAPES:
@@ -260,6 +285,26 @@ class Reader:
         if name in _MOVES:
             return self._moved(function, args, kwargs)
         self.refuse(name_of(function))
+
+    def _attribute(self, value: Any, name: str) -> Any:
+        if name == "data":
+            return value
+        if name == "mT":
+            return self._moved("transpose", (value, -1, -2), {})
+        found = getattr(self._sample(value), name)
+        if isinstance(found, Tensor):
+            self.refuse(f".{name}")
+        return found
+
+    def _unchanged(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What gives the same numbers again; a conversion may not round them."""
+        before = self._sample(args[0])
+        with torch.no_grad():
+            after = self._run(function, [before, *args[1:]], kwargs)
+        coarser = not after.is_floating_point() or torch.finfo(after.dtype).eps > self.number.eps
+        if coarser and after.dtype != before.dtype:
+            self.refuse(f"a conversion from {before.dtype} to {after.dtype}")
+        return args[0]
 
     def _concrete(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with torch.no_grad():
