@@ -1,0 +1,9 @@
+"""Conductance-based neurons: models with proved special points, f–I curves, and the class of their excitability."""
+
+from .gates import Gate as Gate
+from .gates import boltzmann as boltzmann
+from .gates import rates as rates
+from .gates import steady as steady
+from .library import load as load
+from .model import Current as Current
+from .model import Model as Model
