@@ -18,7 +18,11 @@ from typing import Any
 from flint import arb, arb_series, ctx
 
 from ._system import System, register
-from .ball import BALL_OPERATIONS, UNDECIDED, Ball, point
+from .ball import BALL_OPERATIONS, POINT_OPERATIONS, UNDECIDED, Ball, point
+from .expression import Expression, without_slopes
+from .straight import StraightLine
+
+_LONGEST = 1000
 
 
 class NotAnalytic(ValueError):
@@ -31,8 +35,18 @@ def around(x: Any, radius: Any = 0, terms: int = 12) -> arb_series:
 
 
 def lift(value: Any) -> arb_series:
-    """A constant as a series."""
-    return value if isinstance(value, arb_series) else arb_series([point(value)], ctx.cap)
+    """A constant as a series, all of whose coefficients are known; results are cut at `ctx.cap`."""
+    return value if isinstance(value, arb_series) else arb_series([point(value)], _LONGEST)
+
+
+def program(roots: Sequence[Expression], names: Sequence[str] = ("x",)) -> StraightLine:
+    """Expressions as one program over series, their constants exact."""
+    return StraightLine([without_slopes(r) for r in roots], SERIES_OPERATIONS, lift, names, closed=_closed)
+
+
+def _closed(operation: str, arguments: list[Any]) -> arb_series:
+    plain = [a[0] if isinstance(a, arb_series) else a for a in arguments]
+    return lift(POINT_OPERATIONS[operation](*plain))
 
 
 def bounds(inner: Sequence[arb], outer: Sequence[arb], radius: arb, order: int) -> list[arb]:
@@ -57,27 +71,33 @@ def bounds(inner: Sequence[arb], outer: Sequence[arb], radius: arb, order: int) 
 
 
 def coefficients(series: arb_series, terms: int) -> list[arb]:
-    """The first coefficients, zeros after the last."""
+    """The first coefficients, zeros after the last.
+
+    Raises:
+        ValueError: fewer are known.
+    """
+    if series.prec < terms:
+        raise ValueError(f"{terms} coefficients are needed, and {series.prec} are known")
     given = list(series.coeffs())[:terms]
     return given + [arb(0)] * (terms - len(given))
 
 
 def _sigmoid(u: arb_series) -> arb_series:
-    return 1 / (1 + (-u).exp())
+    return _divide(lift(1), 1 + (-u).exp())
 
 
 def _tanh(u: arb_series) -> arb_series:
-    return 1 - 2 / (1 + (2 * u).exp())
+    return 1 - 2 * _sigmoid(-2 * u)
 
 
 def _cosh(u: arb_series) -> arb_series:
     e = u.exp()
-    return (e + 1 / e) / 2
+    return (e + (-u).exp()) / 2
 
 
 def _sinh(u: arb_series) -> arb_series:
     e = u.exp()
-    return (e - 1 / e) / 2
+    return (e - (-u).exp()) / 2
 
 
 def _divide(a: arb_series, b: arb_series) -> arb_series:
@@ -111,7 +131,7 @@ def _power(u: arb_series, p: Any) -> arb_series:
 
 
 def _softplus(u: arb_series) -> arb_series:
-    return (1 + u.exp()).log()
+    return _log(1 + u.exp())
 
 
 def _exprel(u: arb_series, n: Any = 0) -> arb_series:
@@ -123,7 +143,7 @@ def _exprel(u: arb_series, n: Any = 0) -> arb_series:
 
 def _composed(u: arb_series, derivative: Callable[[int], arb]) -> arb_series:
     """A function of a series, from its derivatives on the series' first coefficient (Horner's scheme)."""
-    rest = u - arb_series([u[0]], u.length() + 1)
+    rest = arb_series([0, *list(u.coeffs())[1:]], u.prec)
     total = lift(0)
     for k in range(ctx.cap - 1, -1, -1):
         total = total * rest + derivative(k) / math.factorial(k)
@@ -132,7 +152,7 @@ def _composed(u: arb_series, derivative: Callable[[int], arb]) -> arb_series:
 
 def _hill(x: arb_series, k: Any, n: Any) -> arb_series:
     ratio = _power(_divide(lift(k), x), n)
-    return 1 / (1 + ratio)
+    return _divide(lift(1), 1 + ratio)
 
 
 def _where(condition: Any, a: Any, b: Any) -> arb_series:
@@ -184,7 +204,7 @@ SERIES_OPERATIONS: dict[str, Callable[..., Any]] = {
     "sinh": _on_series(_sinh),
     "cosh": _on_series(_cosh),
     "tanh": _on_series(_tanh),
-    "sech": _on_series(lambda u: 1 / _cosh(u)),
+    "sech": _on_series(lambda u: _divide(lift(1), _cosh(u))),
     "tanhshrink": _on_series(lambda u: u - _tanh(u)),
     "sigmoid": _on_series(_sigmoid),
     "log_sigmoid": _on_series(lambda u: -_softplus(-u)),

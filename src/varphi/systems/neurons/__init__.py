@@ -1,5 +1,11 @@
 """Conductance-based neurons: models with proved special points, f–I curves, and the class of their excitability."""
 
+from .equilibria import Equilibria as Equilibria
+from .equilibria import Equilibrium as Equilibrium
+from .equilibria import Special as Special
+from .equilibria import SpecialPoints as SpecialPoints
+from .equilibria import equilibria as equilibria
+from .equilibria import special_points as special_points
 from .gates import Gate as Gate
 from .gates import boltzmann as boltzmann
 from .gates import rates as rates
