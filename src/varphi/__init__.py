@@ -1,7 +1,8 @@
 """varphi: which activation function should this model use, and why?
 
 `vp.get(name)` is a layer, `vp.facts(f)` what is proved about it, `vp.derivatives(f, x, order)` all its derivatives,
-`vp.swap(model, old, new)` the model with another one. Names are loaded when first used.
+`vp.swap(model, old, new)` the model with another one, `vp.compare(model, fit)` which one it does best with. Names are
+loaded when first used.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .activation.swapping import swap as swap
     from .activation.tracing import trace as trace
     from .activation.uses import activations_in as activations_in
+    from .comparison.api import compare as compare
+    from .comparison.result import Comparison as Comparison
     from .facts.api import facts as facts
     from .facts.facts import Facts as Facts
     from .facts.interval import Interval as Interval
@@ -34,11 +37,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Activation": "activation.layer",
+    "Comparison": "comparison.result",
     "Facts": "facts.facts",
     "Interval": "facts.interval",
     "activations_in": "activation.uses",
     "as_activation": "activation.lookup",
     "bilaplacian": "jets",
+    "compare": "comparison.api",
     "derivatives": "activation.lookup",
     "facts": "facts",
     "get": "activation.lookup",

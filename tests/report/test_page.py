@@ -150,7 +150,7 @@ def test_an_unwritable_path_is_refused_before_any_drawing(results, tmp_path, mon
 def test_a_failure_while_writing_leaves_the_old_page(results, tmp_path, monkeypatch):
     old = tmp_path / "r.html"
     old.write_text("the old page")
-    monkeypatch.setattr(report.page, "page", lambda results: 1 / 0)
+    monkeypatch.setattr(report.page, "page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         report.html(results, old)
     assert old.read_text() == "the old page" and [p.name for p in tmp_path.glob(".r*")] == []

@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -307,6 +307,13 @@ def _watch(module: nn.Module, rule: Rule) -> None:
 
 def _set_rules(module: nn.Module, rules: tuple[Rule, ...]) -> None:
     module.__dict__["_swap_rules"] = rules
+
+
+def called_activations(model: nn.Module) -> Iterator[tuple[str, Activation]]:
+    """What swaps put in the place of calls, with the path of the module whose methods make these calls."""
+    for path, module in model.named_modules():
+        for rule in getattr(module, "_swap_rules", ()):
+            yield path, rule.replacement
 
 
 def _rewrite_rules(module: nn.Module, pattern: Pattern, replacement: Activation) -> None:

@@ -149,7 +149,7 @@ def _kind(name: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _catalogued(expression: Expression) -> str | None:
+def catalogued(expression: Expression) -> str | None:
     """The torch activation of the catalogue that a formula is, at its default parameters."""
     for known in map(definition, names()):
         if known.torch and _same(expression, known.expression()):
@@ -158,7 +158,7 @@ def _catalogued(expression: Expression) -> str | None:
 
 
 def _label(kind: str | None, expression: Expression | None) -> str:
-    exact = _catalogued(expression) if expression is not None else None
+    exact = catalogued(expression) if expression is not None else None
     return exact or kind or repr(expression)
 
 
@@ -378,7 +378,7 @@ def activation_of(
     for root, expression in candidates:
         if root is None:
             continue
-        if pattern is None and _catalogued(expression) and len(expression.nodes()) > 1:
+        if pattern is None and catalogued(expression) and len(expression.nodes()) > 1:
             return root, None, expression
         if pattern is not None and pattern.matches(None, expression):
             return root, None, expression

@@ -1,4 +1,4 @@
-"""The command line: `varphi facts`, `varphi list`, `varphi study`, `varphi claims`.
+"""The command line: `varphi facts`, `varphi list`, `varphi compare`, `varphi study`, `varphi claims`.
 
 Thin: each command checks what it was given, calls the library and prints. Nothing heavy is imported before a command
 needs it, so that `varphi --help` answers at once. This file is the entry; a command's file has its name.
@@ -18,6 +18,7 @@ from varphi.activation.registry import UnknownActivation
 from varphi.numbers import UnsupportedOperation
 
 from .claims import claims
+from .compare import compare
 from .console import complain, warn
 from .facts import facts, list_catalogue
 from .study import studies
@@ -99,5 +100,6 @@ def version() -> None:
 
 app.command()(facts)
 app.command("list")(list_catalogue)
+app.command()(compare)
 app.add_typer(studies, name="study")
 app.command()(claims)

@@ -92,6 +92,9 @@ def advance(
     warned, calm = np.zeros(WIDTH, np.int64), np.zeros(WIDTH, np.int64)
     sound = np.ones(WIDTH, np.bool_)
     event_total = np.zeros((max(kinds, 1), WIDTH), np.int64)
+    # The range of each state since the last return to the section, and on recent returns.
+    span_low, span_high, spans = np.zeros((n, WIDTH)), np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
+    turns = np.zeros((max(room, 1), WIDTH))  # how large each recorded return was, summed over the states
     accepted = np.zeros(WIDTH, np.bool_)
     active, waiting = 0, 0
     while True:
@@ -110,6 +113,7 @@ def advance(
                 filled = True
                 for i in range(n):
                     y[i, lane] = starts[s, i]
+                    span_low[i, lane], span_high[i, lane], spans[i, lane] = np.inf, -np.inf, 0.0
                     lows[s, i] = starts[s, i]
                     highs[s, i] = starts[s, i]
                 for i in range(m):
@@ -261,6 +265,13 @@ def advance(
                                 )
                         event_counts[s] += 1
                         if best == section and room > 0:
+                            turn = (event_counts[s] - 1) % room
+                            turns[turn, lane] = 0.0
+                            for i in range(n):
+                                span = max(span_high[i, lane] - span_low[i, lane], 0.0)
+                                turns[turn, lane] += span / max(highs[s, i] - lows[s, i], 1e-300)
+                                spans[i, lane] = max(span, 0.7 * spans[i, lane])
+                                span_low[i, lane], span_high[i, lane] = np.inf, -np.inf
                             back = _closed(
                                 s,
                                 event_times,
@@ -270,8 +281,9 @@ def advance(
                                 section,
                                 closing,
                                 returns,
-                                lows,
-                                highs,
+                                spans,
+                                turns,
+                                lane,
                             )
                             if back > 0:
                                 whole = _period(s, event_times, event_kinds, event_counts, section, back)
@@ -284,8 +296,8 @@ def advance(
                                     section,
                                     closing,
                                     back,
-                                    lows,
-                                    highs,
+                                    spans,
+                                    lane,
                                 )
                                 periods[s, 0] = whole * least / back
                                 periods[s, 1] = least
@@ -339,14 +351,16 @@ def advance(
                     value = new[i, lane]
                     y[i, lane] = value
                     k[0, i, lane] = k[6, i, lane]
+                    span_low[i, lane] = min(span_low[i, lane], value)
+                    span_high[i, lane] = max(span_high[i, lane], value)
                     lows[s, i] = min(lows[s, i], value)
                     highs[s, i] = max(highs[s, i], value)
                     finite = finite and np.isfinite(value)
                 for e in range(kinds):
                     g_old[e, lane] = g_new[e, lane]
-                size = max(error[lane], 1e-10)
+                scaled = max(error[lane], 1e-10)
                 memory = 0.0 if is_stiff[lane] else _MEMORY
-                factor = _SAFETY * size ** (-(1.0 / order - 0.75 * memory)) * before[lane] ** memory
+                factor = _SAFETY * scaled ** (-(1.0 / order - 0.75 * memory)) * before[lane] ** memory
                 factor = min(1.0 if rejected[lane] else _GROW, max(_SHRINK, factor))
                 h[lane] *= factor
                 before[lane] = max(error[lane], 1e-4)
@@ -419,7 +433,7 @@ def _located(events, rows, dense, implicit_dense, implicit, g_old, g_new, e, lan
 
 
 @njit(cache=True)
-def _closed(s, event_times, event_kinds, event_states, event_counts, section, closing, returns, lows, highs):
+def _closed(s, event_times, event_kinds, event_states, event_counts, section, closing, returns, spans, turns, lane):
     """After how many returns to the section the orbit comes back to the same state; 0 if it does not yet.
 
     The last two periods must agree: an orbit may pass near an old state once.
@@ -436,7 +450,7 @@ def _closed(s, event_times, event_kinds, event_states, event_counts, section, cl
         compared += 1
         if compared > returns:
             return 0
-        if _near(s, last, place, event_states, closing, lows, highs, n):
+        if _near(s, last, place, event_states, closing, spans, lane, n):
             # The same number of returns before that.
             further, older = 0, -1
             for more in range(back + 1, count):
@@ -446,14 +460,16 @@ def _closed(s, event_times, event_kinds, event_states, event_counts, section, cl
                     if further == compared:
                         older = p
                         break
-            if older >= 0 and _near(s, place, older, event_states, closing, lows, highs, n):
+            # And the return must be as large as it was: what spirals to rest comes near too, ever smaller.
+            alike = abs(turns[last, lane] - turns[place, lane]) <= 1e-3 * turns[place, lane]
+            if alike and older >= 0 and _near(s, place, older, event_states, closing, spans, lane, n):
                 return compared
             return 0
     return 0
 
 
 @njit(cache=True)
-def _least(s, event_times, event_kinds, event_states, event_counts, section, closing, back, lows, highs):
+def _least(s, event_times, event_kinds, event_states, event_counts, section, closing, back, spans, lane):
     """The fewest returns that divide `back` and come near too: noise may delay that a period is seen as closed."""
     room = event_times.shape[1]
     last = (event_counts[s] - 1) % room
@@ -466,17 +482,18 @@ def _least(s, event_times, event_kinds, event_states, event_counts, section, clo
         if seen >= back:
             break
         if back % seen == 0 and _near(
-            s, last, place, event_states, 100.0 * closing, lows, highs, event_states.shape[2]
+            s, last, place, event_states, 100.0 * closing, spans, lane, event_states.shape[2]
         ):
             return seen
     return back
 
 
 @njit(cache=True)
-def _near(s, a, b, event_states, closing, lows, highs, n):
+def _near(s, a, b, event_states, closing, spans, lane, n):
     for i in range(n):
-        size = highs[s, i] - lows[s, i]
-        if abs(event_states[s, a, i] - event_states[s, b, i]) > closing * size:
+        first, second = event_states[s, a, i], event_states[s, b, i]
+        # Relative to the recent orbit, not to the whole course: what comes to rest closes nothing.
+        if abs(first - second) > closing * spans[i, lane] + 4e-15 * abs(first):
             return False
     return True
 

@@ -7,6 +7,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,29 @@ pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; margin
 """
 
 
-def html(results: Results, path: str | Path) -> Path:
+@dataclass(frozen=True)
+class Section:
+    """A table that a page shows besides the results, with a heading and a note on what it means.
+
+    Attributes:
+        lines: the header, then the lines.
+        words: how many of the columns, from the left, are text.
+    """
+
+    title: str
+    note: str
+    lines: Sequence[tuple[str, ...]]
+    words: int
+
+
+def html(results: Results, path: str | Path, *, sections: Sequence[Section] = (), again: str | None = None) -> Path:
     """Write a study's report as one self-contained HTML page.
 
     Args:
         results: what `study.run` or `study.results` returned.
         path: the file to write; its directory must exist.
+        sections: tables to show besides.
+        again: the command that repeats it; that of a listed study if not given, none if empty.
 
     Returns:
         The path.
@@ -143,11 +161,11 @@ def html(results: Results, path: str | Path) -> Path:
     """
     target = check_writable(path)
     with whole(target) as unfinished:
-        unfinished.write_text(page(results), "utf-8")
+        unfinished.write_text(page(results, sections, again), "utf-8")
     return target
 
 
-def page(results: Results) -> str:
+def page(results: Results, sections: Sequence[Section] = (), again: str | None = None) -> str:
     """The report as text."""
     study = results.study
     body = "\n".join(
@@ -159,11 +177,12 @@ def page(results: Results) -> str:
             "<h2>Claims and verdicts</h2>",
             *_claims(results),
             *_rankings(results),
+            *map(_section, sections),
             *_figures(results),
             "<h2>All settings</h2>",
             _table(results),
             "<h2>How this was made</h2>",
-            _making(results),
+            _making(results, again),
         ]
     )
     return (
@@ -233,6 +252,10 @@ def _rankings(results: Results) -> Iterable[str]:
     )
     for contest, found in results.rankings:
         yield f"<h3>{_e(contest.title)}</h3><p>{_e(found.sentence())}</p>{_grid(found.table(), 2)}"
+
+
+def _section(section: Section) -> str:
+    return f'<h2>{_e(section.title)}</h2><p class="key">{_e(section.note)}</p>{_grid(section.lines, section.words)}'
 
 
 def _figures(results: Results) -> Iterable[str]:
@@ -332,7 +355,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
-def _making(results: Results) -> str:
+def _making(results: Results, again: str | None) -> str:
     runs = results.record["runs"]
     last = list(runs.values())[-1] if runs else {"command": "", "machine": "", "versions": {}}
     facts = {
@@ -346,15 +369,17 @@ def _making(results: Results) -> str:
     }
     listed = "".join(f"<dt>{_e(name)}</dt><dd>{_prose(value)}</dd>" for name, value in facts.items())
     commands = "\n".join(f"{when[:23]}  {run['command']}" for when, run in runs.items())
-    again = shlex.join(
-        ["varphi", "study", "run", results.study.name, "--size", results.size, "--seeds", str(len(results.seeds))]
-    )
+    if again is None:
+        again = shlex.join(
+            ["varphi", "study", "run", results.study.name, "--size", results.size, "--seeds", str(len(results.seeds))]
+        )
+    repeated = f'<p class="lead">To repeat it:</p><pre>{_e(again)}</pre>' if again else ""
     failed = "".join(
         f'<details class="more"><summary>Trial {f.trial} failed: {_e(f.setting)}</summary>'
         f"<pre>{_e(f.traceback)}</pre></details>"
         for f in results.errors
     )
     return (
-        f'<dl>{listed}</dl><p class="lead">To repeat it:</p><pre>{_e(again)}</pre>'
+        f"<dl>{listed}</dl>{repeated}"
         f'<details class="more"><summary>Commands that made it</summary><pre>{_e(commands)}</pre></details>{failed}'
     )

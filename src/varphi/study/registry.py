@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .declaration import Study
 
@@ -46,6 +47,22 @@ def load(name: str) -> Study:
     if not isinstance(found, Study):
         raise ValueError(f"{place!r} is not a Study: {module} has {attribute} = {found!r}")
     return found
+
+
+def attribute(place: str) -> Any:
+    """What stands at "module:attribute" or "file.py:attribute".
+
+    Raises:
+        ValueError: for a place that is not written so, or where nothing stands.
+        ImportError: where the module, or a package that it needs, is missing.
+    """
+    module, colon, name = place.rpartition(":")
+    if not (module and colon and name):
+        raise ValueError(f"a place is given as module:attribute or file.py:attribute, got {place!r}")
+    home = _imported(module)
+    if not hasattr(home, name):
+        raise ValueError(f"{module!r} has no {name!r}, which {place!r} names")
+    return getattr(home, name)
 
 
 def _imported(module: str) -> ModuleType:
