@@ -6,6 +6,8 @@ from .equilibria import Special as Special
 from .equilibria import SpecialPoints as SpecialPoints
 from .equilibria import equilibria as equilibria
 from .equilibria import special_points as special_points
+from .firing import FICurve as FICurve
+from .firing import fi_curve as fi_curve
 from .gates import Gate as Gate
 from .gates import boltzmann as boltzmann
 from .gates import rates as rates
