@@ -117,8 +117,9 @@ def fi_curve(
     # A cycle beside a stable rest is found by following it from where nothing is at rest.
     helpers = np.zeros(0) if finder.found.all() else _helpers(model, wanted)
     if helpers.size:
-        other = Firing(model, helpers, {}, grid, rtol=max(rtol, 1e-6), longest=_HELPING, threads=threads)
-        other.find()
+        other = Firing(model, helpers, {}, grid, threads=threads, equations=finder.equations)
+        with other._helping():
+            other.find()
         finder.join(other)
     finder.follow(len(wanted))
     return finder.curve(slice(0, len(wanted)))
@@ -200,12 +201,12 @@ class Firing:
         rtol: float = 1e-8,
         longest: float = 1e6,
         threads: int | None = None,
-        places: np.ndarray | None = None,
+        equations: Equations | None = None,
     ) -> None:
         self.model, self.applied, self.numbers = model, np.asarray(applied, float), dict(numbers)
         self.rtol, self.longest, self.threads = rtol, longest, threads
-        self.equations = Equations(model)
-        self.places = crossings(self.equations, grid, self.applied, self.numbers) if places is None else places
+        self.equations = Equations(model) if equations is None else equations
+        self.places = crossings(self.equations, grid, self.applied, self.numbers)
         columns = {k: v[:, None] for k, v in self.numbers.items()}
         self.growth = self.equations.growth(self.places, columns)
         stable = np.less(self.growth, 0)
@@ -261,7 +262,9 @@ class Firing:
                 return
             known, lost = (np.array(side) for side in zip(*pairs, strict=True))
             before = self.found.copy()
-            self._try(lost, self.states[known])
+            self._try(lost[lost < wanted], self.states[known[lost < wanted]])
+            with self._helping():
+                self._try(lost[lost >= wanted], self.states[known[lost >= wanted]])
             if (self.found & ~before).any():
                 continue
             # None went over at once: half-way, as long as the steps are not too small.
@@ -333,6 +336,8 @@ class Firing:
 
     def _try(self, samples: np.ndarray, starts: np.ndarray) -> None:
         """Integrate samples until they close or come to rest; settle those that close."""
+        if not samples.size:
+            return
         end = min(self.longest, _FIRST)
         begin_states, left = starts, np.arange(len(samples))
         spent = 0.0

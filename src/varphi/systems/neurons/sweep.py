@@ -135,7 +135,7 @@ def crossings(
     change = np.not_equal(below[:, :-1], below[:, 1:])
     sample, place = np.nonzero(change)
     low, high = grid[place], grid[place + 1]
-    rising = below[sample, place]
+    rising = np.asarray(below)[sample, place]
     own = {k: v[sample, 0] if np.ndim(v) else v for k, v in columns.items()}
     for _ in range(60):
         middle = (low + high) / 2
