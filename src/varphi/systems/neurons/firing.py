@@ -9,7 +9,8 @@ rest; what was not settled is said to be unresolved, with a frequency of NaN.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -118,7 +119,7 @@ def fi_curve(
     helpers = np.zeros(0) if finder.found.all() else _helpers(model, wanted)
     if helpers.size:
         other = Firing(model, helpers, {}, grid, threads=threads, equations=finder.equations)
-        with other._helping():
+        with other.helping():
             other.find()
         finder.join(other)
     finder.follow(len(wanted))
@@ -263,7 +264,7 @@ class Firing:
             known, lost = (np.array(side) for side in zip(*pairs, strict=True))
             before = self.found.copy()
             self._try(lost[lost < wanted], self.states[known[lost < wanted]])
-            with self._helping():
+            with self.helping():
                 self._try(lost[lost >= wanted], self.states[known[lost >= wanted]])
             if (self.found & ~before).any():
                 continue
@@ -292,11 +293,18 @@ class Firing:
     def _halve(self, known: np.ndarray, lost: np.ndarray) -> None:
         """Add samples half-way between neighbours and start them from the known ones."""
         middle = (self.applied[known] + self.applied[lost]) / 2
-        more = Firing(
-            self.model, middle, {}, self.grid, rtol=max(self.rtol, 1e-6), longest=_HELPING, threads=self.threads
-        )
-        more._try(np.arange(len(middle)), self.states[known])
+        more = Firing(self.model, middle, {}, self.grid, threads=self.threads, equations=self.equations)
+        with more.helping():
+            more._try(np.arange(len(middle)), self.states[known])
         self.join(more)
+
+    @contextmanager
+    def helping(self) -> Iterator[None]:
+        """Less patience and fewer digits, for samples that only help to reach others."""
+        before = self.rtol, self.longest
+        self.rtol, self.longest = max(self.rtol, 1e-6), min(self.longest, _HELPING)
+        yield
+        self.rtol, self.longest = before
 
     def join(self, other: Firing) -> None:
         """Take over the samples of another search of the same model."""

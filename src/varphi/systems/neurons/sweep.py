@@ -112,7 +112,7 @@ class Equations:
     def growth(self, v: np.ndarray, numbers: Mapping[str, Any]) -> Float[np.ndarray, "..."]:
         """The largest real part of the eigenvalues, 1/ms: negative where the equilibrium is stable."""
         matrix = self.jacobian(v, numbers)
-        bad = ~np.isfinite(matrix).all((-2, -1))
+        bad = np.asarray(~np.isfinite(matrix).all((-2, -1)))
         found = np.linalg.eigvals(np.where(bad[..., None, None], 0.0, matrix)).real.max(-1)
         return np.where(bad, np.nan, found)
 
@@ -131,11 +131,11 @@ def crossings(
     samples = len(applied)
     curve = equations.steady_current(grid[None, :], columns)
     curve = np.broadcast_to(curve, (samples, len(grid))) - np.asarray(applied, float)[:, None]
-    below: np.ndarray = np.less(curve, 0)
-    change = np.not_equal(below[:, :-1], below[:, 1:])
+    below = np.asarray(np.less(curve, 0))
+    change: np.ndarray = np.not_equal(below[:, :-1], below[:, 1:])
     sample, place = np.nonzero(change)
     low, high = grid[place], grid[place + 1]
-    rising = np.asarray(below)[sample, place]
+    rising = below[sample, place]
     own = {k: v[sample, 0] if np.ndim(v) else v for k, v in columns.items()}
     for _ in range(60):
         middle = (low + high) / 2
