@@ -21,7 +21,8 @@ def words(storage):
 
 
 def invoke(*words, code=0):
-    result = CliRunner().invoke(cli.app, list(words), prog_name="varphi", catch_exceptions=False)
+    # Wide enough that no column is wrapped.
+    result = CliRunner(env={"COLUMNS": "160"}).invoke(cli.app, list(words), prog_name="varphi", catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result.stdout
 

@@ -61,7 +61,7 @@ def test_a_function_is_the_same_as_formulas() -> None:
         ({"x": "x*q"}, {}, FormulaError, "unknown symbol 'q'"),
         ({"x": "-x"}, {"x": 1.0}, ValueError, "both a state and a parameter"),
         ({"x": "-x"}, {"t": 1.0}, ValueError, "the name t is the time"),
-        ({"x": variable("z")}, {}, ValueError, "'z' occurs in a rate"),
+        ({"x": variable("z")}, {}, ValueError, "'z' occurs in a formula"),
     ],
 )
 def test_unusable_equations(rates: dict, parameters: dict, error: type[Exception], message: str) -> None:

@@ -11,18 +11,18 @@ import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from varphi.activation.parsing import read
 from varphi.numbers import Expression
 
 from . import drive
-from .system import TIME, System
+from .progress import watched
+from .system import System
 
 
 class Status(enum.IntEnum):
@@ -196,19 +196,19 @@ def simulate(
         raise ValueError(f"rtol must be at least 1e-14 and atol not negative, got {rtol!r} and {atol!r}")
     if method not in ("auto", "explicit", "stiff"):
         raise ValueError(f"method is 'auto', 'explicit' or 'stiff', got {method!r}")
-    watched = [*events, *([Event(cycle.section, "rising")] if cycle else [])]
-    zeros = [_zero(system, e.zero) for e in watched]
+    watched_events = [*events, *([Event(cycle.section, "rising")] if cycle else [])]
+    zeros = [system.expression(e.zero) for e in watched_events]
     code = system.function(zeros) if zeros else None
-    room = most_events if watched else 0
+    room = most_events if watched_events else 0
     out = _Out.of(samples, n, len(wanted), room)
     work = _Work(
         system.rate_code.address,
         system.jacobian_code.address,
         code.address if code else 0,
         (rtol, allowed, float(largest_step), most_steps, method == "auto", wanted),
-        np.array([{"rising": 1, "falling": -1, "both": 0}[e.direction] for e in watched], np.int64),
-        np.array([e.stop_after for e in watched], np.int64),
-        (len(watched) - 1, cycle.tolerance or 10 * rtol, cycle.returns) if cycle else (-1, 0.0, 0),
+        np.array([{"rising": 1, "falling": -1, "both": 0}[e.direction] for e in watched_events], np.int64),
+        np.array([e.stop_after for e in watched_events], np.int64),
+        (len(watched_events) - 1, cycle.tolerance or 10 * rtol, cycle.returns) if cycle else (-1, 0.0, 0),
     )
     inputs = (
         np.full(samples, method == "stiff"),
@@ -305,55 +305,14 @@ def _run(work: _Work, inputs: tuple[np.ndarray, ...], out: _Out, threads: int, p
         return
     with ThreadPoolExecutor(min(threads, parts)) as pool:
         jobs = [pool.submit(work.run, inputs, out, part, w) for part, w in zip(slices, watches, strict=True)]
-        try:
-            _watch(jobs, watches, samples, progress)
-        except BaseException:
-            for w in watches:
-                w[1] = 1
-            raise
-    for job in jobs:
-        job.result()
-
-
-def _watch(jobs: list[Future[None]], watches: list[np.ndarray], samples: int, progress: bool) -> None:
-    if wait(jobs, timeout=2.0).not_done == set():
-        return
-    if not progress:
-        wait(jobs)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulating", total=samples)
-        while wait(jobs, timeout=0.2).not_done:
-            bar.update(task, completed=int(sum(w[0] for w in watches)))
-
-
-def _zero(system: System, zero: str | Expression) -> Expression:
-    if isinstance(zero, Expression):
-        return zero
-    known = {*system.states, *system.parameters, TIME}
-    return read(zero, known.__contains__, f"the states {', '.join(system.states)}, the parameters and t")
+        watched(jobs, watches, samples, progress)
 
 
 def _samples(
     system: System, start: Any, parameters: Mapping[str, Any], end: Any, begin: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First states (samples, states), parameters (samples, parameters) and ends (samples,)."""
-    if isinstance(start, Mapping):
-        missing = set(system.states) ^ set(start)
-        if missing:
-            raise ValueError(f"start must give {', '.join(system.states)}; {min(missing)!r} is missing or unknown")
-        columns = [np.asarray(start[name], float) for name in system.states]
-    else:
-        array = np.asarray(start, float)
-        if array.shape[-1:] != (len(system.states),) or array.ndim > 2:
-            raise ValueError(
-                f"start must be ({len(system.states)},) or (samples, {len(system.states)}), got {array.shape}"
-            )
-        columns = list(np.moveaxis(array, -1, 0))
+    columns = [np.asarray(c, float) for c in system.named(start).values()]
     values = [np.asarray(v, float) for v in system.values(parameters).values()]
     finish = np.asarray(end, float)
     given = [*columns, *values, finish]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from varphi.activation.parsing import read
 from varphi.numbers import Expression, evaluate, variable
@@ -66,22 +68,44 @@ class System:
             rates = dict(rates(SimpleNamespace(**{n: variable(n) for n in (*states, *parameters, TIME)})))
         names = tuple(states) if states is not None else tuple(rates)
         _check_names(names, tuple(parameters), tuple(rates))
-        known = {*names, *parameters, TIME}
-        told = f"the states {', '.join(names)}, the parameters {', '.join(parameters) or '(none)'} and t"
-
-        def expression(value: Any) -> Expression:
-            found = _read(value, known, told) if isinstance(value, str) else constant(value)
-            unknown = found.variables - known
-            if unknown:
-                raise ValueError(f"{min(unknown)!r} occurs in a rate; there are {told}")
-            return found
-
-        return System(names, parameters, tuple(expression(rates[n]) for n in names), dict(units or {}))
+        empty = System(names, parameters, (), dict(units or {}))
+        return replace(empty, rates=tuple(empty.expression(rates[n]) for n in names))
 
     @property
     def variables(self) -> tuple[str, ...]:
         """What machine code of this system takes: states, parameters, t."""
         return (*self.states, *self.parameters, TIME)
+
+    def expression(self, value: str | Expression | float) -> Expression:
+        """A formula in the states, the parameters and t.
+
+        Raises:
+            FormulaError, ValueError: for one that cannot be read, or a name that is none of these.
+        """
+        known = set(self.variables)
+        told = f"the states {', '.join(self.states)}, the parameters {', '.join(self.parameters) or '(none)'} and t"
+        found = _read(value, known, told) if isinstance(value, str) else constant(value)
+        unknown = found.variables - known
+        if unknown:
+            raise ValueError(f"{min(unknown)!r} occurs in a formula; there are {told}")
+        return found
+
+    def named(self, values: Any) -> dict[str, Any]:
+        """Values of the states by name: from a mapping, a sequence (states,) or an array (samples, states).
+
+        Raises:
+            ValueError: for a missing or unknown name, or another shape.
+        """
+        if isinstance(values, Mapping):
+            odd = set(self.states) ^ set(values)
+            if odd:
+                raise ValueError(f"start must give {', '.join(self.states)}; {min(odd)!r} is missing or unknown")
+            return {name: values[name] for name in self.states}
+        array = np.asarray(values, float)
+        n = len(self.states)
+        if array.shape[-1:] != (n,) or array.ndim > 2:
+            raise ValueError(f"start must be ({n},) or (samples, {n}), got {array.shape}")
+        return dict(zip(self.states, np.moveaxis(array, -1, 0), strict=True))
 
     @functools.cached_property
     def jacobian(self) -> tuple[tuple[Expression, ...], ...]:
