@@ -106,7 +106,8 @@ class SpecialPoints:
         low, high = self.model.span
         unit = self.model.unit(VOLTAGE).strip(" ()")
         where = f"for V from {low:g} to {high:g} {unit}".rstrip()
-        lines = [f"{self.model.name}: {len(self.folds)} folds, {len(self.hopfs)} Hopf points {where}"]
+        counts = f"{_count(len(self.folds), 'fold')}, {_count(len(self.hopfs), 'Hopf point')}"
+        lines = [f"{self.model.name}: {counts} {where}"]
         lines += [f"  {p}" for p in self.points]
         lines.append(
             "  complete: proved" if self.complete else "  undecided: " + ", ".join(
@@ -114,6 +115,10 @@ class SpecialPoints:
             )
         )  # fmt: skip
         return "\n".join(lines)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 @dataclass(frozen=True)

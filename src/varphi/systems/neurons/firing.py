@@ -183,6 +183,17 @@ def restless_currents(model: Model) -> list[tuple[float, float]]:
     return found
 
 
+def usual_currents(model: Model) -> tuple[float, float]:
+    """A range of the current in which the model begins to fire, and ends to."""
+    marks = [p.I for p in special_points(model).points]
+    lowest, highest = model_currents(model)
+    if not marks:
+        return lowest, highest
+    first, last = marks[0], max(marks)
+    margin = 0.2 * max(last - first, 0.25 * abs(first))
+    return max(lowest, first - margin), min(highest, last + margin)
+
+
 class Firing:
     """The search for stable cycles of many samples of one model: currents, or other numbers that differ.
 
@@ -247,7 +258,7 @@ class Firing:
         for start in (self._kicked, self._released, self._beside_top):
             waiting = np.flatnonzero(~self.found)
             if waiting.size:
-                self._try(waiting, start(waiting))
+                self.attempt(waiting, start(waiting))
 
     def follow(self, wanted: int) -> None:
         """Follow cycles into currents where only rest was met, halving the step where they are lost.
@@ -263,9 +274,9 @@ class Firing:
                 return
             known, lost = (np.array(side) for side in zip(*pairs, strict=True))
             before = self.found.copy()
-            self._try(lost[lost < wanted], self.states[known[lost < wanted]])
+            self.attempt(lost[lost < wanted], self.states[known[lost < wanted]])
             with self.helping():
-                self._try(lost[lost >= wanted], self.states[known[lost >= wanted]])
+                self.attempt(lost[lost >= wanted], self.states[known[lost >= wanted]])
             if (self.found & ~before).any():
                 continue
             # None went over at once: half-way, as long as the steps are not too small.
@@ -295,7 +306,7 @@ class Firing:
         middle = (self.applied[known] + self.applied[lost]) / 2
         more = Firing(self.model, middle, {}, self.grid, threads=self.threads, equations=self.equations)
         with more.helping():
-            more._try(np.arange(len(middle)), self.states[known])
+            more.attempt(np.arange(len(middle)), self.states[known])
         self.join(more)
 
     @contextmanager
@@ -342,7 +353,7 @@ class Firing:
 
     # ------------------------------------------------------------------------------------------------ integration
 
-    def _try(self, samples: np.ndarray, starts: np.ndarray) -> None:
+    def attempt(self, samples: np.ndarray, starts: np.ndarray) -> None:
         """Integrate samples until they close or come to rest; settle those that close."""
         if not samples.size:
             return

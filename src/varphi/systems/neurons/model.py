@@ -153,11 +153,16 @@ class Model:
         """
         found = {}
         for given, value in {**(changes or {}), **more}.items():
-            name = self._flat(given)
+            name = self.flat(given)
             found[name] = quantity(value, self.units.get(name, ""), name)
         return replace(self, changed=dict(self.changed) | found)
 
-    def _flat(self, given: str) -> str:
+    def flat(self, given: str) -> str:
+        """The flat name of a number: "m.half" is "half_m".
+
+        Raises:
+            ValueError: there is none of that name.
+        """
         owner, dot, part = given.partition(".")
         for name in (given, part + owner, f"{part}_{owner}") if dot else (given,):
             if name in self._given:
@@ -167,7 +172,7 @@ class Model:
     def _check_numbers(self) -> None:
         for name, value in self.values.items():
             if name not in self._given:
-                self._flat(name)
+                self.flat(name)
             if name == "C" and not value > 0:
                 raise ValueError(f"C must be positive, got {value:g}")
             if name[0] == "g" and self.units.get(name) == CONDUCTANCE and value < 0:

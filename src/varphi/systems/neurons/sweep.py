@@ -112,6 +112,10 @@ class Equations:
     def growth(self, v: np.ndarray, numbers: Mapping[str, Any]) -> Float[np.ndarray, "..."]:
         """The largest real part of the eigenvalues, 1/ms: negative where the equilibrium is stable."""
         matrix = self.jacobian(v, numbers)
+        if matrix.shape[-1] == 2:  # in closed form: maps ask for millions
+            half = (matrix[..., 0, 0] + matrix[..., 1, 1]) / 2
+            determinant = matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
+            return half + np.sqrt(np.maximum(half**2 - determinant, 0.0))
         bad = np.asarray(~np.isfinite(matrix).all((-2, -1)))
         found = np.linalg.eigvals(np.where(bad[..., None, None], 0.0, matrix)).real.max(-1)
         return np.where(bad, np.nan, found)
