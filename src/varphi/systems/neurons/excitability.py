@@ -108,7 +108,7 @@ class Excitability:
             )  # fmt: skip
             lines.append(f"  frequency ({hertz}) above it ({current}): {told}".replace(" ()", ""))
             law = "√ law" if self.type == "I" else "jump"
-            lines.append(f"  frequency ~ distance^{self.exponent:.3f} ({law})")
+            lines.append(f"  frequency ~ distance^{round(self.exponent, 3) + 0.0:.3f} ({law})")
         if math.isfinite(self.ratio):
             lines.append(f"  period over that of the saddle-node's law: {self.ratio:.3f}")
         if self.onset is not None:

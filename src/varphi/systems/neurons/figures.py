@@ -10,6 +10,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from varphi.study import Figure as Drawn
+from varphi.study.results import Results
+
 from .equilibria import Special, special_points
 from .firing import BISTABLE, REST, SPIKING, UNRESOLVED, FICurve
 from .gates import VOLTAGE
@@ -143,3 +146,39 @@ def draw_map(found: ExcitabilityMap, axes: Axes | None = None) -> Axes:
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.grid(visible=False)
     return axes
+
+
+# The study ------------------------------------------------------------------------------------------------------------
+
+
+def study_figures(results: Results) -> list[Drawn]:
+    """The figures of the report on `neurons`: where in its plane each random membrane is of which kind."""
+    from .trial import FAMILIES, LOW, shapes
+
+    families = results.levels("family")
+    drawing = Figure(figsize=(5.6, 0.4 + 2.6 * len(families)), layout="constrained")
+    panels = drawing.subplots(len(families), 1, squeeze=False)[:, 0]
+    for panel, family in zip(panels, families, strict=True):
+        ranges = FAMILIES[family].ranges
+        onset, node = (results.values(name, family=family) for name in ("onset", "saddle_node"))
+        fires = results.values("fires", family=family) == 1
+        x, y = shapes(ranges, range(len(onset))).values()
+        for told, colour, where in (
+            ("saddle-node, low rate", _BLUE, fires & (node == 1) & (onset < LOW)),
+            ("saddle-node, jump", _VERMILION, fires & (node == 1) & (onset >= LOW)),
+            ("Hopf point, jump", _ORANGE, fires & (node == 0) & (onset >= LOW)),
+            ("Hopf point, low rate", "black", fires & (node == 0) & (onset < LOW)),
+            ("does not fire", _GREY, ~fires),
+        ):
+            if where.any():
+                panel.scatter(x[where], y[where], s=12, color=colour, label=f"{told} ({int(where.sum())})")
+        first, second = ranges
+        panel.set_title(family, fontsize=9.5)
+        panel.set_xlabel(f"{first} (mV)")
+        panel.set_ylabel(f"{second} (mV)")
+        panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
+    caption = (
+        f"Each point is a membrane with gates of its own. Low rate: below {LOW:g} Hz just above the current at which "
+        "rest is lost, where the law of the saddle-node foretells 0.2 Hz."
+    )
+    return [Drawn("How membranes begin to fire", caption, drawing)]

@@ -361,7 +361,7 @@ class Firing:
         begin_states, left = starts, np.arange(len(samples))
         spent = 0.0
         while left.size and spent < self.longest:
-            found = self._simulate(samples[left], begin_states, end, self.rtol)
+            found = self.integrate(samples[left], begin_states, end, self.rtol)
             closed = _are(found, Status.CLOSED)
             if closed.any():
                 self._settle(samples[left[closed]], found.ends[closed], found.periods[closed], found)
@@ -373,7 +373,8 @@ class Firing:
             spent += end
             end = min(4 * end, self.longest)
 
-    def _simulate(self, samples: np.ndarray, starts: np.ndarray, end: float | np.ndarray, rtol: float) -> Any:
+    def integrate(self, samples: np.ndarray, starts: np.ndarray, end: float | np.ndarray, rtol: float) -> Any:
+        """From these states until an orbit closes or `end` is reached."""
         values = {APPLIED: self.applied[samples], **self._own(samples)}
         return simulate(
             self.system, end, starts, parameters=values, rtol=rtol, atol=rtol * 1e-2, most_steps=2_000_000,
@@ -393,7 +394,7 @@ class Firing:
 
     def _settle(self, samples: np.ndarray, states: np.ndarray, periods: np.ndarray, first: Any) -> None:
         """Go around once more, ten times finer: the period again, its change, and the extremes of V."""
-        finer = self._simulate(samples, states, np.minimum(2000 * periods, self.longest), max(self.rtol / 10, 1e-13))
+        finer = self.integrate(samples, states, np.minimum(2000 * periods, self.longest), max(self.rtol / 10, 1e-13))
         closed = _are(finer, Status.CLOSED)
         low, high = finer.lows[:, 0], finer.highs[:, 0]
         tall: np.ndarray = high - low > _SMALLEST * (self.model.span[1] - self.model.span[0])

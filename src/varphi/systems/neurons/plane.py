@@ -102,13 +102,17 @@ def excitability_map(
             model.with_({names[0]: a, names[1]: b})
     grids = np.meshgrid(*values, indexing="ij")
     numbers = {name: grid.ravel() for name, grid in zip(names, grids, strict=True)}
-    found = _classified(model, numbers, threads)
+    found = classified(model, numbers, threads)
     shape = grids[0].shape
     return ExcitabilityMap(model, names, *values, *(f.reshape(shape) for f in found))
 
 
-def _classified(model: Model, numbers: dict[str, np.ndarray], threads: int | None) -> tuple[np.ndarray, ...]:
-    """Kind, current, potential and frequency of each sample."""
+def classified(model: Model, numbers: dict[str, np.ndarray], threads: int | None = None) -> tuple[np.ndarray, ...]:
+    """Kind, current, potential and frequency of each sample, as in `ExcitabilityMap`.
+
+    Args:
+        numbers: values other than the model's, (samples,) each.
+    """
     samples = len(next(iter(numbers.values())))
     equations = Equations(model)
     v = _lost(equations, numbers, samples)
@@ -169,14 +173,7 @@ def _folds(
     threads: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kind and frequency of samples whose rest is lost in a fold."""
-    matrix = equations.jacobian(v, numbers)
-    b, c, r = matrix[:, 0, 1:], matrix[:, 1:, 0], -np.diagonal(matrix, axis1=1, axis2=2)[:, 1:]
-    values = equations.values(v, numbers)
-    capacitance = values["C"] * (1 + (b * c / r**2).sum(1))
-    names = (VOLTAGE, *model.values)
-    bend = Sweep([partial(partial(without_slopes(model.steady_current), VOLTAGE), VOLTAGE)], names)(values)[0]
-    # A negative capacitance: the fold belongs to states that are unstable anyway.
-    distance = 2 / np.abs(bend) * (math.pi * capacitance / SLOW) ** 2
+    distance = slow_distances(equations, v, numbers)
     grid = np.linspace(*model.span, _GRID)
     search = Firing(model, current + distance, numbers, grid, rtol=1e-6, longest=8 * SLOW, threads=threads)
     start = equations.state(v, numbers)
@@ -188,6 +185,20 @@ def _folds(
     kind = np.where(fires, np.where(ratio > PASSES, KINDS.index(SNIC), KINDS.index(OFF_CYCLE)), kind)
     frequency = np.where(ratio > PASSES, 0.0, model.frequency[0] / search.period)
     return kind, np.where(fires, frequency, np.nan)
+
+
+def slow_distances(
+    equations: Equations, v: np.ndarray, numbers: dict[str, np.ndarray]
+) -> Float[np.ndarray, " samples"]:
+    """How far above each fold the law of SNIC foretells a period of `SLOW` ms, µA/cm²."""
+    matrix = equations.jacobian(v, numbers)
+    b, c, r = matrix[:, 0, 1:], matrix[:, 1:, 0], -np.diagonal(matrix, axis1=1, axis2=2)[:, 1:]
+    values = equations.values(v, numbers)
+    capacitance = values["C"] * (1 + (b * c / r**2).sum(1))
+    names = (VOLTAGE, *equations.model.values)
+    current = without_slopes(equations.model.steady_current)
+    bend = Sweep([partial(partial(current, VOLTAGE), VOLTAGE)], names)(values)[0]
+    return 2 / np.abs(bend) * (math.pi * capacitance / SLOW) ** 2
 
 
 # The first Lyapunov coefficient of many -------------------------------------------------------------------------------
