@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from varphi.dynamics.ensemble import Cycle, Status, simulate
 from varphi.systems.neurons import Current, Gate, Model, boltzmann, fi_curve, load
 from varphi.systems.neurons.equilibria import equilibria
 from varphi.systems.neurons.firing import REST, restless_currents
@@ -158,6 +159,18 @@ def test_where_nothing_is_at_rest():
     assert restless_currents(load("hodgkin-huxley")) == [pytest.approx((9.775437995, 154.522433666), abs=1e-8)]
     assert restless_currents(load("morris-lecar")) == [pytest.approx((39.963153093, 97.787888964), abs=1e-8)]
     assert restless_currents(load("morris-lecar", "homoclinic")) == []
+
+
+def test_an_orbit_whose_section_is_exactly_zero_at_rest():
+    # Here dV/dt becomes 0 to the last bit at the end of a step: no event lies inside it.
+    model = load("izhikevich").with_(half_n=-42.87772800390557, slope_n=10.406457384158575)
+    system = model.system(94.69274458421366)
+    found = simulate(
+        system, 10_000.0, [-69.40634662679894, 0.5167963246422073], rtol=1e-6, atol=1e-8, threads=1, progress=False,
+        cycle=Cycle(system.rates[0]),
+    )  # fmt: skip
+    assert found.status[0] == Status.DONE
+    assert np.abs(system(found.ends[0].tolist())).max() < 1e-3
 
 
 # Many equilibria at once ----------------------------------------------------------------------------------------------
