@@ -191,9 +191,9 @@ STUDY = Study(
     },
     claims=CLAIMS,
     sizes={
-        "full": Size(seeds=400, takes="about 2 minutes on one core"),
-        "demo": Size(seeds=100, takes="about half a minute on one core"),
-        "smoke": Size(seeds=24, takes="about 10 seconds", factors={"family": (SLOW_GATE, FAST_GATE, "I_Na,p + I_K")}),
+        "full": Size(seeds=400, takes="about half a minute on one core"),
+        "demo": Size(seeds=100, takes="about 15 seconds on one core"),
+        "smoke": Size(seeds=24, takes="about 5 seconds", factors={"family": (SLOW_GATE, FAST_GATE, "I_Na,p + I_K")}),
     },
     answer=_answer,
     headline=("fires", "saddle_node", "onset", "exponent", "below"),
