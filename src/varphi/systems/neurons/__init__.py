@@ -17,7 +17,13 @@ from .gates import steady as steady
 from .library import load as load
 from .model import Current as Current
 from .model import Model as Model
+from .organising import Organising as Organising
+from .organising import organising_points as organising_points
 from .phase_plane import PhasePlane as PhasePlane
 from .phase_plane import phase_plane as phase_plane
 from .plane import ExcitabilityMap as ExcitabilityMap
 from .plane import excitability_map as excitability_map
+from .prc import PhaseResponse as PhaseResponse
+from .prc import StrengthDuration as StrengthDuration
+from .prc import phase_response as phase_response
+from .prc import strength_duration as strength_duration

@@ -19,6 +19,7 @@ from .gates import VOLTAGE
 from .model import APPLIED, Model
 from .phase_plane import PhasePlane
 from .plane import KINDS, ExcitabilityMap
+from .prc import PhaseResponse
 from .sweep import Equations
 
 _BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY, _GREY = (
@@ -125,6 +126,19 @@ def draw_phase_plane(plane: PhasePlane, axes: Axes | None = None) -> Axes:
     axes.set_ylabel(f"gate {gate}")
     axes.set_title(f"{model.name}, I = {plane.I:g} {model.units[APPLIED]}".rstrip())
     axes.legend()
+    return axes
+
+
+def draw_phase_response(found: PhaseResponse, axes: Axes | None = None) -> Axes:
+    """By how much a kick at each phase brings the next spikes forward."""
+    axes = _axes(axes)
+    axes.axhline(0, color=_GREY, linewidth=0.8)
+    axes.plot(found.phase, found.advance, color=_BLUE)
+    model = found.model
+    per = " (ms per mV)" if not model.dimensionless else ""
+    axes.set_xlabel("phase, in periods from the minimum of V")
+    axes.set_ylabel(f"advance of later spikes{per}")
+    axes.set_title(f"{model.name}, I = {found.I:g} {model.units[APPLIED]}".rstrip())
     return axes
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 from varphi.activation.parsing import read
@@ -313,7 +314,7 @@ class Model:
 
     def substituted(self, f: Expression) -> Expression:
         """An expression in V with every number put in, as an exact rational."""
-        numbers = {n: constant(_exact(v)) for n, v in self.values.items()}
+        numbers = {n: constant(Fraction(v)) for n, v in self.values.items()}
         plain = without_slopes(f)
         return constant(evaluate([plain], {n: numbers.get(n, variable(n)) for n in plain.variables})[0])
 
@@ -325,12 +326,6 @@ class Model:
     def frequency(self) -> tuple[float, str]:
         """How many periods a second a period of 1 is, and the unit's name."""
         return (1.0, "1/time") if self.dimensionless else (1000.0, "Hz")
-
-
-def _exact(value: float) -> Any:
-    from fractions import Fraction
-
-    return Fraction(value)
 
 
 def _fresh(name: str, taken: Mapping[str, Any]) -> None:
