@@ -1,9 +1,9 @@
 """Cusps and Bogdanov–Takens points: where folds are born in pairs, and where Hopf points end on a fold.
 
-With one more number p of the model free, both are points (V, p). At a cusp I_ss' = I_ss'' = 0; at a Bogdanov–Takens point
-I_ss' = 0 and the capacitance C* of the slow motion along the fold vanishes (a double eigenvalue 0; see `excitability`).
-They are looked for on a grid, and each is then proved by Krawczyk's operator: exactly one lies in its box. That there are
-no others is not proved.
+With one more number p of the model free, both are points (V, p). At a cusp I_ss' = I_ss'' = 0; at a Bogdanov–Takens
+point I_ss' = 0 and the capacitance C* of the slow motion along the fold vanishes (a double eigenvalue 0; see
+`excitability`). They are looked for on a grid, and each is then proved by Krawczyk's operator: exactly one lies in its
+box. That there are no others is not proved.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class _Proof:
         return None
 
     def holds(self, place: tuple[float, float]) -> bool:
-        """Whether exactly one zero lies in a small box around: K(box) = x - Y f(x) + (1 - Y J(box)) (box - x) inside."""
+        """Whether exactly one zero lies in a small box: x - Y f(x) + (1 - Y J(box)) (box - x) lies inside it."""
         with precision(PRECISION):
             radii = [arb(_RADIUS * max(1.0, abs(c))) for c in place]
             centre = [arb(c) for c in place]
