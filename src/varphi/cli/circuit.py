@@ -248,7 +248,7 @@ def motifs(
     induced: Annotated[bool, typer.Option("--induced", help="Only loops without further edges.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Feed-forward loops of a regulatory network by signed type, beside random networks of as many edges of each sign."""
+    """Feed-forward loops of a regulatory network by signed type, beside random networks."""
     from rich.table import Table
 
     from varphi.systems.circuits import Network

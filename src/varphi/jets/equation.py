@@ -79,6 +79,15 @@ class Operator:
         """The highest order of derivative."""
         return max((_symbol.degree(s) for s in self._plan.symbols), default=0)
 
+    @property
+    def orders(self) -> dict[str, int]:
+        """For each field the highest order of its derivatives; fields that do not occur are 0."""
+        found = dict.fromkeys(self.fields, 0)
+        for (field, _), symbol in zip(self._plan.keys, self._plan.symbols, strict=True):
+            name = self.fields[field]
+            found[name] = max(found[name], _symbol.degree(symbol))
+        return found
+
     def __call__(
         self, model: operators.Model, x: Float[Tensor, "... d"], *, fallback: operators.Fallback = None
     ) -> tuple[Float[Tensor, "... outputs"], Float[Tensor, "... equations"]]:
@@ -164,6 +173,21 @@ class Operator:
             for part in self._parts:
                 plan.add(part, self, collapse)
             yield plan
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields and derivatives that the equations mention."""
+        found: list[str] = []
+        for part in self._parts:
+            found += sorted(part.variables) if isinstance(part, Expression) else self.needed(part)
+        return tuple(n for n in dict.fromkeys(found) if n not in self.coordinates)
+
+    def evaluate(self, find: Callable[[str], Tensor]) -> list[Tensor]:
+        """The equations at given values of the names in them, coordinates included."""
+        return [
+            part.evaluate(**{n: find(n) for n in part.variables}) if isinstance(part, Expression) else part(Needs(find))
+            for part in self._parts
+        ]
 
     def needed(self, part: Callable[[Needs], Tensor]) -> list[str]:
         """The names that a callable asks for, found by calling it once on ones."""
