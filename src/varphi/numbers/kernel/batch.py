@@ -23,7 +23,7 @@ from .compile import engine
 from .lanes import BINARY64, DOUBLE, I64, Emitter
 
 __all__ = ["WIDTH", "Batch", "batch"]
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -308,12 +308,11 @@ def squareplus(x: Any, b: Any) -> Lanes:
 
 def hill(x: Any, k: Any, n: Any) -> Lanes:
     x, k = _both(x, k)
-    ratio = x / k
-    if isinstance(n, int) and 0 < n <= 64:
-        low, high = _whole_power(ratio, n), _whole_power(k / x, n)
-    else:
-        low, high = power(ratio, n), power(k / x, n)
-    return (x > k).choose(1.0 / (high + 1.0), low / (low + 1.0))
+    above = x > k
+    # The smaller over the larger: one power, of a number in [0, 1].
+    ratio = above.choose(k, x) / above.choose(x, k)
+    p = _whole_power(ratio, n) if isinstance(n, int) and 0 < n <= 64 else power(ratio, n)
+    return above.choose(1.0, p) / (p + 1.0)
 
 
 def _both(a: Any, b: Any) -> tuple[Lanes, Lanes]:

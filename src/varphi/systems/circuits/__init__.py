@@ -14,5 +14,6 @@ from .motifs import Network as Network
 from .proofs import certify as certify
 from .sampling import Range as Range
 from .sampling import sampled as sampled
+from .sensitivity import sobol as sobol
 from .steady import rest as rest
 from .units import Units as Units
