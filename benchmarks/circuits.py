@@ -5,9 +5,10 @@
 One process, one thread, CPU time, interleaved, after a warm-up: each round runs every method once. Printed are medians,
 ratios of medians with the quartiles over rounds, and the agreement. The ensemble is an incoherent feed-forward loop
 read from Antimony text, ten random parameters, 101 output times; errors are the 99.9 % quantile over sets of max
-|y - exact| over max |exact|, exact being varphi at rtol 1e-12. The stochastic loop has a mean in closed form. libroadrunner is
-an oracle of the tests and the peer here (pip install libroadrunner==2.10.0). numbalsoda and GillesPy2, the other peers
-of the goals, are not measured: they were not installed where this was written.
+|y - exact| over max |exact|, exact being varphi at rtol 1e-12. The stochastic loop has a mean in closed form.
+libroadrunner
+is an oracle of the tests and the peer here (pip install libroadrunner==2.10.0). numbalsoda and GillesPy2, the other
+peers of the goals, are not measured: they were not installed where this was written.
 """
 
 from __future__ import annotations

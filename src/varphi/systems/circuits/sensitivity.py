@@ -1,4 +1,4 @@
-"""Which parameter decides: the shares of a measure's variance over random parameter sets (Sobol's indices, by SALib)."""
+"""Which parameter decides: the shares of a measure's variance over random parameters (Sobol's indices, by SALib)."""
 
 from __future__ import annotations
 
