@@ -286,6 +286,14 @@ def test_convolutions_alone_are_bounded_exactly(layer):
     torch.testing.assert_close(upper, (model(x) + spread).detach(), rtol=1e-12, atol=1e-12)
 
 
+def test_swapped_and_learned_activations():
+    model = seeded(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    swapped = vp.swap(model, "relu", "softplus", beta=3.0)
+    assert_encloses(swapped, torch.randn(3, 4), 0.2, 2, "crown")
+    learned = nn.Sequential(nn.Linear(4, 3), vp.get("swish", beta=1.7, learn=["beta"])).eval()
+    assert_encloses(learned, torch.randn(3, 4), 0.2, 2, "crown")
+
+
 def test_prelu_with_a_slope_for_each_channel():
     model = seeded(nn.Linear(4, 3), nn.PReLU(3), nn.Linear(3, 2))
     assert_encloses(model, torch.randn(5, 4), 0.4, math.inf, "crown")
@@ -414,6 +422,10 @@ class Reversed(nn.Module):
         (Functional(lambda x: x.sum()), "over the batch dimension"),
         (Functional(lambda x: torch.cat([x, x])), "along the batch dimension"),
         (Counting(), "other values than its graph"),
+        (
+            vp.swap(Functional(lambda x: F.relu(x)), "relu", "tanh", inputs=(torch.zeros(1, 4),)),
+            "vp.swap exchanges calls",
+        ),
         (Reversed(), "moves elements between samples"),
         (nn.Sequential(nn.Linear(4, 4), nn.GRU(4, 4)), "1: GRU"),
     ],
