@@ -5,8 +5,8 @@
 Part 1: gap between the lines at the midpoint, over the gap of the convex hull (the theoretical limit, 1), for random
 intervals in float64; with --all for the whole catalogue. Part 2: networks 64-64-64-10 on the digits of scikit-learn;
 medians over samples of the certified radius (bisection), the radius at which projected gradient steps succeed
-(an upper limit to every method), and milliseconds per sample of one call, sound and plain interleaved, after a
-warm-up, as medians. The Lipschitz radius is margin/(√2·∏‖W‖·sup|f'|²). auto_LiRPA 0.7.1 is in its own repository only;
+(an upper limit to every method), and milliseconds of processor time per sample of one call, sound and plain
+interleaved, after a warm-up, as medians. The Lipschitz radius is margin/(√2·∏‖W‖·sup|f'|²). auto_LiRPA 0.7.1 is in its own repository only;
 where it is not importable its figures are quoted.
 """
 
@@ -172,16 +172,16 @@ def lipschitz_radius(name: str, model: nn.Sequential, x: Tensor, rows: Tensor) -
     return margin / (math.sqrt(2) * product * slope**2)
 
 
-def timed(calls: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
-    """Median seconds of each call, interleaved."""
+def timed(calls: dict[str, Callable[[], object]], rounds: int = 11) -> dict[str, float]:
+    """Median seconds of processor time of each call, interleaved."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             call()
-            spent[name].append(time.perf_counter() - begin)
+            spent[name].append(time.process_time() - begin)
     return {name: statistics.median(times) for name, times in spent.items()}
 
 

@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import varphi as vp
@@ -108,6 +110,23 @@ def test_no_sample_leaves_the_bounds(name, method, norm):
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
     for radius in (0.01, 0.3, 2.0):
         assert_encloses(model, x, radius, norm, method, optimise=4)
+
+
+SEVERAL = ("relu", "silu", "softplus", "mish", "gaussian", "hard_tanh", "x_plus_sin", "softsign", "sign", "selu")
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.sampled_from(SEVERAL), min_size=1, max_size=3),
+    st.integers(0, 2**20),
+    st.floats(1e-4, 3.0),
+    st.sampled_from(NORMS),
+    st.sampled_from(["ibp", "crown"]),
+)
+def test_no_sample_leaves_the_bounds_of_random_networks(names, seed, radius, norm, method):
+    layers = [layer for name in names for layer in (nn.Linear(6, 6), vp.get(name))]
+    model = seeded(*layers, nn.Linear(6, 2), seed=seed)
+    assert_encloses(model, torch.randn(2, 6), radius, norm, method)
 
 
 @pytest.mark.parametrize("arithmetic", ["sound32", "float64"])
