@@ -31,7 +31,7 @@ GRID = 601
 NAMES = ("relu", "tanh", "sigmoid", "softplus", "gelu", "silu", "sin")
 TIGHT = (*NAMES, "mish", "softsign", "elu", "snake", "log_sigmoid", "arctan", "gaussian", "swish", "hard_swish")
 # auto_LiRPA 0.7.1 with torch 2.13.0 (outside its declared range <2.9), on a loaded two-core machine, November 2026,
-# n = 40: median CROWN radius in L2 and in L∞, and ms per sample. softplus has IBP only; gelu is by a custom operation.
+# n = 40: median CROWN radius in L2 and in L∞, and ms of wall time per sample, in L2. softplus has IBP only; gelu is by a custom operation.
 QUOTED = {
     "relu": (0.320, 0.0507, 2.28),
     "tanh": (0.266, 0.0422, 4.38),
@@ -218,7 +218,7 @@ def print_radius(name: str, model: nn.Sequential, x: Tensor, y: Tensor, norm: fl
     shown = "  ".join(f"{method} {r.median():.4f}" for method, r in found.items())
     goal = f" (goal {GOALS[name]:.3f})" if euclidean and name in GOALS else ""
     quoted = QUOTED.get(name)
-    peer = "none" if quoted is None else f"{quoted[0 if euclidean else 1]:.4f}, {quoted[2]:.2f} ms"
+    peer = "none" if quoted is None else f"{quoted[0 if euclidean else 1]:.4f}, {quoted[2]:.2f} ms wall time"
     print(
         f"  L{'2' if euclidean else '∞'}  Lipschitz {chapter:.4f}  {shown}{goal}  attack {attack.median():.4f}  |  "
         f"{times['sound32'] / len(x) * 1e3:.2f} ms/sample, sound/plain {times['sound32'] / times['fast']:.2f}  |  "
