@@ -4,10 +4,10 @@
 
 Part 1: gap between the lines at the midpoint, over the gap of the convex hull (the theoretical limit, 1), for random
 intervals in float64; with --all for the whole catalogue. Part 2: networks 64-64-64-10 on the digits of scikit-learn;
-medians over samples of the certified radius (bisection), the radius at which projected gradient steps succeed
-(an upper limit to every method), and milliseconds of processor time per sample of one call, sound and plain
-interleaved, after a warm-up, as medians. The Lipschitz radius is margin/(√2·∏‖W‖·sup|f'|²). auto_LiRPA 0.7.1 is in its own repository only;
-where it is not importable its figures are quoted.
+medians over samples of the certified radius (bisection) and of the radius at which projected gradient steps succeed
+(an upper limit to every method); milliseconds of processor time per sample of one call, sound and plain interleaved,
+after a warm-up, as medians. The Lipschitz radius is margin/(√2·∏‖W‖·sup|f'|²). auto_LiRPA 0.7.1 is in its own
+repository only; where it is not importable its figures are quoted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ GRID = 601
 NAMES = ("relu", "tanh", "sigmoid", "softplus", "gelu", "silu", "sin")
 TIGHT = (*NAMES, "mish", "softsign", "elu", "snake", "log_sigmoid", "arctan", "gaussian", "swish", "hard_swish")
 # auto_LiRPA 0.7.1 with torch 2.13.0 (outside its declared range <2.9), on a loaded two-core machine, November 2026,
-# n = 40: median CROWN radius in L2 and in L∞, and ms of wall time per sample, in L2. softplus has IBP only; gelu is by a custom operation.
+# n = 40: median CROWN radius in L2 and in L∞, and ms of wall time per sample, in L2. It bounds softplus by intervals
+# only; gelu is by a custom operation.
 QUOTED = {
     "relu": (0.320, 0.0507, 2.28),
     "tanh": (0.266, 0.0422, 4.38),
