@@ -1,4 +1,4 @@
-"""The command line: `varphi facts`, `varphi list`, `varphi compare`, `varphi study`, `varphi claims`.
+"""The command line: `varphi facts`, `varphi list`, `varphi compare`, `varphi study`, `varphi claims`, `varphi neuron`.
 
 Thin: each command checks what it was given, calls the library and prints. Nothing heavy is imported before a command
 needs it, so that `varphi --help` answers at once. This file is the entry; a command's file has its name.
@@ -21,6 +21,7 @@ from .claims import claims
 from .compare import compare
 from .console import complain, warn
 from .facts import facts, list_catalogue
+from .neuron import neurons
 from .study import studies
 
 app = typer.Typer(
@@ -103,3 +104,4 @@ app.command("list")(list_catalogue)
 app.command()(compare)
 app.add_typer(studies, name="study")
 app.command()(claims)
+app.add_typer(neurons, name="neuron")

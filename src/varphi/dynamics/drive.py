@@ -401,11 +401,13 @@ def _located(events, rows, dense, implicit_dense, implicit, g_old, g_new, e, lan
     """The fraction of a lane's step at which an event happens, on the continuous extension (Illinois' method)."""
     low, high = 0.0, 1.0
     a, b = g_old[e, lane], g_new[e, lane]
+    if b == 0.0:  # exactly at the end, as at rest: there is no sign to bracket
+        return 1.0
     out = np.zeros_like(g_old)
     side = 0
     theta = 1.0
     for _ in range(60):
-        theta = high if b == 0.0 else (low * b - high * a) / (b - a)
+        theta = (low * b - high * a) / (b - a)
         if not (low < theta < high):
             theta = 0.5 * (low + high)
         for i in range(n):

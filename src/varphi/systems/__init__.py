@@ -5,5 +5,6 @@ STUDIES = {
     "constrained": "varphi.systems.constrained.study:STUDY",
     "heavy_tails": "varphi.systems.heavy_tails.study:STUDY",
     "heavy_tails_real": "varphi.systems.heavy_tails.real:STUDY",
+    "neurons": "varphi.systems.neurons.study:STUDY",
     "physics": "varphi.systems.physics.study:STUDY",
 }

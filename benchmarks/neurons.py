@@ -1,0 +1,183 @@
+"""Neurons: f–I curves beside fixed windows and other solvers, proved special points, periods beside a saddle-node.
+
+    python benchmarks/neurons.py [--rounds N]
+
+One process, one thread, interleaved, after a warm-up; CPU seconds, medians over rounds and ratios of medians. Errors
+are against tolerances of 1e-11. "window" is what a user simulates today: 2000 ms for each current, the first 500
+dropped. scipy runs two of the currents and is scaled; numbalsoda is measured where it can be imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from varphi.dynamics.ensemble import Event, simulate
+from varphi.systems.neurons import fi_curve, load, special_points
+from varphi.systems.neurons.equilibria import special_points as cached
+from varphi.systems.neurons.library import MODELS, SETS
+
+CURRENTS = np.linspace(10.5, 80, 200)
+WINDOW, DROPPED = 2000.0, 500.0
+START = [-60.0, 0.1, 0.5, 0.3]
+
+
+def cpu(run: Callable[[], object]) -> tuple[float, object]:
+    begin = time.process_time()
+    found = run()
+    return time.process_time() - begin, found
+
+
+def medians(runs: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, float], dict[str, object]]:
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    found: dict[str, object] = {}
+    for name, run in runs.items():
+        found[name] = run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            seconds, found[name] = cpu(run)
+            times[name].append(seconds)
+    return {name: statistics.median(t) for name, t in times.items()}, found
+
+
+def hodgkin_huxley(v, m, h, n, current):
+    """Written out, for solvers that take a Python function."""
+    x, y = (v + 40) / 10, (v + 55) / 10
+    am, an = x / -np.expm1(-x), 0.1 * y / -np.expm1(-y)
+    return [
+        current - 120 * m**3 * h * (v - 50) - 36 * n**4 * (v + 77) - 0.3 * (v + 54.387),
+        am * (1 - m) - 4 * np.exp(-(v + 65) / 18) * m,
+        0.07 * np.exp(-(v + 65) / 20) * (1 - h) - h / (1 + np.exp(-(v + 35) / 10)),
+        an * (1 - n) - 0.125 * np.exp(-(v + 65) / 80) * n,
+    ]
+
+
+def window(rtol: float) -> np.ndarray:
+    """Frequencies from a fixed window, with varphi's own solver and exact events."""
+    found = simulate(
+        load("hodgkin-huxley").system(), WINDOW, START, parameters={"I": CURRENTS}, rtol=rtol, atol=rtol / 100,
+        events=[Event("V + 40", "rising")], most_events=400, threads=1, progress=False,
+    )  # fmt: skip
+    return np.array([rate(t[np.isfinite(t)]) for t in found.event_times])
+
+
+def rate(spikes: np.ndarray) -> float:
+    late = spikes[spikes > DROPPED]
+    return 1000 * (len(late) - 1) / (late[-1] - late[0])
+
+
+def scipy_window(lanes: np.ndarray, rtol: float) -> np.ndarray:
+    def crossing(t, y):
+        return y[0] + 40
+
+    crossing.direction = 1
+    found = []
+    for current in lanes:
+        course = solve_ivp(
+            lambda t, y, i=current: hodgkin_huxley(*y, i), (0, WINDOW), START, "LSODA", rtol=rtol, atol=rtol / 100,
+            events=[crossing],
+        )  # fmt: skip
+        found.append(rate(course.t_events[0]))
+    return np.array(found)
+
+
+def numbalsoda_runs() -> dict[str, Callable[[], object]]:
+    """LSODA at 1e-7 without spike extraction: the fixed window, and 100 ms, about what varphi integrates."""
+    try:
+        from numba import carray, cfunc, njit
+        from numbalsoda import lsoda, lsoda_sig
+    except ImportError:
+        print("numbalsoda is not installed: not measured")
+        return {}
+    rhs = njit(hodgkin_huxley)
+
+    @cfunc(lsoda_sig)
+    def function(t, u, du, p):
+        y, current = carray(u, (4,)), carray(p, (1,))[0]
+        out = rhs(y[0], y[1], y[2], y[3], current)
+        for i in range(4):
+            du[i] = out[i]
+
+    def run(ends: np.ndarray) -> bool:
+        good = True
+        for current, end in zip(CURRENTS, ends, strict=True):
+            grid = np.arange(0, end, 0.1)
+            good &= lsoda(function.address, np.array(START), grid, np.array([current]), rtol=1e-7, atol=1e-9)[1]
+        return good
+
+    return {
+        "numbalsoda LSODA 1e-7, window": lambda: run(np.full(len(CURRENTS), WINDOW)),
+        "numbalsoda LSODA 1e-7, 100 ms": lambda: run(np.full(len(CURRENTS), 100.0)),
+    }
+
+
+def firing(rounds: int) -> None:
+    model = load("hodgkin-huxley")
+    truth = fi_curve(model, CURRENTS, rtol=1e-11, threads=1).frequency
+    few = CURRENTS[::100]
+    runs: dict[str, Callable[[], object]] = {
+        f"varphi, until closed, rtol {r:g}": lambda r=r: fi_curve(model, CURRENTS, rtol=r, threads=1).frequency
+        for r in (1e-5, 1e-6, 1e-8)
+    }
+    runs |= {f"varphi, window, rtol {r:g}": lambda r=r: window(r) for r in (1e-6, 1e-8)}
+    runs["scipy LSODA 1e-7, window"] = lambda: scipy_window(few, 1e-7)
+    runs |= numbalsoda_runs()
+    times, found = medians(runs, rounds)
+    times["scipy LSODA 1e-7, window"] *= len(CURRENTS) / len(few)
+    own = times["varphi, until closed, rtol 1e-06"]
+    print("\nf–I curve, Hodgkin–Huxley, 200 currents      CPU s    times varphi 1e-6    largest relative error")
+    for name, seconds in times.items():
+        values = found[name]
+        of = truth[::100] if "scipy" in name else truth
+        error = f"{np.abs(values / of - 1).max():.1e}" if isinstance(values, np.ndarray) else "(no frequencies)"
+        print(f"  {name:40s} {seconds:9.3f} {seconds / own:12.2f} {error:>24s}")
+
+
+def points() -> None:
+    print(
+        "\nspecial points, proved complete                CPU s    complete    folds, Hopf points    goal: at most 1 s"
+    )
+    for name in MODELS:
+        for variant in SETS.get(name, (None,)):
+            cached.cache_clear()
+            model = load(name, variant)
+            seconds, found = cpu(lambda m=model: special_points(m))
+            told = f"{len(found.folds)}, {len(found.hopfs)}"
+            print(f"  {model.name:40s} {seconds:9.3f} {found.complete!s:>11s} {told:>16s}")
+
+
+def beside_the_saddle_node() -> None:
+    model = load("morris-lecar", "class 1")
+    current = special_points(model).folds[0].I + 1e-4
+    seconds, found = cpu(lambda: fi_curve(model, [current], threads=1))
+    system = model.system(current)
+
+    def crossing(t, y):
+        return y[0] - 5
+
+    crossing.direction = 1
+    course = solve_ivp(
+        lambda t, y: system(y.tolist()), (0, 45_000), found.states[0], "DOP853", rtol=1e-12, atol=1e-12,
+        events=[crossing],
+    )  # fmt: skip
+    period = float(np.diff(course.t_events[0])[0])
+    error = abs(found.period[0] / period - 1)
+    print(
+        f"\n1e-4 µA/cm² above the saddle-node of Morris–Lecar: period {found.period[0]:.3f} ms, DOP853 at 1e-12 "
+        f"{period:.3f} ms, relative difference {error:.1e} (goal 1e-6), {seconds:.3f} CPU s; a window of 2000 ms shows "
+        "no spike"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    points()
+    beside_the_saddle_node()
+    firing(rounds)

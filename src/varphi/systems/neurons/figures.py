@@ -1,0 +1,198 @@
+"""Figures of membranes, with units. Colours and fonts are the caller's: whoever draws sets matplotlib's style."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from varphi.study import Figure as Drawn
+from varphi.study.results import Results
+
+from .equilibria import Special, special_points
+from .firing import BISTABLE, REST, SPIKING, UNRESOLVED, FICurve
+from .gates import VOLTAGE
+from .model import APPLIED, Model
+from .phase_plane import PhasePlane
+from .plane import KINDS, ExcitabilityMap
+from .prc import PhaseResponse
+from .sweep import Equations
+
+_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY, _GREY = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9A9A9A",
+)  # fmt: skip
+_MARKERS = {"fold": ("s", "fold"), "hopf": ("o", "Hopf point")}
+_KIND_COLOURS = (_BLUE, _VERMILION, _ORANGE, _GREEN, _PURPLE, "#E6E6E6", "#000000")
+
+
+def _axes(axes: Axes | None, size: tuple[float, float] = (5.6, 3.6)) -> Axes:
+    return Figure(figsize=size, layout="constrained").subplots() if axes is None else axes
+
+
+def _label(model: Model, name: str, words: str) -> str:
+    return f"{words}{model.unit(name)}"
+
+
+def draw_fi(curve: FICurve, axes: Axes | None = None) -> Axes:
+    """Frequency against current: filled where it must fire, open where it may also rest, crosses where unresolved."""
+    axes = _axes(axes)
+    order = np.argsort(curve.currents, kind="stable")
+    i, f = curve.currents[order], curve.frequency[order]
+    status = np.array(curve.status)[order]
+    firing = np.isin(status, (SPIKING, BISTABLE))
+    # A gap where firing ends: what jumps is not drawn as a slope.
+    axes.plot(i, np.where(firing, f, np.nan), color=_BLUE, linewidth=1.2, zorder=1)
+    for name, style in (
+        (SPIKING, {"marker": "o", "color": _BLUE, "label": "fires"}),
+        (BISTABLE, {"marker": "o", "facecolor": "white", "edgecolor": _BLUE, "label": "fires or rests"}),
+        (REST, {"marker": ".", "color": _GREY, "label": "rests"}),
+    ):
+        here = status == name
+        if here.any():
+            given: dict[str, Any] = dict(style)
+            axes.scatter(i[here], f[here], s=18 if name != REST else 10, zorder=2, **given)
+    lost = status == UNRESOLVED
+    if lost.any():
+        axes.scatter(i[lost], np.zeros(lost.sum()), marker="x", color=_VERMILION, s=22, label="unresolved")
+    model = curve.model
+    axes.set_xlabel(_label(model, APPLIED, "applied current I"))
+    axes.set_ylabel(f"frequency ({model.frequency[1]})")
+    axes.set_title(model.name)
+    axes.legend()
+    return axes
+
+
+def draw_steady_current(model: Model, axes: Axes | None = None) -> Axes:
+    """I_ss(V), drawn as the equilibria over the current, with every fold and Hopf point; dashed where unstable."""
+    axes = _axes(axes)
+    found = special_points(model)
+    low, high = model.span
+    v = np.unique([*np.linspace(low, high, 1500), *(p.V for p in found.points)])
+    equations = Equations(model)
+    current, stable = equations.steady_current(v, {}), np.less(equations.growth(v, {}), 0)
+    axes.plot(np.where(stable, current, np.nan), v, color=_BLUE, label="stable")
+    axes.plot(np.where(stable, np.nan, current), v, color=_VERMILION, linestyle="--", label="unstable")
+    named: set[str] = set()
+    for point in found.points:
+        marker, words = _MARKERS[point.kind]
+        label = words if words not in named else None
+        named.add(words)
+        axes.scatter([point.I], [point.V], marker=marker, color="black", s=26, zorder=3, label=label)
+    left, right = _interesting(current, found.points)
+    shown = v[np.logical_and(current >= left, current <= right)]
+    axes.set_xlim(left, right)
+    margin = 0.05 * float(np.ptp(shown))
+    axes.set_ylim(float(shown.min()) - margin, float(shown.max()) + margin)
+    axes.set_xlabel(_label(model, APPLIED, "applied current I"))
+    axes.set_ylabel(_label(model, VOLTAGE, "equilibrium potential V"))
+    axes.set_title(model.name)
+    axes.legend()
+    return axes
+
+
+def _interesting(current: np.ndarray, points: tuple[Special, ...]) -> tuple[float, float]:
+    """The range of the current that holds what happens."""
+    if not points:
+        return float(current.min()), float(current.max())
+    marks = [p.I for p in points]
+    margin = 0.4 * max(max(marks) - min(marks), 0.2 * max(map(abs, marks)), 1e-9)
+    return min(marks) - margin, max(marks) + margin
+
+
+def draw_phase_plane(plane: PhasePlane, axes: Axes | None = None) -> Axes:
+    """Nullclines, equilibria (filled where stable) with the directions of nodes and saddles, and orbits."""
+    axes = _axes(axes, (5.2, 4.2))
+    model, gate = plane.model, plane.model.states[1]
+    axes.plot(plane.V, plane.voltage_nullcline, color=_VERMILION, label="dV/dt = 0")
+    axes.plot(plane.V, plane.gate_nullcline, color=_GREEN, label=f"d{gate}/dt = 0")
+    for k, orbit in enumerate(plane.orbits):
+        axes.plot(*orbit, color=_GREY, linewidth=0.9, label="orbits" if k == 0 else None, zorder=1)
+        axes.plot(*orbit[:, 0], marker=".", color=_GREY)
+    height = float(np.ptp(plane.gate_nullcline))
+    low, high = float(plane.gate_nullcline.min()), float(plane.gate_nullcline.max())
+    for e in plane.equilibria:
+        x = e.state[gate]
+        for _, vector in plane.directions(e):
+            reach = vector / np.hypot(vector[0] / (plane.V[-1] - plane.V[0]), vector[1] / height) * 0.06
+            axes.plot([e.V - reach[0], e.V + reach[0]], [x - reach[1], x + reach[1]], color="black", linewidth=0.8)
+        fill = "black" if e.stable else "white"
+        axes.scatter([e.V], [x], s=34, facecolor=fill, edgecolor="black", zorder=3)
+    axes.set_ylim(low - 0.1 * height, high + 0.1 * height)
+    axes.set_xlabel(_label(model, VOLTAGE, "potential V"))
+    axes.set_ylabel(f"gate {gate}")
+    axes.set_title(f"{model.name}, I = {plane.I:g} {model.units[APPLIED]}".rstrip())
+    axes.legend()
+    return axes
+
+
+def draw_phase_response(found: PhaseResponse, axes: Axes | None = None) -> Axes:
+    """By how much a kick at each phase brings the next spikes forward."""
+    axes = _axes(axes)
+    axes.axhline(0, color=_GREY, linewidth=0.8)
+    axes.plot(found.phase, found.advance, color=_BLUE)
+    model = found.model
+    per = " (ms per mV)" if not model.dimensionless else ""
+    axes.set_xlabel("phase, in periods from the minimum of V")
+    axes.set_ylabel(f"advance of later spikes{per}")
+    axes.set_title(f"{model.name}, I = {found.I:g} {model.units[APPLIED]}".rstrip())
+    return axes
+
+
+def draw_map(found: ExcitabilityMap, axes: Axes | None = None) -> Axes:
+    """Which mechanism where in the plane of two parameters."""
+    axes = _axes(axes, (6.4, 4.2))
+    extent = (found.first[0], found.first[-1], found.second[0], found.second[-1])
+    axes.imshow(
+        found.kind.T, origin="lower", extent=extent, aspect="auto", interpolation="nearest",
+        cmap=ListedColormap(_KIND_COLOURS), vmin=-0.5, vmax=len(KINDS) - 0.5,
+    )  # fmt: skip
+    shares = found.shares()
+    handles = [
+        Patch(color=_KIND_COLOURS[KINDS.index(name)], label=f"{name} ({share:.1%})") for name, share in shares.items()
+    ]
+    axes.set_xlabel(_label(found.model, found.names[0], found.names[0]))
+    axes.set_ylabel(_label(found.model, found.names[1], found.names[1]))
+    axes.set_title(found.model.name)
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.grid(visible=False)
+    return axes
+
+
+# The study ------------------------------------------------------------------------------------------------------------
+
+
+def study_figures(results: Results) -> list[Drawn]:
+    """The figures of the report on `neurons`: where in its plane each random membrane is of which kind."""
+    from .trial import FAMILIES, LOW, shapes
+
+    families = results.levels("family")
+    drawing = Figure(figsize=(5.6, 0.4 + 2.6 * len(families)), layout="constrained")
+    panels = drawing.subplots(len(families), 1, squeeze=False)[:, 0]
+    for panel, family in zip(panels, families, strict=True):
+        ranges = FAMILIES[family].ranges
+        onset, node = (results.values(name, family=family) for name in ("onset", "saddle_node"))
+        fires = results.values("fires", family=family) == 1
+        x, y = shapes(ranges, range(len(onset))).values()
+        for told, colour, where in (
+            ("saddle-node, low rate", _BLUE, fires & (node == 1) & (onset < LOW)),
+            ("saddle-node, jump", _VERMILION, fires & (node == 1) & (onset >= LOW)),
+            ("Hopf point, jump", _ORANGE, fires & (node == 0) & (onset >= LOW)),
+            ("Hopf point, low rate", "black", fires & (node == 0) & (onset < LOW)),
+            ("does not fire", _GREY, ~fires),
+        ):
+            if where.any():
+                panel.scatter(x[where], y[where], s=12, color=colour, label=f"{told} ({int(where.sum())})")
+        first, second = ranges
+        panel.set_title(family, fontsize=9.5)
+        panel.set_xlabel(f"{first} (mV)")
+        panel.set_ylabel(f"{second} (mV)")
+        panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
+    caption = (
+        f"Each point is a membrane with gates of its own. Low rate: below {LOW:g} Hz just above the current at which "
+        "rest is lost, where the law of the saddle-node foretells 0.2 Hz."
+    )
+    return [Drawn("How membranes begin to fire", caption, drawing)]

@@ -1,0 +1,181 @@
+"""What a small or a short current does: the phase response of a firing membrane, the threshold of a resting one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from varphi.dynamics.ensemble import simulate
+
+from .equilibria import equilibria
+from .firing import fi_curve
+from .model import APPLIED, Model
+from .sweep import Sweep
+
+_STEP = 0.005  # ms
+_MOST_STEPS = 400_000
+
+
+@dataclass(frozen=True)
+class PhaseResponse:
+    """How far a small kick moves the next spikes.
+
+    Attributes:
+        model, I, period: whose, at which current (µA/cm²), with which period (ms).
+        phase: from 0 to 1, counted in periods from the minimum of V.
+        V: the potential there, mV.
+        advance: by how much later spikes come earlier, ms for a kick of 1 mV in V, in the limit of small kicks; a brief
+            charge of q nC/cm² kicks V by q/C mV.
+        closing: how far the response after one more period differs, relative to its largest value: its own error.
+    """
+
+    model: Model
+    I: float  # noqa: E741
+    period: float
+    phase: Float[np.ndarray, " points"]
+    V: Float[np.ndarray, " points"]
+    advance: Float[np.ndarray, " points"]
+    closing: float
+
+    @property
+    def type(self) -> str:
+        """ "I" where kicks only advance (but for a tenth of the largest advance), "II" where they also delay."""
+        return "I" if self.advance.min() > -0.1 * self.advance.max() else "II"
+
+
+def phase_response(model: Model, I: float, *, points: int = 400) -> PhaseResponse:  # noqa: E741
+    """The phase response curve of the stable cycle at a current, by the adjoint equation.
+
+    z' = -Jᵀ(t) z is integrated backwards along the cycle, where it forgets its start, and scaled to z·f = 1.
+
+    Raises:
+        ValueError: the membrane does not fire at this current, or too slowly for the method's steps.
+    """
+    found = fi_curve(model, [I], rtol=1e-10)
+    if not found.fires[0]:
+        raise ValueError(f"{model.name} does not fire at I = {I:g} ({found.status[0]}): there is no phase to move")
+    period = float(found.period[0])
+    steps = points * max(10, int(np.ceil(period / _STEP / points)))
+    if steps > _MOST_STEPS:
+        raise ValueError(f"the period of {period:.6g} ms is too long here: at most {_MOST_STEPS * _STEP:g} ms")
+    system = model.system(I)
+    times = np.linspace(0, period, 2 * steps + 1)
+    course = simulate(
+        system, period * (1 + 1e-12), found.states[0], times=times, rtol=1e-11, atol=1e-12, progress=False
+    )
+    states = course.states[0]
+    n = len(system.states)
+    values = {**system.parameters, "t": 0.0} | {name: states[:, k] for k, name in enumerate(system.states)}
+    entries = Sweep([e for row in system.jacobian for e in row], system.variables)(values)
+    adjoint = entries.reshape(n, n, -1).transpose(2, 1, 0)
+    rates = Sweep(list(system.rates), system.variables)(values).T
+    z = rates[-1] / (rates[-1] @ rates[-1])
+    before, closing = np.zeros(steps + 1), np.inf
+    for _ in range(8):
+        course_z = _backwards(adjoint, z, period / steps)
+        advance = course_z[:, 0] / np.einsum("ij,ij->i", course_z, rates[::2])
+        closing = float(np.abs(advance - before).max() / np.abs(advance).max())
+        before, z = advance, course_z[0] / np.abs(course_z[0]).max()
+        if closing < 1e-8:
+            break
+    chosen = np.arange(0, steps + 1, steps // points)
+    return PhaseResponse(
+        model, I, period, chosen / steps, states[2 * chosen, 0], before[chosen], closing
+    )  # fmt: skip
+
+
+def _backwards(matrices: np.ndarray, end: np.ndarray, step: float) -> np.ndarray:
+    """z over one period, from its end: Runge–Kutta of order 4 on -z' = Jᵀ z, with Jᵀ at every half step."""
+    count = (len(matrices) - 1) // 2
+    found = np.empty((count + 1, len(end)))
+    found[count] = z = end
+    for k in range(count, 0, -1):
+        late, middle, early = matrices[2 * k], matrices[2 * k - 1], matrices[2 * k - 2]
+        a = late @ z
+        b = middle @ (z + 0.5 * step * a)
+        c = middle @ (z + 0.5 * step * b)
+        d = early @ (z + step * c)
+        z = z + step / 6 * (a + 2 * b + 2 * c + d)
+        found[k - 1] = z
+    return found
+
+
+@dataclass(frozen=True)
+class StrengthDuration:
+    """Which current pulse just makes a resting membrane fire.
+
+    Attributes:
+        durations: of the pulses, ms.
+        threshold: µA/cm²; NaN where no pulse up to `strongest` fires it.
+        level: the potential that counts as a spike, mV.
+    """
+
+    model: Model
+    durations: Float[np.ndarray, " durations"]
+    threshold: Float[np.ndarray, " durations"]
+    level: float
+
+    @property
+    def rheobase(self) -> float:
+        """The threshold of the longest pulse."""
+        return float(self.threshold[np.argmax(self.durations)])
+
+    @property
+    def chronaxie(self) -> float:
+        """The duration at which the threshold is twice the rheobase, ms; NaN where the durations do not reach it."""
+        order = np.argsort(self.threshold)
+        strength, duration = self.threshold[order], self.durations[order]
+        wanted = 2 * self.rheobase
+        if not strength[0] <= wanted <= strength[-1]:
+            return float("nan")
+        return float(np.exp(np.interp(np.log(wanted), np.log(strength), np.log(duration))))
+
+
+def strength_duration(
+    model: Model,
+    durations: Sequence[float] | np.ndarray,
+    *,
+    level: float | None = None,
+    strongest: float = 1000.0,
+    wait: float = 100.0,
+) -> StrengthDuration:
+    """Thresholds of single pulses from rest, by bisection of all durations at once.
+
+    Args:
+        durations: ms.
+        level: what V must pass to count as a spike, mV; by default half-way from rest to the top of the window.
+        strongest: the strongest pulse tried, µA/cm².
+        wait: how long after the pulse a spike may come, ms.
+
+    Raises:
+        ValueError: durations that are not positive, or a model without a stable rest at I = 0.
+    """
+    times = np.asarray(durations, float).ravel()
+    if not times.size or not (np.isfinite(times) & (times > 0)).all():
+        raise ValueError("durations must be one or more positive numbers of ms")
+    stable = equilibria(model, 0.0).stable
+    if not stable:
+        raise ValueError(f"{model.name} has no stable rest without a current: there is no threshold")
+    rest = np.array(list(stable[0].state.values()))
+    height = level if level is not None else (rest[0] + model.span[1]) / 2
+    low, high = np.zeros(len(times)), np.full(len(times), float(strongest))
+    fires = _spikes(model, rest, times, high, wait, height)
+    for _ in range(40):
+        middle = (low + high) / 2
+        above = _spikes(model, rest, times, middle, wait, height)
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return StrengthDuration(model, times, np.where(fires, high, np.nan), float(height))
+
+
+def _spikes(
+    model: Model, rest: np.ndarray, durations: np.ndarray, strength: np.ndarray, wait: float, level: float
+) -> np.ndarray:
+    """Which pulses are followed (or met) by a spike."""
+    system, settings = model.system(), {"rtol": 1e-8, "atol": 1e-10, "progress": False}
+    starts = np.tile(rest, (len(durations), 1))
+    pulse = simulate(system, durations, starts, parameters={APPLIED: strength}, **settings)
+    after = simulate(system, wait, pulse.ends, parameters={APPLIED: 0.0}, **settings)
+    return np.maximum(pulse.highs[:, 0], after.highs[:, 0]) > level
