@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .activation.swapping import swap as swap
     from .activation.tracing import trace as trace
     from .activation.uses import activations_in as activations_in
+    from .bounds.api import bounds as bounds
+    from .bounds.relaxation import relax as relax
     from .comparison.api import compare as compare
     from .comparison.result import Comparison as Comparison
     from .facts.api import facts as facts
@@ -43,6 +45,7 @@ _HOMES = {
     "activations_in": "activation.uses",
     "as_activation": "activation.lookup",
     "bilaplacian": "jets",
+    "bounds": "bounds",
     "compare": "comparison.api",
     "derivatives": "activation.lookup",
     "facts": "facts",
@@ -54,6 +57,7 @@ _HOMES = {
     "laplacian": "jets",
     "names": "activation.registry",
     "operator": "jets",
+    "relax": "bounds.relaxation",
     "scalar": "activation.lookup",
     "swap": "activation.swapping",
     "trace": "activation.tracing",

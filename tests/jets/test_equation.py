@@ -147,3 +147,15 @@ def test_terms_are_collected() -> None:
     terms, rest = linear_terms(2 * a - (b - 3 * a) / 2 + a * b)
     assert terms == {"a": 3.5, "b": -0.5}
     assert rest is not None and rest.evaluate(a=2.0, b=5.0) == 10.0
+
+
+def test_what_an_operator_mentions() -> None:
+    system = vp.operator("k*u_xx + v_xtt - x", lambda q: q.u_t + q.v, fields=("u", "v", "k"), coordinates="xt")
+    assert system.orders == {"u": 2, "v": 3, "k": 0}
+    assert set(system.names) == {"k", "u_xx", "v_xtt", "u_t", "v"}
+    values = {"k": 2.0, "u_xx": 3.0, "v_xtt": 5.0, "x": 7.0, "u_t": 11.0, "v": 13.0}
+    first, second = system.evaluate(lambda name: torch.tensor(values[name]))
+    assert (float(first), float(second)) == (4.0, 24.0)
+    # A Laplacian that is collapsed is still found under its name.
+    poisson = vp.operator("lap_u + u_xx - u^2", coordinates="xy")
+    assert poisson.orders == {"u": 2} and set(poisson.names) == {"lap_u", "u_xx", "u"}

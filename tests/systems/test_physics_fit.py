@@ -46,9 +46,9 @@ def solved(problem, **options):
 # Solutions -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_chapters_problem_is_solved_to_seven_digits(seed):
-    solution = solved(BVP, seed=seed, iterations=60)
+    solution = solved(BVP, seed=seed, iterations=50)
     x = np.linspace(0, 1, 1001)
     error = solution(x)[:, 0].numpy() - np.sin(np.pi * x)
     assert np.linalg.norm(error) / np.linalg.norm(np.sin(np.pi * x)) < 1e-6
@@ -345,18 +345,20 @@ def test_a_killed_process_resumes(tmp_path):
                     os.kill(os.getpid(), signal.SIGKILL)
                 advance(run, *rest)
             module._Run._advance = killed
-            problem = Problem(Interval(0, 1), "-u_xx = pi^2*sin(pi*x)", Dirichlet())
-            s = fit(problem, MLP((6, 6)), points=16, iterations=8, scales=(1.5,), checkpoint={str(tmp_path / "c.pt")!r})
-            print(s.history[-1].hex(), len(s.history))
+            # Functions lie elsewhere in memory each time.
+            ends = Dirichlet(value=lambda x: 0 * x, where=lambda x: x[:, 0] >= 0)
+            problem = Problem(Interval(0, 1), "-u_xx = pi^2*sin(pi*x)", ends)
+            options = {{"net": MLP((6, 6)), "points": 16, "iterations": 8, "scales": (1.5,)}}
+            resumed = fit(problem, checkpoint={str(tmp_path / "c.pt")!r}, **options)
+            print(resumed.history == fit(problem, **options).history, len(resumed.history))
             """
         )
     )
     killed = subprocess.run([sys.executable, str(script), "die"], capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL and (tmp_path / "c.pt").exists()
+    assert killed.returncode == -signal.SIGKILL
+    assert len(torch.load(tmp_path / "c.pt", weights_only=True)["history"]) == 4
     resumed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    (tmp_path / "c.pt").unlink()
-    whole = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    assert resumed.stdout == whole.stdout != "", (resumed.stderr, whole.stderr)
+    assert resumed.stdout.split() == ["True", "8"], resumed.stderr
 
 
 def test_ctrl_c_keeps_the_best(monkeypatch):
@@ -373,6 +375,19 @@ def test_ctrl_c_keeps_the_best(monkeypatch):
     solution = fit(BVP, iterations=50, **SMALL)
     assert solution.reason.startswith("interrupted") and len(solution.history) == 6
     assert float(solution.residuals.vector().detach().square().sum()) == pytest.approx(min(solution.history))
+
+
+def test_ctrl_c_within_the_first_step_leaves_no_trial_values(monkeypatch):
+    at = Damped._at
+
+    def interrupted(method, theta):
+        at(method, theta)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Damped, "_at", interrupted)
+    solution = fit(BVP, iterations=50, **SMALL)
+    start = MLP((8, 8)).build(1, 1, seed=0, scale=1.5)
+    assert torch.equal(solution.unknowns.get(), nn.utils.parameters_to_vector(start.parameters()))
 
 
 def test_why_a_fit_stops():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -121,7 +122,8 @@ def fit(
     count = boundary or max(20, math.ceil(math.sqrt(len(x))) * 2)
     make = partial(_method, name, problem=problem, rate=learning_rate, total=iterations or _ITERATIONS[name])
     blocks = problem.blocks(x, weights, count, "sobol", seed)
-    run = _Run(problem, name, x, weights, key=_key(problem, name, plan, points, sampler, seed, dtype, refinements))
+    key = _key(problem, name, plan, x, count, tuple(scales), learning_rate, seed, dtype, refinements)
+    run = _Run(problem, name, x, weights, key=key)
     # Clocks run from here: looking for scales is a part of the fit.
     path = None if checkpoint is None else check_writable(checkpoint)
     stored = run.load(path) if path is not None and path.exists() else None
@@ -206,8 +208,10 @@ class _Run:
         """Until a limit is reached."""
         saved = time.perf_counter()
         self.reason = ""
+        before = unknowns.get()
         try:
             while not self.reason:
+                before = unknowns.get()
                 if len(self.history) >= limits.iterations:
                     self.reason = f"all {limits.iterations} iterations are done"
                     break
@@ -220,8 +224,7 @@ class _Run:
                     saved = time.perf_counter()
         except KeyboardInterrupt:
             self.reason = "interrupted; these are the best values until then"
-            if self._best is not None:
-                unknowns.set(self._best[1])
+            unknowns.set(before if self._best is None else self._best[1])
         self._tick()
         # The state to go on from, before the best values take its place.
         if path is not None:
@@ -473,4 +476,6 @@ def _key(problem: Problem, *rest: Any) -> str:
     """What a checkpoint must agree with."""
     told = [repr(problem), repr(problem.conditions), repr(problem.coefficients)]
     told += [hashlib.sha256(r.numpy().tobytes()).hexdigest() if isinstance(r, Tensor) else repr(r) for r in rest]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+    # Functions are told by their names, not by where they lie in this process.
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(told))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,24 @@
+"""Certified bounds: lines around any activation, bounds of whole models. The package is callable: `vp.bounds(...)`."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from .api import Bounds as Bounds
+from .curvature import Curvature as Curvature
+from .curvature import curvature as curvature
+from .nodes import UncertifiedOperation as UncertifiedOperation
+from .relaxation import Lines as Lines
+from .relaxation import relax as relax
+
+
+class _CallableModule(ModuleType):
+    """A module that can be called: `varphi.bounds` is both a folder of code and the function users call."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from .api import bounds
+
+        return bounds(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,300 @@
+"""Bounds through a graph of nodes: forward by intervals (IBP), or backward by planes (CROWN), with slopes optimised.
+
+CROWN starts from rows C of output combinations and pushes them back, node by node: A·y + c stays below C·output for all
+inputs in the region. At a nonlinear node, planes around it on its input's interval are put in its place; that interval
+is found the same way, from that node back to the input. (Zhang et al., NeurIPS 2018, arXiv 1811.00866; Xu et al., ICLR
+2021, arXiv 2011.13824 for optimised slopes.)
+
+With sound arithmetic A and c are the very floats computed, and whatever a step may have rounded is taken off c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .arithmetic import Arithmetic
+from .nodes import Curve, Drawn, Input, Interval, Node, dot, summed
+from .region import Region
+from .relaxation import Lines
+
+# Coefficients held at once: rows beyond are done in turns.
+_MOST_NUMBERS = 2**25
+# Slopes for every row of their own up to so many numbers; beyond, rows share them.
+_MOST_SLOPES = 2**22
+_DECAY = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model as nodes in topological order.
+
+    Attributes:
+        nodes: the input first.
+        output: what is bounded.
+    """
+
+    nodes: tuple[Node, ...]
+    output: Node
+
+    def before(self, target: Node) -> list[Node]:
+        """The nodes that a target is computed from, itself included, in order."""
+        wanted, stack = {target}, [target]
+        while stack:
+            fresh = [p for p in stack.pop().parents if p not in wanted]
+            wanted.update(fresh)
+            stack += fresh
+        return [n for n in self.nodes if n in wanted]
+
+
+class Slopes:
+    """The slopes of every activation's lines, for each node that is bounded through it; they can be moved.
+
+    A slope is kept as its place, 0 to 1, among those that are best somewhere in the interval. A chord has no choice.
+
+    Args:
+        best: a pass with the best slopes, where these start.
+    """
+
+    def __init__(self, best: Pass) -> None:
+        self.best = best
+        self.places: dict[tuple[Node, Node], tuple[Tensor, Tensor]] = {}
+        self._limits: dict[Node, list[tuple[Tensor, Tensor]]] = {}
+
+    def of(self, target: Node, node: Curve, rows: int) -> tuple[Tensor, Tensor]:
+        if node not in self._limits:
+            pairs = node.slope_limits(self.best.tight(node.parents[0]))
+            self._limits[node] = [(low.unsqueeze(1), (high - low).unsqueeze(1)) for low, high in pairs]
+        limits = self._limits[node]
+        if (target, node) not in self.places:
+            lines, _ = self.best.lines(node)
+            own = rows if lines.lower_slope.numel() * rows <= _MOST_SLOPES else 1
+            starts = (lines.lower_slope.unsqueeze(1), lines.upper_slope.unsqueeze(1))
+            first, second = (
+                self._place(s, *limit).repeat(1, own, *[1] * (s.dim() - 2)).requires_grad_()
+                for s, limit in zip(starts, limits, strict=True)
+            )
+            self.places[target, node] = first, second
+        first, second = (low + p * span for p, (low, span) in zip(self.places[target, node], limits, strict=True))
+        return first, second
+
+    @staticmethod
+    def _place(slope: Tensor, low: Tensor, span: Tensor) -> Tensor:
+        return torch.where(span > 0, (slope - low) / span, torch.zeros_like(slope)).clamp(0, 1)
+
+    def parameters(self) -> list[Tensor]:
+        return [t for pair in self.places.values() for t in pair]
+
+
+class Pass:
+    """One propagation through a network: what has been found about its nodes.
+
+    Args:
+        network: the model.
+        region: the set of inputs.
+        method: of the intervals of intermediate nodes.
+        slopes: None takes the best.
+    """
+
+    def __init__(
+        self, network: Network, region: Region, method: Literal["ibp", "crown"], slopes: Slopes | None = None
+    ) -> None:
+        self.network, self.region, self.method, self._slopes = network, region, method, slopes
+        self.number: Arithmetic = region.arithmetic
+        self._tight: dict[Node, Interval] = {}
+        self._rough: dict[Node, Interval] = {}
+        self._errors: dict[Node, Tensor | None] = {}
+        self._drawn: dict[Node, Drawn] = {}
+        self._lines: dict[Node, tuple[Lines, Tensor]] = {}
+        self._target: tuple[Node, int] | None = None
+
+    # ---------------------------------------------------------------------------------------- intervals
+
+    def rough(self, node: Node) -> Interval:
+        """An interval of a node's output, by the cheapest rule."""
+        if node in self._tight:
+            return self._tight[node]
+        if self._slopes is not None:
+            return self._slopes.best.rough(node)
+        if node not in self._rough:
+            self._rough[node] = self._find_rough(node)
+        return self._rough[node]
+
+    def _find_rough(self, node: Node) -> Interval:
+        if isinstance(node, Input):
+            return self.region.hull()
+        if node.needs_tight and self.method == "ibp":
+            return node.interval([self.tight(p) for p in node.parents], self.number)
+        if isinstance(node, Curve):
+            return node.reach(self.tight(node.parents[0]), *self.lines(node))
+        return node.interval([self.rough(p) for p in node.parents], self.number)
+
+    def tight(self, node: Node) -> Interval:
+        """An interval of a node's output, by the method."""
+        if node not in self._tight:
+            self._tight[node] = self._find_tight(node)
+        return self._tight[node]
+
+    def _find_tight(self, node: Node) -> Interval:
+        rough = self.rough(node)
+        # What is linear in the input is bounded exactly by its norm, also where intervals do for the rest.
+        linear = not any(n.needs_tight for n in self.network.before(node))
+        if isinstance(node, Input) or (self.method == "ibp" and not linear):
+            return rough
+        lower, upper = self.enclose(node)
+        lower, upper = torch.maximum(lower, rough[0]), torch.minimum(upper, rough[1])
+        if self._slopes is not None:
+            before = self._slopes.best.tight(node)
+            lower, upper = torch.maximum(lower, before[0]), torch.minimum(upper, before[1])
+        return lower, torch.maximum(lower, upper) if not self.number.sound else upper
+
+    def enclose(self, node: Node) -> Interval:
+        """Bounds of every element of a node, backward."""
+        n = node.size
+        widest = max(m.size for m in self.network.before(node))
+        batch = len(self.region.centre)
+        turn = max(1, min(n, _MOST_NUMBERS // (2 * batch * widest)))
+        shared = turn < n
+        low, high = [], []
+        for first in range(0, n, turn):
+            count = min(turn, n - first)
+            rows = torch.zeros(count, n, dtype=self.number.dtype, device=self.region.centre.device)
+            rows[torch.arange(count), first + torch.arange(count)] = 1.0
+            both = torch.cat([rows, -rows]).view(1, 2 * count, *node.shape)
+            found = self.least(node, both, 1 if shared else 2 * n)
+            low.append(found[:, :count])
+            high.append(-found[:, count:])
+        shape = (batch, *node.shape)
+        return torch.cat(low, 1).view(shape), torch.cat(high, 1).view(shape)
+
+    def size_of(self, node: Node) -> Tensor:
+        lower, upper = self.rough(node)
+        return torch.maximum(lower.detach().abs(), upper.detach().abs())
+
+    def error_of(self, node: Node) -> Tensor | None:
+        """What the node itself may round, in units of its output."""
+        if node not in self._errors:
+            found = node.error(self)
+            self._errors[node] = None if found is None else found.detach()
+        return self._errors[node]
+
+    # ---------------------------------------------------------------------------------------- backward
+
+    def least(self, target: Node, rows: Tensor, slope_rows: int) -> Tensor:
+        """Below rows·target over the region: (batch or 1, rows, *shape) -> (batch, rows)."""
+        order = self.network.before(target)
+        for node in order:  # what the planes need first, so that no search starts inside another
+            for parent in node.parents if node.needs_tight else ():
+                self.tight(parent)
+        before, self._target = self._target, (target, slope_rows)
+        try:
+            return self._swept(order, target, rows)
+        finally:
+            self._target = before
+
+    def _swept(self, order: list[Node], target: Node, rows: Tensor) -> Tensor:
+        waiting: dict[Node, tuple[Tensor, bool]] = {target: (rows, False)}
+        constant: Tensor | None = None
+        for node in reversed(order):
+            if node not in waiting:
+                continue
+            a, paid = waiting.pop(node)
+            error = None if paid else self.error_of(node)
+            if error is not None:
+                constant = self._plus(constant, -dot(a.abs(), error))
+            if isinstance(node, Input):
+                constant = self._plus(constant, self.region.least(a))
+                continue
+            if self.method == "ibp" and node.needs_tight:
+                constant = self._plus(constant, self._at_interval(node, a))
+                continue
+            pulled, shift = node.back(self, a)
+            if shift is not None:
+                constant = self._plus(constant, shift)
+            for parent, coefficients in zip(node.parents, pulled, strict=True):
+                waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients, node.prepays)
+                if loss is not None:
+                    constant = self._plus(constant, -loss)
+        assert constant is not None
+        return constant.expand(len(self.region.centre), rows.shape[1])
+
+    def _at_interval(self, node: Node, a: Tensor) -> Tensor:
+        """The least of A·y for y anywhere in the node's interval."""
+        lower, upper = self.rough(node)
+        middle, half = (lower + upper) / 2, (upper - lower) / 2
+        if self.number.sound:
+            size = torch.maximum(lower.abs(), upper.abs())
+            half = half + size * (8 * self.number.eps + self.number.gamma(summed(node.size))) + self.number.least
+        return dot(a, middle) - dot(a.abs(), half)
+
+    def _plus(self, constant: Tensor | None, term: Tensor) -> Tensor:
+        if constant is None:
+            return term
+        total = constant + term
+        return total - total.detach().abs() * (2 * self.number.eps) if self.number.sound else total
+
+    def _merged(
+        self, node: Node, before: tuple[Tensor, bool] | None, a: Tensor, paid: bool
+    ) -> tuple[tuple[Tensor, bool], Tensor | None]:
+        """Coefficients that come from several consumers, and what rounding their sum may cost."""
+        if before is None:
+            return (a, paid), None
+        total = before[0] + a
+        if not self.number.sound:
+            return (total, True), None
+        return (total, paid and before[1]), dot(total.detach().abs(), self.size_of(node)) * (2 * self.number.eps)
+
+    # ---------------------------------------------------------------------------------------- planes
+
+    def lines(self, node: Curve) -> tuple[Lines, Tensor]:
+        """The best lines around an activation, and the error of the model's own values."""
+        if node not in self._lines:
+            self._lines[node] = node.lines(self.tight(node.parents[0]), self.number)
+        return self._lines[node]
+
+    def drawn(self, node: Curve) -> Drawn:
+        """The planes of an activation: kept, unless each target has slopes of its own."""
+        if self._slopes is not None:
+            assert self._target is not None
+            slopes = self._slopes.of(self._target[0], node, self._target[1])
+            return node.drawn(self, *node.lines(self.tight(node.parents[0]), self.number, slopes))
+        if node not in self._drawn:
+            self._drawn[node] = node.drawn(self, *self.lines(node))
+        return self._drawn[node]
+
+
+def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.1) -> Tensor:
+    """The best lower bounds of rows·output seen while Adam moves the slopes of every activation, intermediate ones too.
+
+    Every bound on the way holds, whatever its slopes; so does the largest.
+    """
+    with torch.no_grad():
+        plain = Pass(network, region, "crown")
+        best = plain.least(network.output, rows, rows.shape[1])
+    slopes = Slopes(plain)
+    optimiser: torch.optim.Adam | None = None
+    for step in range(steps):
+        with torch.enable_grad():
+            found = Pass(network, region, "crown", slopes).least(network.output, rows, rows.shape[1])
+        best = torch.maximum(best, found.detach())
+        if not found.requires_grad or step == steps - 1:
+            return best
+        optimiser = optimiser or torch.optim.Adam(slopes.parameters(), rate)
+        optimiser.zero_grad()
+        (-found.sum()).backward()
+        optimiser.param_groups[0]["lr"] = rate * _DECAY**step
+        _step(optimiser, slopes)
+    return best
+
+
+def _step(optimiser: torch.optim.Adam, slopes: Slopes) -> None:
+    for place in slopes.parameters():
+        if place.grad is not None:
+            place.grad.nan_to_num_(0.0, 0.0, 0.0)
+    optimiser.step()
+    with torch.no_grad():
+        for place in slopes.parameters():
+            place.clamp_(0, 1)

@@ -1,0 +1,271 @@
+"""Hill functions found in formulas: which part of a rate law is one, of what, with which K, n and sign.
+
+Any quotient num/(A + B) of two products is one where B/A = (x/K)^n for a species x, however it was written:
+x^n/(K^n + x^n), K^n/(K^n + x^n), 1/(1 + (x/K)^n), V·x/(K + x). It is replaced by the catalogue's Hill function, which
+has no inf/inf and no NaN at the concentrations where the formula as written has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Rational
+from typing import Any, Literal
+
+from flint import arb
+
+from varphi.numbers import Expression, UnsupportedOperation
+from varphi.numbers.ball import Ball, OutsideDomain
+from varphi.numbers.expression import build, constant, variable
+
+from .circuit import hill
+
+# Exponents: a sum of numbers times symbols; None stands for 1.
+_Exponent = dict[Expression | None, Fraction]
+_Product = dict[Expression, _Exponent]
+
+
+@dataclass(frozen=True)
+class HillLaw:
+    """A Hill function in a formula.
+
+    Attributes:
+        species: of what.
+        K, n: expressions in parameters.
+        sign: 1 activates, -1 represses.
+    """
+
+    species: str
+    K: Expression
+    n: Expression
+    sign: Literal[1, -1]
+
+    @property
+    def name(self) -> str:
+        """Its usual name."""
+        if self.n.is_constant and self.n.value == 1:
+            return "Michaelis–Menten" if self.sign > 0 else "hyperbolic repressor"
+        return "Hill activator" if self.sign > 0 else "Hill repressor"
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.species}, K = {self.K!r}, n = {self.n!r}"
+
+
+def recognised(expression: Expression, species: Collection[str]) -> tuple[Expression, tuple[HillLaw, ...]]:
+    """The expression with its Hill functions named, and which they are.
+
+    Args:
+        species: the names of what takes part as a concentration.
+    """
+    known: dict[int, Expression] = {}
+    laws: dict[tuple[Any, ...], HillLaw] = {}
+    for node in expression.nodes():
+        if node.operation in ("variable", "constant"):
+            known[id(node)] = node
+            continue
+        arguments = [known[id(a)] for a in node.arguments]
+        if node.operation == "div" and arguments[1].operation == "add":
+            found = _hill(arguments[0], arguments[1], species)
+            if found is not None:
+                law, factor = found
+                laws[law.species, law.K, law.n, law.sign] = law
+                known[id(node)] = constant(factor * hill(law.sign, variable(law.species), law.K, law.n))
+                continue
+        known[id(node)] = build(node.operation, *arguments)
+    return known[id(expression)], tuple(laws.values())
+
+
+def _hill(above: Expression, below: Expression, species: Collection[str]) -> tuple[HillLaw, Expression] | None:
+    """above/below as factor · Hill, or None."""
+    one, two = (_product(a) for a in below.arguments)
+    top = _product(above)
+    if one is None or two is None or top is None:
+        return None
+    for first, second in ((one, two), (two, one)):
+        ratio = _over(second, first)
+        names = [b for b in ratio if b.operation == "variable" and b.arguments[0] in species]
+        inside = {n for b in ratio for n in b.variables if n in species}
+        if len(names) != 1 or inside != {names[0].arguments[0]}:
+            continue
+        x, exponent = names[0], ratio.pop(names[0])
+        n = _sum(exponent)
+        if (
+            n.variables & set(species)
+            or (n.is_constant and n.value <= 0)
+            or (not n.is_constant and _negative(exponent))
+        ):
+            continue
+        half = constant(1)
+        for base, power in ratio.items():
+            half = half * _power(base, {k: -v for k, v in power.items()}, exponent)
+        signs: tuple[tuple[Literal[1, -1], _Product], ...] = ((1, second), (-1, first))
+        for sign, part in signs:
+            rest = _over(top, part)
+            # What is left may hold other regulators, but not this one's powers.
+            if x not in rest:
+                factor = constant(1)
+                for base, power in rest.items():
+                    factor = factor * _power(base, power, {None: Fraction(1)})
+                return HillLaw(x.arguments[0], constant(half), n, sign), constant(factor)
+    return None
+
+
+def _negative(exponent: _Exponent) -> bool:
+    return all(v < 0 for v in exponent.values())
+
+
+def _product(e: Expression) -> _Product | None:
+    """An expression as a product of powers; None for a sum."""
+    if e.operation in ("add", "sub", "neg"):
+        return None
+    if e.is_constant and e.value == 1:
+        return {}
+    if e.operation in ("mul", "div"):
+        a, b = (_whole(x) for x in e.arguments)
+        return _over(a, b) if e.operation == "div" else _over(a, _over({}, b))
+    if e.operation == "pow":
+        inner = _whole(e.arguments[0])
+        by = _exponent(e.arguments[1])
+        if by is None or any(set(p) != {None} for p in inner.values()):
+            return {e: {None: Fraction(1)}}
+        return {base: {k: v * p[None] for k, v in by.items()} for base, p in inner.items()}
+    return {e: {None: Fraction(1)}}
+
+
+def _whole(e: Expression) -> _Product:
+    """An expression as a product of powers; a sum is one factor."""
+    found = _product(e)
+    return {e: {None: Fraction(1)}} if found is None else found
+
+
+def _exponent(e: Expression) -> _Exponent | None:
+    if e.is_constant:
+        return {None: Fraction(e.value)} if isinstance(e.value, Rational | float) else None
+    return {e: Fraction(1)}
+
+
+def _over(a: _Product, b: _Product) -> _Product:
+    found = {base: dict(power) for base, power in a.items()}
+    for base, power in b.items():
+        mine = found.setdefault(base, {})
+        for key, value in power.items():
+            mine[key] = mine.get(key, Fraction(0)) - value
+    return {base: kept for base, power in found.items() if (kept := {k: v for k, v in power.items() if v})}
+
+
+def _sum(exponent: _Exponent) -> Expression:
+    total = constant(0)
+    for key, value in exponent.items():
+        total = total + (constant(value) if key is None else constant(value) * key)
+    return constant(total)
+
+
+def _power(base: Expression, power: _Exponent, by: _Exponent) -> Expression:
+    """base^(power/by)."""
+    keys = set(power)
+    if keys == set(by):
+        ratios = {power[k] / by[k] for k in keys}
+        if len(ratios) == 1:
+            return constant(base ** _plain(ratios.pop()))
+    return constant(base ** (_sum(power) / _sum(by)))
+
+
+def _plain(value: Fraction) -> Any:
+    return int(value) if value.denominator == 1 else constant(value)
+
+
+def sign_of_slope(
+    expression: Expression, name: str, values: Mapping[str, float], species: Collection[str]
+) -> int | None:
+    """The sign of ∂expression/∂name at every concentration from 0 on: 1, -1, 0, or None where it is not decided.
+
+    By interval arithmetic on the derivative, in which a Hill function is known to rise with its argument.
+
+    Args:
+        values: of the parameters.
+        species: what is a concentration, and may be any number that is not negative.
+    """
+    if name not in expression.variables:
+        return 0
+    positive = Ball(0, arb.pos_inf())
+    known: dict[int, tuple[Ball, Ball]] = {}
+    for node in expression.nodes():
+        if node.operation == "variable":
+            own = node.arguments[0]
+            value = positive if own in species or own == "t" else Ball(values[own])
+            known[id(node)] = value, Ball(int(own == name))
+        elif node.operation == "constant":
+            known[id(node)] = Ball(node.value), Ball(0)
+        else:
+            known[id(node)] = _value_and_slope(node, [known[id(a)] for a in node.arguments], name)
+    slope = known[id(expression)][1]
+    return 0 if slope.lo == 0 and slope.hi == 0 else 1 if slope.lo >= 0 else -1 if slope.hi <= 0 else None
+
+
+_ANYTHING = Ball(arb.neg_inf(), arb.pos_inf())
+_RISES = Ball(0, arb.pos_inf())
+
+
+def _value_and_slope(node: Expression, arguments: list[tuple[Ball, Ball]], name: str) -> tuple[Ball, Ball]:
+    """A node's value and derivative by one variable, from those of its arguments."""
+    operation, values = node.operation, [value for value, _ in arguments]
+    slopes = [slope for _, slope in arguments]
+    try:
+        if operation in ("lt", "le", "gt", "ge", "eq", "ne"):
+            return Ball(0, 1), Ball(0) if name not in node.variables else _ANYTHING
+        value = _value(node, values)
+        if name not in node.variables:
+            return value, Ball(0)
+        rule = _SLOPES.get(operation)
+        if operation == "where":
+            return value, _slope_of_where(node, slopes)
+        return value, _ANYTHING if rule is None else rule(values, slopes)
+    except (OutsideDomain, UnsupportedOperation, ValueError):
+        return _ANYTHING, _ANYTHING
+
+
+def _value(node: Expression, values: list[Ball]) -> Ball:
+    if node.operation == "where":
+        return Ball(min(values[1].lower, values[2].lower), max(values[1].upper, values[2].upper))
+    found = build(node.operation, *(variable(str(i)) for i in range(len(values)))).evaluate(
+        **{str(i): v for i, v in enumerate(values)}
+    )
+    return found if isinstance(found, Ball) else Ball(found)
+
+
+def _slope_of_where(node: Expression, slopes: list[Ball]) -> Ball:
+    """Only of the catalogue's Hill functions, which join without a jump at 0."""
+    condition, inside, outside = node.arguments
+    if not (condition.operation == "gt" and inside.operation == "hill" and outside.is_constant):
+        return _ANYTHING
+    return Ball(min(slopes[1].lower, 0.0), max(slopes[1].upper, 0.0))
+
+
+def _slope_of_power(v: list[Ball], d: list[Ball]) -> Ball:
+    if not (d[1].lo == 0 and d[1].hi == 0):
+        return _ANYTHING
+    # x^n rises for x >= 0 and n >= 0.
+    return (
+        (_RISES if v[1].lo >= 0 else -_RISES) * d[0] if v[0].lo >= 0 and (v[1].lo >= 0 or v[1].hi <= 0) else _ANYTHING
+    )
+
+
+def _slope_of_hill(v: list[Ball], d: list[Ball]) -> Ball:
+    return _RISES * d[0] - _RISES * d[1] if d[2].lo == 0 and d[2].hi == 0 else _ANYTHING
+
+
+_SLOPES: dict[str, Any] = {
+    "add": lambda v, d: d[0] + d[1],
+    "sub": lambda v, d: d[0] - d[1],
+    "neg": lambda v, d: -d[0],
+    "mul": lambda v, d: d[0] * v[1] + v[0] * d[1],
+    "div": lambda v, d: d[0] / v[1] - v[0] / v[1] * d[1] / v[1],
+    "pow": _slope_of_power,
+    "hill": _slope_of_hill,
+    "maximum": lambda v, d: Ball(0, 1) * d[0] + Ball(0, 1) * d[1],
+    "minimum": lambda v, d: Ball(0, 1) * d[0] + Ball(0, 1) * d[1],
+    **dict.fromkeys(
+        ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "atan", "sigmoid", "softplus"), lambda v, d: _RISES * d[0]
+    ),
+}
