@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from varphi.dynamics.ensemble import Cycle, Ensemble, Event, Status, simulate
+from varphi.dynamics.steps import factorise, solve
 from varphi.dynamics.system import System
 
 DECAY = System.of({"x": "-k*x"}, {"k": 1.0})
@@ -121,6 +122,24 @@ def test_an_event_stops() -> None:
     assert Status(found.status[0]) is Status.STOPPED and found.end_times[0] == pytest.approx(landing, rel=1e-7)
     assert abs(found.ends[0, 0]) < 1e-6 and np.isnan(found.states[0, 1, 0])
     assert found.highs[0, 0] <= 20 + 9 / 2 / 9.81 + 1e-9 and found.lows[0, 0] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_zero_that_is_met_exactly() -> None:
+    """Falling through zero at a step's very end: the function is 0 there, and below it just before."""
+    flat = System.of({"x": "where(t > 1, 0, 1)", "y": "0"})
+    found = run(flat, 3.0, [-1.0, 0.0], events=[Event("where(x < -0.5, -1, 0)", "rising")], largest_step=0.25)
+    assert found.ok.all() and 0.5 <= found.event_times[0, 0] <= 0.75
+
+
+def test_a_singular_matrix_spoils_no_other_lane() -> None:
+    matrix, pivots, sound = np.zeros((2, 2, 8)), np.zeros((2, 8), np.int64), np.ones(8, bool)
+    matrix[0, 0], matrix[1, 1] = 2.0, 4.0
+    matrix[:, :, 3] = 0.0
+    factorise(matrix, pivots, sound)
+    b = np.ones((2, 8))
+    solve(matrix, pivots, b)
+    assert list(sound) == [lane != 3 for lane in range(8)]
+    np.testing.assert_array_equal(np.delete(b, 3, axis=1), [[0.5] * 7, [0.25] * 7])
 
 
 def test_the_last_events_are_kept_in_order() -> None:

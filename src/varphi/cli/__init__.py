@@ -17,6 +17,7 @@ import typer
 from varphi.activation.registry import UnknownActivation
 from varphi.numbers import UnsupportedOperation
 
+from .circuit import circuits
 from .claims import claims
 from .compare import compare
 from .console import complain, warn
@@ -104,4 +105,5 @@ app.command("list")(list_catalogue)
 app.command()(compare)
 app.add_typer(studies, name="study")
 app.command()(claims)
+app.add_typer(circuits, name="circuit")
 app.add_typer(neurons, name="neuron")

@@ -135,6 +135,8 @@ def factorise(matrix, pivots, sound):
             pivots[column, lane] = best
             if not size > 0.0:  # NaN too
                 sound[lane] = False
+                for row in range(column, n):  # so that `solve` divides by no zero
+                    matrix[row, row, lane], pivots[row, lane] = 1.0, row
                 break
             if best != column:
                 for j in range(n):

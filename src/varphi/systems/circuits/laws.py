@@ -99,6 +99,8 @@ def _hill(above: Expression, below: Expression, species: Collection[str]) -> tup
         half = constant(1)
         for base, power in ratio.items():
             half = half * _power(base, {k: -v for k, v in power.items()}, exponent)
+        if not constant(half).variables:
+            half = constant(_plain_number(float(constant(half).evaluate())))
         signs: tuple[tuple[Literal[1, -1], _Product], ...] = ((1, second), (-1, first))
         for sign, part in signs:
             rest = _over(top, part)
@@ -169,6 +171,10 @@ def _power(base: Expression, power: _Exponent, by: _Exponent) -> Expression:
         if len(ratios) == 1:
             return constant(base ** _plain(ratios.pop()))
     return constant(base ** (_sum(power) / _sum(by)))
+
+
+def _plain_number(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
 
 
 def _plain(value: Fraction) -> Any:

@@ -202,9 +202,16 @@ class Response:
         return simulate(
             system, self.horizon if end is None else end, start,
             parameters={**self.parameters, name: level, **more}, events=events, most_events=max(room, 1), times=times,
-            rtol=1e-8, atol=1e-11 * max(1e-300, float(np.abs(start).max(initial=0.0)), _largest(self.after.states)),
+            rtol=1e-8, atol=self._allowed,
             threads=self.threads, progress=self.progress,
         )  # fmt: skip
+
+    @cached_property
+    def _allowed(self) -> Float[np.ndarray, " states"]:
+        """The absolute error of each state: small beside the sample where it is least, so that no turn is noise."""
+        levels = np.fmax(np.abs(self.before.states), np.abs(self.after.states))
+        least = np.where(levels > 0, levels, np.inf).min(0)  # NaN compares as no
+        return np.clip(np.where(np.isfinite(least), 1e-9 * least, 1e-12), 1e-200, None)
 
     @cached_property
     def extreme(self) -> tuple[Float[np.ndarray, " samples"], Float[np.ndarray, " samples"]]:
@@ -335,10 +342,6 @@ class Response:
             self, step=(name, pick(one), pick(two)), parameters={k: pick(v) for k, v in self.parameters.items()},
             before=taken(self.before), after=taken(self.after), horizon=self.horizon[which], decay=self.decay[which],
         )  # fmt: skip
-
-
-def _largest(states: np.ndarray) -> float:
-    return float(np.nanmax(np.abs(states))) if np.isfinite(states).any() else 0.0
 
 
 def respond(

@@ -1,0 +1,99 @@
+"""Circuits and what the study found, drawn. Colours and fonts are the caller's, by matplotlib's style."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure as Drawing
+
+from varphi.study import Figure
+from varphi.study.results import Results
+
+from .measures import Pulse, Response
+
+_WIDTH = 5.6
+_SHOWN = {"pulse": "sets with a pulse", "late": "sets later than simple regulation", "monotone": "monotone sets"}
+
+
+def figures(results: Results) -> list[Figure]:
+    """The figures of the report on `circuits`."""
+    return [_shares(results, gate) for gate in results.levels("gate")]
+
+
+def _shares(results: Results, gate: str) -> Figure:
+    drawing = Drawing(figsize=(_WIDTH, 2.6), layout="constrained")
+    axes = drawing.subplots(1, len(_SHOWN), sharey=True)
+    loops = [loop for loop in results.levels("loop") if results.where(loop=loop, gate=gate)]
+    for panel, (measure, label) in zip(axes, _SHOWN.items(), strict=True):
+        for i, n in enumerate(results.levels("n")):
+            means = [float(np.nanmean(results.values(measure, loop=loop, gate=gate, n=n))) for loop in loops]
+            places = np.arange(len(loops)) + 0.22 * (i - 1)
+            panel.plot(means, places, "o", markersize=4, color=f"C{i}", label=f"n = {n:g}")
+        panel.set_xlim(-0.03, 1.03)
+        panel.set_xlabel(label, fontsize=8)
+        panel.set_yticks(range(len(loops)), loops)
+    axes[0].invert_yaxis()
+    axes[-1].legend(fontsize=7)
+    return Figure(
+        f"What random loops do, {gate} gate",
+        "X steps from 0 to 1. A dot is the mean share over seeds of random parameter sets; intervals of differences "
+        "stand with the verdicts.",
+        drawing,
+    )
+
+
+def time_course(answer: Response, sample: int = 0, points: int = 400) -> Any:
+    """One sample's output after the step, with its steady levels and its pulse; axes carry the units.
+
+    Returns:
+        A matplotlib figure.
+    """
+    end = float(answer.horizon[sample])
+    times = np.linspace(0, end, points)
+    course = answer._only(np.array([sample])).course(times).state(answer.output)[0]
+    units = answer.system.units
+    drawing = Drawing(figsize=(_WIDTH, 3.0), layout="constrained")
+    panel = drawing.subplots()
+    panel.plot(times, course, color="C0")
+    panel.axhline(float(answer.last[sample]), color="C7", linewidth=0.8, linestyle="--")
+    pulse = answer.pulses()[sample]
+    if isinstance(pulse, Pulse):
+        panel.plot([pulse.time], [pulse.peak], "o", color="C1")
+        panel.set_title(f"pulse of {pulse.amplitude:.3g} at {pulse.time:.3g}, {pulse.width:.3g} wide", fontsize=9)
+    else:
+        panel.set_title(f"no pulse: {pulse.reason}", fontsize=9)
+    panel.set_xlabel(_labelled("time", units.get("t", "1")))
+    panel.set_ylabel(_labelled(answer.output, units.get(answer.output, "1")))
+    return drawing
+
+
+def parameter_map(
+    x: tuple[str, np.ndarray], y: tuple[str, np.ndarray], values: np.ndarray, what: str, units: Any = None
+) -> Any:
+    """A measure over two parameters, one dot for each sample, on logarithmic axes; hollow where there is none.
+
+    Args:
+        x, y: names and values (samples,).
+        values: the measure (samples,), NaN where absent.
+        units: by name.
+
+    Returns:
+        A matplotlib figure.
+    """
+    units = units or {}
+    drawing = Drawing(figsize=(_WIDTH, 4.0), layout="constrained")
+    panel = drawing.subplots()
+    there = np.isfinite(values)
+    panel.scatter(x[1][~there], y[1][~there], s=5, facecolors="none", edgecolors="C7", linewidths=0.4)
+    dots = panel.scatter(x[1][there], y[1][there], s=7, c=values[there])
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlabel(_labelled(x[0], units.get(x[0], "1")))
+    panel.set_ylabel(_labelled(y[0], units.get(y[0], "1")))
+    drawing.colorbar(dots, ax=panel, label=what)
+    return drawing
+
+
+def _labelled(name: str, unit: str) -> str:
+    return name if unit == "1" else f"{name} ({unit})"

@@ -1,0 +1,156 @@
+"""The circuits study, its figures, the command line and the example."""
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from varphi import cli
+from varphi.study import Size, api
+from varphi.systems.circuits import Circuit
+from varphi.systems.circuits.study import LOOPS, RANGES, STUDY, trial
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "circuits.py"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    smoke = STUDY.size("smoke")
+    tiny = Size(seeds=10, takes="seconds", options={"sets": 20}, factors=smoke.factors)
+    study = replace(STUDY, sizes=dict(STUDY.sizes) | {"smoke": tiny})
+    return api.run(study, storage=tmp_path_factory.mktemp("tiny") / "s.db", size="smoke", progress=False)
+
+
+def test_the_study_ends_with_a_verdict_on_every_claim(results):
+    assert not results.missing and not results.failures and len(results.rows) == 10
+    for claim, verdict in zip(STUDY.claims, results.verdicts, strict=True):
+        assert "could not be judged" not in verdict.evidence, (claim.name, verdict.evidence)
+    assert "of random I1 loops make a pulse" in results.answer
+
+
+def test_what_theory_says_of_every_sample(results):
+    """From rest, a coherent loop with positive regulation is monotone whatever its parameters; and never in time."""
+    for gate in ("AND", "OR"):
+        for n in (1.0, 4.0):
+            row = results.one(loop="C1", gate=gate, n=n)
+            assert (row.values("monotone") == 1).all() and (row.values("pulse") == 0).all()
+            assert (row.values("failed") == 0).all()
+    simple = results.one(loop="simple", gate="AND", n=4.0)
+    assert np.abs(simple.values("delay")).max() < 1e-5 and (simple.values("late") == 0).all()
+    assert (results.values("late", loop="C1", gate="AND", n=1.0) == 1).all()
+
+
+def test_a_seed_is_the_same_in_every_company():
+    setting = {"loop": "I1", "gate": "AND", "n": 2.0}
+    alone, company = trial(setting, [4], [{}], sets=30), trial(setting, [1, 4], [{}], sets=30)
+    for name, values in alone.measures.items():
+        assert np.asarray(values)[0] == pytest.approx(np.asarray(company.measures[name])[1], nan_ok=True, rel=1e-6)
+
+
+def test_its_figures_are_drawn(results):
+    found = STUDY.figures(results)
+    assert [f.title for f in found] == ["What random loops do, AND gate", "What random loops do, OR gate"]
+    for figure in found:
+        figure.drawing.canvas.draw()
+
+
+def test_the_study_is_well_declared():
+    assert "circuits" in api.names()
+    full = STUDY.size("full")
+    # A hundred thousand parameter sets for each loop, gate and steepness.
+    assert full.seeds * full.options["sets"] == 100_000
+    assert len(STUDY.settings("full")) == (8 * 2 + 1) * 3 and len(LOOPS) == 9
+    assert set(RANGES) <= set(Circuit.ffl("I1").parameters)
+
+
+def test_figures_carry_units():
+    from varphi.systems.circuits import Units
+    from varphi.systems.circuits.figures import parameter_map, time_course
+
+    loop = Circuit.ffl("I1", K={"XY": 0.1, "XZ": 0.1, "YZ": 0.5}, units=Units("nM", "min"))
+    answer = loop.respond(("X", 0.0, 1.0), progress=False)
+    panel = time_course(answer).axes[0]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == (
+        "time (min)",
+        "Z (nM)",
+    ) and "pulse of 0.178" in panel.get_title()
+    curve = panel.lines[0].get_ydata()
+    assert curve.max() == pytest.approx(0.3788, abs=1e-3) and curve[-1] == pytest.approx(0.2012, abs=1e-3)
+    flat = time_course(Circuit.ffl("C1").respond(("X", 0.0, 1.0), progress=False)).axes[0]
+    assert "no pulse: Z stays between" in flat.get_title()
+    values = np.array([1.0, np.nan, 3.0])
+    drawn = parameter_map(("K", values + 1), ("alpha", np.ones(3)), values, "amplitude", {"K": "nM"})
+    assert drawn.axes[0].get_xlabel() == "K (nM)" and drawn.axes[0].get_ylabel() == "alpha"
+
+
+# The command line ----------------------------------------------------------------------------------------------------
+
+
+def invoke(*words: str) -> str:
+    result = CliRunner().invoke(cli.app, ["circuit", *words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_simulate(tmp_path):
+    figure = tmp_path / "pulse.svg"
+    told = invoke("simulate", "I1", "-p", "K_X_Y=0.1", "-p", "K_X_Z=0.1", "-p", "K_Y_Z=0.5", "-o", str(figure))
+    assert "pulse: peak 0.378822 at 1.02581" in told and "Z: 0 → 0.201191" in told and figure.stat().st_size > 1000
+    found = json.loads(invoke("simulate", "C1", "--json"))
+    assert found["pulse"] is None and "between its steady levels" in found["no_pulse"]
+
+
+def test_sweep_and_classify(tmp_path):
+    figure = tmp_path / "map.svg"
+    ranges = ("-r", "K_Y_Z=0.01:100", "-r", "alpha_Y=0.1:10", "--samples", "200")
+    found = json.loads(invoke("sweep", "I1", *ranges, "-o", str(figure), "--json"))
+    assert 0 < found["pulses"] < found["samples"] == found["settled"] == 200 and figure.stat().st_size > 1000
+    assert found["pulses"] + found["monotone"] <= 200
+    assert "of 200 parameter sets make a pulse" in invoke("sweep", "I1", *ranges)
+    assert "Y ⊣ Z" in invoke("classify", "I1") and "feed-forward loop I1: X, Y, Z" in invoke("classify", "I1")
+
+
+def test_files_of_people(tmp_path):
+    pytest.importorskip("antimony", reason="needs varphi[circuits]")
+    text = tmp_path / "loop.ant"
+    text.write_text("species $X, Z; X = 1; Z = 0; J: => Z; X^2/(4 + X^2); D: Z => ; 0.5*Z;")
+    assert "Hill activator of X: K = 2, n = 2" in invoke("classify", str(text))
+    found = json.loads(invoke("simulate", str(text), "--horizon", "60", "--json"))
+    assert found["after"] == pytest.approx(0.4) and found["response_time"] == pytest.approx(2 * np.log(2), rel=1e-6)
+
+
+def test_motifs(tmp_path):
+    edges = tmp_path / "edges.txt"
+    edges.write_text("".join(f"x{i} y{i} +\nx{i} z{i} +\ny{i} z{i} -\nx{i} w{i} +\n" for i in range(20)))
+    found = json.loads(invoke("motifs", str(edges), "--samples", "200", "--json"))
+    assert found["types"]["I1"]["count"] == 20 and found["types"]["I1"]["z"] > 5 and found["edges"] == 80
+    assert "80 genes, 80 edges" in invoke("motifs", str(edges), "--samples", "50")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("simulate", "I9"), "'I9' is neither a file nor one of C1"),
+        (("simulate", "I1", "--step", "X"), "a step is NAME=FROM:TO"),
+        (("simulate", "I1", "--step", "X=-1:1"), "X must be finite and not negative"),
+        (("simulate", "I1", "-p", "K_X_Y=0"), "K_X_Y must be finite and above 0"),
+        (("simulate", "I1", "-p", "K_X_Y=much"), "must be a number"),
+        (("sweep", "I1"), "no parameter has a range"),
+        (("sweep", "I1", "-r", "K_Y_Z"), "a range is NAME=LOW:HIGH"),
+        (("motifs", "absent.txt"), "absent.txt"),
+    ],
+)
+def test_the_command_line_refuses_in_words(words, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        CliRunner().invoke(cli.app, ["circuit", *words], catch_exceptions=False)
+
+
+def test_the_example_runs(capsys):
+    pytest.importorskip("antimony", reason="needs varphi[circuits]")
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    told = capsys.readouterr().out
+    assert "Hill repressor of Y, K = Kyz, n = n" in told and "peak=0.37882" in told and "69% of 4000" in told
