@@ -4,10 +4,10 @@
 
 Part 1: gap between the lines at the midpoint, over the gap of the convex hull (the theoretical limit, 1), for random
 intervals in float64; with --all for the whole catalogue. Part 2: networks 64-64-64-10 on the digits of scikit-learn;
-medians over samples of the certified radius (bisection), the radius at which projected gradient steps succeed
-(an upper limit to every method), and milliseconds per sample of one call, sound and plain interleaved, after a
-warm-up, as medians. The Lipschitz radius is margin/(√2·∏‖W‖·sup|f'|²). auto_LiRPA 0.7.1 is in its own repository only;
-where it is not importable its figures are quoted.
+medians over samples of the certified radius (bisection) and of the radius at which projected gradient steps succeed
+(an upper limit to every method); milliseconds of processor time per sample of one call, sound and plain interleaved,
+after a warm-up, as medians. The Lipschitz radius is margin/(√2·∏‖W‖·sup|f'|²). auto_LiRPA 0.7.1 is in its own
+repository only; where it is not importable its figures are quoted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ GRID = 601
 NAMES = ("relu", "tanh", "sigmoid", "softplus", "gelu", "silu", "sin")
 TIGHT = (*NAMES, "mish", "softsign", "elu", "snake", "log_sigmoid", "arctan", "gaussian", "swish", "hard_swish")
 # auto_LiRPA 0.7.1 with torch 2.13.0 (outside its declared range <2.9), on a loaded two-core machine, November 2026,
-# n = 40: median CROWN radius in L2 and in L∞, and ms per sample. softplus has IBP only; gelu is by a custom operation.
+# n = 40: median CROWN radius in L2 and in L∞, and ms of wall time per sample, in L2. It bounds softplus by intervals
+# only; gelu is by a custom operation.
 QUOTED = {
     "relu": (0.320, 0.0507, 2.28),
     "tanh": (0.266, 0.0422, 4.38),
@@ -172,16 +173,16 @@ def lipschitz_radius(name: str, model: nn.Sequential, x: Tensor, rows: Tensor) -
     return margin / (math.sqrt(2) * product * slope**2)
 
 
-def timed(calls: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
-    """Median seconds of each call, interleaved."""
+def timed(calls: dict[str, Callable[[], object]], rounds: int = 11) -> dict[str, float]:
+    """Median seconds of processor time of each call, interleaved."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             call()
-            spent[name].append(time.perf_counter() - begin)
+            spent[name].append(time.process_time() - begin)
     return {name: statistics.median(times) for name, times in spent.items()}
 
 
@@ -218,7 +219,7 @@ def print_radius(name: str, model: nn.Sequential, x: Tensor, y: Tensor, norm: fl
     shown = "  ".join(f"{method} {r.median():.4f}" for method, r in found.items())
     goal = f" (goal {GOALS[name]:.3f})" if euclidean and name in GOALS else ""
     quoted = QUOTED.get(name)
-    peer = "none" if quoted is None else f"{quoted[0 if euclidean else 1]:.4f}, {quoted[2]:.2f} ms"
+    peer = "none" if quoted is None else f"{quoted[0 if euclidean else 1]:.4f}, {quoted[2]:.2f} ms wall time"
     print(
         f"  L{'2' if euclidean else '∞'}  Lipschitz {chapter:.4f}  {shown}{goal}  attack {attack.median():.4f}  |  "
         f"{times['sound32'] / len(x) * 1e3:.2f} ms/sample, sound/plain {times['sound32'] / times['fast']:.2f}  |  "

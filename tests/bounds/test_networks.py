@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import varphi as vp
@@ -108,6 +110,23 @@ def test_no_sample_leaves_the_bounds(name, method, norm):
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
     for radius in (0.01, 0.3, 2.0):
         assert_encloses(model, x, radius, norm, method, optimise=4)
+
+
+SEVERAL = ("relu", "silu", "softplus", "mish", "gaussian", "hard_tanh", "x_plus_sin", "softsign", "sign", "selu")
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.sampled_from(SEVERAL), min_size=1, max_size=3),
+    st.integers(0, 2**20),
+    st.floats(1e-4, 3.0),
+    st.sampled_from(NORMS),
+    st.sampled_from(["ibp", "crown"]),
+)
+def test_no_sample_leaves_the_bounds_of_random_networks(names, seed, radius, norm, method):
+    layers = [layer for name in names for layer in (nn.Linear(6, 6), vp.get(name))]
+    model = seeded(*layers, nn.Linear(6, 2), seed=seed)
+    assert_encloses(model, torch.randn(2, 6), radius, norm, method)
 
 
 @pytest.mark.parametrize("arithmetic", ["sound32", "float64"])
@@ -286,6 +305,14 @@ def test_convolutions_alone_are_bounded_exactly(layer):
     torch.testing.assert_close(upper, (model(x) + spread).detach(), rtol=1e-12, atol=1e-12)
 
 
+def test_swapped_and_learned_activations():
+    model = seeded(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    swapped = vp.swap(model, "relu", "softplus", beta=3.0)
+    assert_encloses(swapped, torch.randn(3, 4), 0.2, 2, "crown")
+    learned = nn.Sequential(nn.Linear(4, 3), vp.get("swish", beta=1.7, learn=["beta"])).eval()
+    assert_encloses(learned, torch.randn(3, 4), 0.2, 2, "crown")
+
+
 def test_prelu_with_a_slope_for_each_channel():
     model = seeded(nn.Linear(4, 3), nn.PReLU(3), nn.Linear(3, 2))
     assert_encloses(model, torch.randn(5, 4), 0.4, math.inf, "crown")
@@ -414,6 +441,10 @@ class Reversed(nn.Module):
         (Functional(lambda x: x.sum()), "over the batch dimension"),
         (Functional(lambda x: torch.cat([x, x])), "along the batch dimension"),
         (Counting(), "other values than its graph"),
+        (
+            vp.swap(Functional(lambda x: F.relu(x)), "relu", "tanh", inputs=(torch.zeros(1, 4),)),
+            "vp.swap exchanges calls",
+        ),
         (Reversed(), "moves elements between samples"),
         (nn.Sequential(nn.Linear(4, 4), nn.GRU(4, 4)), "1: GRU"),
     ],

@@ -132,6 +132,7 @@ def test_an_orbit_lies_where_its_equations_say():
 def test_what_takes_longer_than_allowed_is_unresolved_not_silent():
     found = fi_curve(load("morris-lecar", "class 1"), [39.9632], longest=3000, threads=1)
     assert found.status == ("unresolved",) and np.isnan(found.frequency[0])
+    assert found.reasons == ("no orbit closed within 3000 ms",) and "within 3000 ms" in str(found)
 
 
 def test_without_units_frequency_is_one_over_the_period():

@@ -4,6 +4,7 @@ import math
 import pickle
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,19 @@ def test_at_its_steady_current_a_model_stands_still(name, set_):
         state = [v, *(model.motions[g].steady.evaluate(**numbers) for g in model.states[1:])]
         current = model.steady_current.evaluate(**numbers)
         assert model.system(current)(state) == pytest.approx([0] * len(state), abs=1e-10)
+
+
+def test_the_equations_run_over_tensors_with_gradients():
+    system = load("hodgkin-huxley").system(10.0)
+    gates = (torch.full((7,), x, dtype=torch.float64) for x in (0.1, 0.6, 0.3))
+    states = [torch.linspace(-80, 40, 7, dtype=torch.float64), *gates]
+    conductance = torch.tensor(36.0, dtype=torch.float64, requires_grad=True)
+    rates = system(states, gK=conductance)
+    for k in range(7):
+        plain = system([float(s[k]) for s in states])
+        assert [float(r[k].detach()) for r in rates] == pytest.approx(plain, rel=1e-12)
+    (slope,) = torch.autograd.grad(rates[0].sum(), conductance)
+    assert float(slope) == pytest.approx(-float((0.3**4 * (states[0] + 77)).sum()), rel=1e-12)
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------

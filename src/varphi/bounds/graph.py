@@ -22,7 +22,7 @@ from varphi.activation.layer import Activation
 from varphi.activation.operations import IDENTITIES, POINTWISE, RANDOM, is_in_place, name_of
 from varphi.activation.provenance import plain
 from varphi.activation.tracing import TracingError, trace
-from varphi.activation.uses import check_model
+from varphi.activation.uses import Swapped, check_model
 from varphi.numbers import Expression, UnsupportedOperation, variable
 from varphi.numbers.expression import constant
 
@@ -74,6 +74,12 @@ def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
     training = [path or "the model" for path, m in model.named_modules() if m.training and not list(m.children())]
     if training:
         raise ValueError(f"bounds are of a fixed function: call model.eval() first ({training[0]} is in training mode)")
+    swapped = next((path or "the model" for path, m in model.named_modules() if isinstance(m, Swapped)), None)
+    if swapped is not None:
+        raise UncertifiedOperation(
+            f"{swapped}: vp.swap exchanges calls in its forward while it runs, which torch.fx cannot read; write these "
+            "activations as modules before swapping"
+        )
     for name, p in model.named_parameters():
         if p.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} is of {p.dtype}; bounds need float32 or float64: convert with model.float()")

@@ -164,8 +164,8 @@ def fi(
     with waiting(f"simulating {model.name} ..."):
         found = fi_curve(model, np.linspace(low, high, points))
     if as_json:
-        rows = zip(found.currents, found.frequency, found.error, found.status, found.rest, strict=True)
-        names = ("I", "frequency", "error", "status", "rest")
+        rows = zip(found.currents, found.frequency, found.error, found.status, found.reasons, found.rest, strict=True)
+        names = ("I", "frequency", "error", "status", "reason", "rest")
         print_json(
             {
                 "model": model.name,

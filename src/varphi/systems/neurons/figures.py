@@ -182,7 +182,7 @@ def study_figures(results: Results) -> list[Drawn]:
             ("saddle-node, jump", _VERMILION, fires & (node == 1) & (onset >= LOW)),
             ("Hopf point, jump", _ORANGE, fires & (node == 0) & (onset >= LOW)),
             ("Hopf point, low rate", "black", fires & (node == 0) & (onset < LOW)),
-            ("does not fire", _GREY, ~fires),
+            ("does not fire, or unresolved", _GREY, ~fires),
         ):
             if where.any():
                 panel.scatter(x[where], y[where], s=12, color=colour, label=f"{told} ({int(where.sum())})")

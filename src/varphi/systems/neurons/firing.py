@@ -40,6 +40,7 @@ _HELPING = 10_000.0
 # What a search knows of each sample.
 _GROWING = (
     "applied", "places", "growth", "has_rest", "rest", "period", "change", "lows", "highs", "states", "came_to_rest",
+    "failed",
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class FICurve:
         lows, highs: the extremes of V on the cycle, mV; NaN where there is none.
         rest: the potential of the lowest stable equilibrium; NaN where none is stable.
         states: a point of each cycle.
+        reasons: why a current is unresolved, in words; else "".
     """
 
     model: Model
@@ -68,6 +70,7 @@ class FICurve:
     highs: Float[np.ndarray, " currents"]
     rest: Float[np.ndarray, " currents"]
     states: Float[np.ndarray, "currents states"]
+    reasons: tuple[str, ...]
 
     @property
     def period(self) -> Float[np.ndarray, " currents"]:
@@ -83,8 +86,9 @@ class FICurve:
     def __str__(self) -> str:
         unit = self.model.frequency[1]
         lines = [f"{self.model.name}", f"{'I':>12} {'f (' + unit + ')':>16} {'± error':>10}  status"]
-        for i, f, e, s in zip(self.currents, self.frequency, self.error, self.status, strict=True):
-            lines.append(f"{i:12.6g} {f:16.9g} {e:10.1e}  {s}")
+        rows = zip(self.currents, self.frequency, self.error, self.status, self.reasons, strict=True)
+        for i, f, e, s, why in rows:
+            lines.append(f"{i:12.6g} {f:16.9g} {e:10.1e}  {s}" + (f": {why}" if why else ""))
         return "\n".join(lines)
 
 
@@ -229,6 +233,7 @@ class Firing:
         self.lows, self.highs = np.full(samples, np.nan), np.full(samples, np.nan)
         self.states = np.full((samples, n), np.nan)
         self.came_to_rest = np.zeros(samples, bool)
+        self.failed = np.full(samples, int(Status.DONE))
         self.grid, self._tried = grid, set[tuple[int, int]]()
         self._finest = 1e-3 * float(np.ptp(self.applied)) if samples > 1 else 0.0
 
@@ -368,6 +373,7 @@ class Firing:
             arrived = self._arrived(samples[left], found.ends) & ~closed
             self.came_to_rest[samples[left[arrived]]] = True
             failed = ~found.ok
+            self.failed[samples[left[failed]]] = found.status[failed]
             going = ~closed & ~arrived & ~failed
             left, begin_states = left[going], found.ends[going]
             spent += end
@@ -417,6 +423,14 @@ class Firing:
             for found, rest, came in zip(self.found, self.has_rest, self.came_to_rest, strict=True)
         ]
 
+    def reason(self, sample: int) -> str:
+        """Why a sample is unresolved."""
+        if self.failed[sample] != Status.DONE:
+            return f"an orbit {Status(self.failed[sample]).told}"
+        if self.came_to_rest[sample]:
+            return "an orbit came near an equilibrium that is not stable"
+        return f"no orbit closed within {self.longest:g}{'' if self.model.dimensionless else ' ms'}"
+
     def curve(self, part: slice) -> FICurve:
         """The samples of a part as a curve."""
         scale = self.model.frequency[0]
@@ -436,6 +450,7 @@ class Firing:
             self.highs[part],
             self.rest[part],
             self.states[part],
+            tuple(self.reason(k) if s == UNRESOLVED else "" for k, s in enumerate(status)),
         )
 
 
