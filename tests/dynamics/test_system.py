@@ -44,6 +44,11 @@ def test_over_tensors_it_can_be_differentiated() -> None:
     torch.testing.assert_close(slope, 0.5 * y)
 
 
+def test_numpy_numbers_are_numbers() -> None:
+    gate = System.of({"x": "where(x > 0, x, -p*x)"}, {"p": 2.0})
+    assert gate(np.array([-3.0])) == gate([-3.0]) == [6.0]
+
+
 def test_a_function_is_the_same_as_formulas() -> None:
     gate = System.of(
         lambda q: {"v": q.i - q.g * tanh(q.v) * q.w, "w": (1 / (1 + exp(-q.v)) - q.w) / 3},

@@ -140,7 +140,8 @@ class System:
             parameters: values other than the usual ones.
         """
         values = self.values(parameters) | dict(zip(self.states, y, strict=True)) | {TIME: t}
-        return evaluate(self.rates, values)
+        # NumPy's scalars compare to truth values of its own.
+        return evaluate(self.rates, {n: v.item() if isinstance(v, np.generic) else v for n, v in values.items()})
 
     def values(self, changed: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters, some of them changed.
