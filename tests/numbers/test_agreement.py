@@ -81,7 +81,8 @@ def values(function, x: float, *, by_sympy: bool = True) -> dict[str, float]:
         "tower": backend.run_tower(formula, tensor, (), 1)[0].item(),
     }
     if by_sympy:
-        at = sympy.Rational(*x.as_integer_ratio())
+        # A float of many digits: of a power of exact fractions SymPy tries to factor the numbers, for minutes.
+        at = sympy.Float(x, 60)
         found["SymPy"] = float(sympy.N(symbol(formula.expression, x=at), 17, maxn=400))
     return found
 
