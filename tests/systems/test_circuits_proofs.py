@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from varphi.numbers.ball import Ball
@@ -17,12 +17,13 @@ from varphi.systems.circuits.proofs import _hill
     st.sampled_from([1, -1]), st.floats(0, 5), st.floats(0, 3), st.floats(0.1, 3), st.floats(0, 1),
     st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.7]), st.floats(0, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3),
 )  # fmt: skip
+@example(1, 5e-324, 0.0, 2.0, 0.0, 0.5, 0.0, [0.0, 0.0, 0.0])
 def test_hill_and_its_slope_lie_in_their_balls(
     sign: int, x: float, wide: float, K: float, more: float, n: float, rise: float, where: list
 ) -> None:
     value, slope = _hill(sign, Ball(x, x + wide), Ball(K, K + more), Ball(n, n + rise))
     a, k, m = x + where[0] * wide, K + where[1] * more, n + where[2] * rise
-    if a < 1e-300:  # where the reference itself has no digits
+    if a <= 0:
         return
     r = math.exp(m * (math.log(a) - math.log(k)))
     up = r / (1 + r)
