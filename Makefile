@@ -4,11 +4,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check bench docs
+.PHONY: help setup demo test nightly check bench docs
 
 help:
 	@echo "make demo    facts of one activation, then the first study and its report (about 3 minutes)"
 	@echo "make test    all default tests"
+	@echo "make nightly the tests that take minutes each: large fuzzing, slow oracles"
 	@echo "make check   lint, format, types, import contract, documentation"
 	@echo "make bench   every script in benchmarks/, one after the other"
 	@echo "make docs    the documentation site, into site/"
@@ -31,6 +32,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+nightly: $(READY)
+	$(BIN)/python -m pytest -m nightly
 
 check: $(READY)
 	$(BIN)/ruff check
