@@ -103,7 +103,7 @@ def stochastic(runs: int) -> dict[str, tuple[Callable[[], np.ndarray], int]]:
 
     def ours() -> np.ndarray:
         found = simulate_counts(
-            network, 20.0 + 1e-9, [0, 0], samples=runs, times=TIMES, seed=next(seeds), threads=1, progress=False
+            network, 20.0, [0, 0], samples=runs, times=TIMES, seed=next(seeds), threads=1, progress=False
         )
         return found.counts[:, :, place]
 
