@@ -1,6 +1,8 @@
 """Ensembles against closed forms, scipy at tight tolerances, and published figures."""
 
+import hashlib
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from varphi.dynamics import steps
 from varphi.dynamics.ensemble import Cycle, Ensemble, Event, Status, simulate
-from varphi.dynamics.steps import factorise, solve
+from varphi.dynamics.machine import BYTES, Code, aligned, digest
+from varphi.dynamics.steps import ROOM, Steps
 from varphi.dynamics.system import System
+from varphi.numbers.kernel.compile import engine
+from varphi.numbers.kernel.lanes import I8, I64
 
 DECAY = System.of({"x": "-k*x"}, {"k": 1.0})
 ROTATION = System.of({"x": "w*y", "y": "-w*x"}, {"w": 1.0})
@@ -131,15 +137,36 @@ def test_a_zero_that_is_met_exactly() -> None:
     assert found.ok.all() and 0.5 <= found.event_times[0, 0] <= 0.75
 
 
-def test_a_singular_matrix_spoils_no_other_lane() -> None:
-    matrix, pivots, sound = np.zeros((2, 2, 8)), np.zeros((2, 8), np.int64), np.ones(8, bool)
-    matrix[0, 0], matrix[1, 1] = 2.0, 4.0
-    matrix[:, :, 3] = 0.0
-    factorise(matrix, pivots, sound)
-    b = np.ones((2, 8))
-    solve(matrix, pivots, b)
-    assert list(sound) == [lane != 3 for lane in range(8)]
-    np.testing.assert_array_equal(np.delete(b, 3, axis=1), [[0.5] * 7, [0.25] * 7])
+class Elimination(Steps):
+    """Machine code that solves one system of equations in each lane."""
+
+    arguments: ClassVar = {**ROOM, "states": I64, "parameter_count": I64, "sound": BYTES}
+
+    def __init__(self) -> None:
+        super().__init__("elimination", self.arguments)
+        sound = self.factorise()
+        self.solve(self.y)
+        self.builder.store(self.builder.bitcast(sound.value, I8), self.given["sound"])
+        self.builder.ret_void()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_each_lane_solves_its_own_equations(n: int) -> None:
+    random = np.random.default_rng(n)
+    matrices = random.normal(size=(8, n, n)) * np.exp(random.uniform(-9, 9, (8, n, 1)))
+    matrices[1] = np.eye(n)[::-1]  # every pivot is 0 at first
+    matrices[2][:, -1] = 0.0  # singular
+    right = random.normal(size=(8, n))
+    matrix, b = aligned(n * n, 8), aligned(n, 8)
+    matrix[:], b[:] = matrices.reshape(8, -1).T, right.T
+    sound = np.zeros(1, np.uint8)
+    room = dict.fromkeys(ROOM, aligned(1, 8)) | {"matrix": matrix, "y": b, "swaps": np.zeros(n * n, np.uint8)}
+    key = hashlib.sha256(f"elimination {digest(steps.__file__)}".encode()).hexdigest()
+    code = Code(engine(key, lambda: Elimination().module), "elimination", Elimination.arguments)
+    code(**room, states=n, parameter_count=0, sound=sound)
+    assert sound[0] == 0b11111011
+    for lane in (0, 1, 3, 4, 5, 6, 7):
+        np.testing.assert_allclose(b[:, lane], np.linalg.solve(matrices[lane], right[lane]), rtol=1e-8)
 
 
 def test_the_last_events_are_kept_in_order() -> None:

@@ -11,45 +11,38 @@ sample's number), so a sample's course does not depend on threads or neighbours.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import llvmlite.binding as llvm
-import llvmlite.ir as ir
 import numpy as np
 
 from varphi.numbers import Expression, evaluate
 from varphi.numbers.expression import without_slopes
 from varphi.numbers.kernel.batch import WIDTH
 from varphi.numbers.kernel.compile import engine
-from varphi.numbers.kernel.lanes import BINARY64, DOUBLE, I1, I8, I64, Emitter, IRValue, Lanes, Mask, largest, smallest
+from varphi.numbers.kernel.lanes import DOUBLE, I1, I8, I64, IRValue, Lanes, Mask, largest, smallest
 from varphi.numbers.kernel.vector_math import log
 
+from .machine import FLOATS, WHOLES, Code, Machine, Variable, digest
 from .prepared import prepared
 
 DONE, NEGATIVE, NOT_FINITE, TOO_MANY = range(4)
-_FLOATS, _WHOLES = DOUBLE.as_pointer(), I64.as_pointer()
 # What the machine code takes, in order; arrays are row by row.
 _ARGUMENTS = {
-    "starts": _FLOATS,  # (samples, species)
-    "parameters": _FLOATS,  # (samples, parameters)
-    "numbers": _WHOLES,  # (samples,) the samples' numbers, for the random numbers
-    "times": _FLOATS,  # (within,) increasing, none beyond the end
-    "found": _FLOATS,  # out (samples, wanted, species)
-    "finals": _FLOATS,  # out (samples, species)
-    "means": _FLOATS,  # out (samples, species): over time from `settled` on
-    "squares": _FLOATS,  # out (samples, species)
-    "events": _WHOLES,  # out (samples,)
-    "status": _WHOLES,  # out (samples,)
-    "watch": _WHOLES,  # (2,) out: how many samples have ended; in: not 0 to stop
+    "starts": FLOATS,  # (samples, species)
+    "parameters": FLOATS,  # (samples, parameters)
+    "numbers": WHOLES,  # (samples,) the samples' numbers, for the random numbers
+    "times": FLOATS,  # (within,) increasing, none beyond the end
+    "found": FLOATS,  # out (samples, wanted, species)
+    "finals": FLOATS,  # out (samples, species)
+    "means": FLOATS,  # out (samples, species): over time from `settled` on
+    "squares": FLOATS,  # out (samples, species)
+    "events": WHOLES,  # out (samples,)
+    "status": WHOLES,  # out (samples,)
+    "watch": WHOLES,  # (2,) out: how many samples have ended; in: not 0 to stop
     "samples": I64,
     "within": I64,
     "wanted": I64,
@@ -61,27 +54,9 @@ _ARGUMENTS = {
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-@dataclass(frozen=True, eq=False)
-class Direct:
-    """The machine code of a network."""
-
-    address: int
-    code: llvm.ExecutionEngine
-
-    def __call__(self, *arguments: np.ndarray | float) -> None:
-        """Run: contiguous arrays and numbers in the order of `_ARGUMENTS`. The interpreter's lock is not held."""
-        kinds = [ctypes.c_double if k is DOUBLE else ctypes.c_int64 if k is I64 else ctypes.c_void_p for k in _KINDS]
-        assert all(a.flags.c_contiguous for a in arguments if isinstance(a, np.ndarray))
-        given = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
-        ctypes.CFUNCTYPE(None, *kinds)(self.address)(*given)
-
-
-_KINDS = tuple(_ARGUMENTS.values())
-
-
 def direct(
     species: Sequence[str], parameters: Sequence[str], propensities: Sequence[Expression], changes: np.ndarray
-) -> Direct:
+) -> Code:
     """The machine code of a network, from memory, from disk, or compiled now.
 
     Args:
@@ -97,42 +72,15 @@ def _direct(
     parameters: tuple[str, ...],
     laws: tuple[Expression, ...],
     changes: tuple[tuple[int, ...], ...],
-) -> Direct:
-    parts = ["direct", _source(), *species, "|", *parameters, "|", *(e.digest for e in laws), str(changes)]
+) -> Code:
+    parts = [digest(__file__), *species, "|", *parameters, "|", *(e.digest for e in laws), str(changes)]
     key = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-    code = engine(key, lambda: _Emission(species, parameters, laws, changes).module)
-    return Direct(code.get_function_address("advance"), code)
+    code = engine(key, lambda: _Direct(species, parameters, laws, changes).module)
+    return Code(code, "direct", _ARGUMENTS)
 
 
-@functools.cache
-def _source() -> str:
-    """A digest of this generator: changed, it must not meet the code of an older one."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-
-
-class _Vector:
-    """A variable of eight lanes; LLVM keeps it in a register."""
-
-    def __init__(self, at: Emitter, scalar: Any, name: str) -> None:
-        self._builder, self._kind = at.builder, ir.VectorType(scalar, WIDTH)
-        self._place = at.builder.alloca(self._kind, name=name)
-        self.set(ir.Constant(self._kind, None))
-
-    def get(self) -> IRValue:
-        return self._builder.load(self._place)
-
-    def set(self, value: IRValue) -> None:
-        self._builder.store(value, self._place)
-
-    def lane(self, lane: IRValue) -> IRValue:
-        return self._builder.extract_element(self.get(), lane)
-
-    def set_lane(self, lane: IRValue, value: IRValue) -> None:
-        self.set(self._builder.insert_element(self.get(), value, lane))
-
-
-class _Emission:
-    """The function `advance` being written."""
+class _Direct(Machine):
+    """The loop of a network being written."""
 
     def __init__(
         self,
@@ -141,32 +89,25 @@ class _Emission:
         laws: Sequence[Expression],
         changes: Sequence[Sequence[int]],
     ) -> None:
-        self.module = ir.Module("direct")
-        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), _KINDS), "advance")
-        self.builder: Any = ir.IRBuilder(function.append_basic_block("entry"))
-        self.at = Emitter(self.builder, BINARY64, WIDTH)
-        self.given = dict(zip(_ARGUMENTS, function.args, strict=True))
+        super().__init__("direct", _ARGUMENTS)
         self.species, self.parameters, self.changes = species, parameters, changes
         self.early, self.laws = prepared(laws, parameters)
 
-        self.counts = [self._floats(n) for n in species]
-        self.sums, self.square_sums = [self._floats("sum") for _ in species], [self._floats("square") for _ in species]
-        self.fixed = {n: self._floats(n) for n in (*parameters, *self.early)}
-        self.time, self.next_time = self._floats("time"), self._floats("next_time")
-        self.random = [_Vector(self.at, I64, "random") for _ in range(4)]
-        self.sample, self.place = _Vector(self.at, I64, "sample"), _Vector(self.at, I64, "place")
-        self.events, self.status = _Vector(self.at, I64, "events"), _Vector(self.at, I64, "status")
-        self.alive = _Vector(self.at, I1, "alive")
+        self.counts = [self.variable(DOUBLE, n) for n in species]
+        self.sums, self.square_sums = (
+            [self.variable(DOUBLE, "sum") for _ in species],
+            [self.variable(DOUBLE, "square") for _ in species],
+        )
+        self.fixed = {n: self.variable(DOUBLE, n) for n in (*parameters, *self.early)}
+        self.time, self.next_time = self.variable(DOUBLE, "time"), self.variable(DOUBLE, "next_time")
+        self.random = [self.variable(I64, "random") for _ in range(4)]
+        self.sample, self.place = self.variable(I64, "sample"), self.variable(I64, "place")
+        self.events, self.status = self.variable(I64, "events"), self.variable(I64, "status")
+        self.alive = self.variable(I1, "alive")
         self.waiting, self.active = self.builder.alloca(I64), self.builder.alloca(I64)
         self.builder.store(I64(0), self.waiting)
         self.builder.store(I64(0), self.active)
         self._emit()
-
-    def _floats(self, name: str) -> _Vector:
-        return _Vector(self.at, DOUBLE, name)
-
-    def _lanes(self, variable: _Vector) -> Lanes:
-        return Lanes(self.at, variable.get())
 
     def _emit(self) -> None:
         builder = self.builder
@@ -177,9 +118,9 @@ class _Emission:
         builder.position_at_end(fill)
         empty = builder.phi(I8)
         empty.add_incoming(I8(2**WIDTH - 1), entry)
-        with self._each(empty) as lane:
+        with self.each_bit(empty) as lane:
             self._fill(lane)
-        values = {n: self._lanes(self.fixed[n]) for n in self.parameters}
+        values = {n: self.fixed[n].lanes for n in self.parameters}
         for name, value in zip(self.early, evaluate(list(self.early.values()), values), strict=True):
             self.fixed[name].set(self.at.lanes(value).value)
         builder.cbranch(builder.icmp_signed("==", builder.load(self.active), I64(0)), end, event)
@@ -187,15 +128,11 @@ class _Emission:
         builder.position_at_end(event)
         ended = self._event()
         bits = builder.bitcast(ended.value, I8)
-        # (An ordinary load could be moved out of the loop.)
-        stopped = builder.load_atomic(builder.gep(self.given["watch"], [I64(1)]), "monotonic", 8)
-        asked = builder.append_basic_block("asked")
-        builder.cbranch(builder.icmp_signed("!=", stopped, I64(0)), end, asked)
-        builder.position_at_end(asked)
+        self.stop_if_asked(end)
         builder.cbranch(builder.icmp_unsigned("==", bits, I8(0)), event, retire)
 
         builder.position_at_end(retire)
-        with self._each(bits) as lane:
+        with self.each_bit(bits) as lane:
             self._retire(lane)
         empty.add_incoming(bits, builder.block)
         builder.branch(fill)
@@ -203,33 +140,9 @@ class _Emission:
         builder.position_at_end(end)
         builder.ret_void()
 
-    @contextmanager
-    def _each(self, bits: IRValue) -> Iterator[IRValue]:
-        """For the number of each lane whose bit is set."""
-        builder = self.builder
-        before = builder.block
-        head, body, end = (builder.append_basic_block(n) for n in ("each", "lane", "done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        left = builder.phi(I8)
-        left.add_incoming(bits, before)
-        builder.cbranch(builder.icmp_unsigned("!=", left, I8(0)), body, end)
-        builder.position_at_end(body)
-        yield builder.zext(builder.cttz(left, I1(1)), I64)
-        left.add_incoming(builder.and_(left, builder.sub(left, I8(1))), builder.block)
-        builder.branch(head)
-        builder.position_at_end(end)
-
-    def _element(self, array: str, *index: tuple[IRValue, IRValue]) -> IRValue:
-        """The address of an element, its index as pairs (index, length of that axis)."""
-        builder, offset = self.builder, I64(0)
-        for i, length in index:
-            offset = builder.add(builder.mul(offset, length), i)
-        return builder.gep(self.given[array], [offset])
-
     def _put(self, array: str, sample: IRValue, values: Sequence[IRValue]) -> None:
         for i, value in enumerate(values):
-            self.builder.store(value, self._element(array, (sample, I64(1)), (I64(i), I64(len(values)))))
+            self.write(value, array, (sample, 1), (i, len(values)))
 
     def _fill(self, lane: IRValue) -> None:
         """Give a lane the next sample, if one is left."""
@@ -238,26 +151,25 @@ class _Emission:
         some = builder.icmp_signed("<", sample, self.given["samples"])
         self.alive.set_lane(lane, some)
         with builder.if_then(some):
-            builder.store(builder.add(sample, I64(1)), self.waiting)
-            builder.store(builder.add(builder.load(self.active), I64(1)), self.active)
+            self.count_up(self.waiting)
+            self.count_up(self.active)
             self.sample.set_lane(lane, sample)
             for array, variables in (("starts", self.counts), ("parameters", [self.fixed[n] for n in self.parameters])):
                 for i, each in enumerate(variables):
-                    place = self._element(array, (sample, I64(1)), (I64(i), I64(len(variables))))
-                    each.set_lane(lane, builder.load(place))
+                    each.set_lane(lane, self.read(array, (sample, 1), (i, len(variables))))
             for each in (*self.sums, *self.square_sums, self.time):
                 each.set_lane(lane, DOUBLE(0.0))
             for whole in (self.place, self.events):
                 whole.set_lane(lane, I64(0))
             self._look_ahead(lane, I64(0))
-            self._seed(lane, builder.load(self._element("numbers", (sample, I64(1)))))
+            self._seed(lane, self.read("numbers", (sample, 1)))
 
     def _look_ahead(self, lane: IRValue, place: IRValue) -> None:
         """Note when the output at a place is due."""
         builder = self.builder
         self.next_time.set_lane(lane, DOUBLE(math.inf))
         with builder.if_then(builder.icmp_signed("<", place, self.given["within"])):
-            self.next_time.set_lane(lane, builder.load(self._element("times", (place, I64(1)))))
+            self.next_time.set_lane(lane, self.read("times", (place, 1)))
 
     def _seed(self, lane: IRValue, number: IRValue) -> None:
         """Four words from the seed and the sample's number."""
@@ -278,7 +190,7 @@ class _Emission:
         span = builder.fsub(self.given["end"], self.given["settled"])
         done = builder.icmp_signed("==", status, I64(DONE))
 
-        def average(variable: _Vector) -> IRValue:
+        def average(variable: Variable) -> IRValue:
             return builder.select(done, builder.fdiv(variable.lane(lane), span), DOUBLE(math.nan))
 
         self._put("finals", sample, [c.lane(lane) for c in self.counts])
@@ -286,34 +198,33 @@ class _Emission:
         self._put("squares", sample, [average(s) for s in self.square_sums])
         self._put("events", sample, [self.events.lane(lane)])
         self._put("status", sample, [status])
-        builder.store(builder.sub(builder.load(self.active), I64(1)), self.active)
-        ended = builder.gep(self.given["watch"], [I64(0)])
-        builder.store(builder.add(builder.load(ended), I64(1)), ended)
+        self.count_up(self.active, -1)
+        self.count_up(self.given["watch"])
 
     def _event(self) -> Mask:
         """One event in each lane; which lanes have ended instead."""
         at, builder = self.at, self.builder
-        alive, time, counts = Mask(at, self.alive.get()), self._lanes(self.time), [self._lanes(c) for c in self.counts]
-        values = {n: self._lanes(v) for n, v in self.fixed.items()} | dict(zip(self.species, counts, strict=True))
+        alive, time, counts = self.alive.mask, self.time.lanes, [c.lanes for c in self.counts]
+        values = {n: v.lanes for n, v in self.fixed.items()} | dict(zip(self.species, counts, strict=True))
         rates = [at.lanes(r) for r in evaluate(self.laws, values)]
         reached = list(itertools.accumulate(rates))
         total = reached[-1]
         negative = functools.reduce(Mask.__or__, [r < 0.0 for r in rates])
         infinite = ~(total <= 1e300)
-        crowded = Mask(at, builder.icmp_signed(">=", self.events.get(), self._spread(self.given["most"])))
+        crowded = self.whole(">=", self.events.get(), self.given["most"])
         broken = negative | infinite | crowded
 
         wait = (total > 0.0).choose(-log(self._uniform()) / total, math.inf)
-        later, end = time + wait, self._number("end")
+        later, end = time + wait, self.everywhere("end")
         over = later >= end
         goes = alive & ~broken & ~over
-        stay = largest(smallest(later, end) - largest(time, self._number("settled")), 0.0)
+        stay = largest(smallest(later, end) - largest(time, self.everywhere("settled")), 0.0)
         for count, total_, squared in zip(counts, self.sums, self.square_sums, strict=True):
             stayed = stay * count
-            total_.set((self._lanes(total_) + stayed).value)
-            squared.set((self._lanes(squared) + stayed * count).value)
-        due = (self._lanes(self.next_time) < later) & alive & ~broken
-        with builder.if_then(due.any(), likely=False), self._each(builder.bitcast(due.value, I8)) as lane:
+            total_.set((total_.lanes + stayed).value)
+            squared.set((squared.lanes + stayed * count).value)
+        due = (self.next_time.lanes < later) & alive & ~broken
+        with builder.if_then(due.any(), likely=False), self.each(due) as lane:
             self._record(lane, later)
 
         mark = self._uniform() * total
@@ -323,7 +234,7 @@ class _Emission:
             if change is not None:
                 variable_.set((count + goes.choose(change, 0.0)).value)
         self.time.set(goes.choose(later, time).value)
-        self.events.set(builder.add(self.events.get(), builder.zext(goes.value, ir.VectorType(I64, WIDTH))))
+        self.increment(self.events, goes)
         status = self.status.get()
         for mask, code in ((~broken, DONE), (negative, NEGATIVE), (infinite, NOT_FINITE), (crowded, TOO_MANY)):
             status = builder.select(mask.value, at.splat(I64, code), status)
@@ -354,8 +265,7 @@ class _Emission:
         builder.position_at_end(body)
         place, n = self.place.lane(lane), len(self.counts)
         for i, count in enumerate(self.counts):
-            at = self._element("found", (sample, I64(1)), (place, self.given["wanted"]), (I64(i), I64(n)))
-            builder.store(count.lane(lane), at)
+            self.write(count.lane(lane), "found", (sample, 1), (place, self.given["wanted"]), (i, n))
         after = builder.add(place, I64(1))
         self.place.set_lane(lane, after)
         self._look_ahead(lane, after)
@@ -364,7 +274,7 @@ class _Emission:
 
     def _uniform(self) -> Lanes:
         """Numbers in (0, 1]."""
-        builder, kind = self.builder, ir.VectorType(I64, WIDTH)
+        builder = self.builder
         a, b, c, d = (w.get() for w in self.random)
         result = builder.add(self._rotated(builder.add(a, d), 23), a)
         c, d = builder.xor(c, a), builder.xor(d, b)
@@ -372,19 +282,9 @@ class _Emission:
         b, a = builder.xor(b, c), builder.xor(a, d)
         for word, value in zip(self.random, (a, b, builder.xor(c, shifted), self._rotated(d, 45)), strict=True):
             word.set(value)
-        assert result.type == kind
         whole = builder.uitofp(builder.lshr(result, self.at.splat(I64, 11)), self.at.type)
         return (Lanes(self.at, whole) + 1.0) * 2.0**-53
 
     def _rotated(self, x: IRValue, by: int) -> IRValue:
         left = self.builder.shl(x, self.at.splat(I64, by))
         return self.builder.or_(left, self.builder.lshr(x, self.at.splat(I64, 64 - by)))
-
-    def _spread(self, value: IRValue) -> IRValue:
-        """A scalar in every lane."""
-        kind = ir.VectorType(value.type, WIDTH)
-        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, I64(0))
-        return self.builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None))
-
-    def _number(self, name: str) -> Lanes:
-        return Lanes(self.at, self._spread(self.given[name]))

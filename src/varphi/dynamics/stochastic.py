@@ -217,9 +217,10 @@ def simulate_counts(
 
     def work(part: slice, watch: np.ndarray) -> None:
         code(
-            starts[part], values[part], numbers[part], wanted,
-            *(a[part] for a in (found, ends, means, squares, events, outcome)), watch,
-            part.stop - part.start, within, len(wanted), seed, most_events, float(end), float(settled),
+            starts=starts[part], parameters=values[part], numbers=numbers[part], times=wanted, found=found[part],
+            finals=ends[part], means=means[part], squares=squares[part], events=events[part], status=outcome[part],
+            watch=watch, samples=part.stop - part.start, within=within, wanted=len(wanted), seed=seed,
+            most=most_events, end=float(end), settled=float(settled),
         )  # fmt: skip
 
     with ThreadPoolExecutor(min(workers, len(parts))) as pool:
