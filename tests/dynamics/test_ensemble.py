@@ -2,6 +2,9 @@
 
 import hashlib
 import math
+import os
+import subprocess
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -103,6 +106,64 @@ def test_rates_that_depend_on_time() -> None:
     for method in ("auto", "stiff"):
         found = run(forced, 3.0, [2.0], rtol=1e-8, atol=1e-10, method=method)
         assert found.ends[0, 0] == pytest.approx(math.cos(3.0), abs=1e-7)
+
+
+def test_stiff_samples_wait_and_lose_nothing() -> None:
+    """Every other sample is stiff: it gives up its lane and goes on later, from the same point."""
+    relaxed = System.of({"x": "-k*(x - cos(t)) - sin(t)", "n": "1"}, {"k": 1.0})
+    k = np.where(np.arange(45) % 2, 1.5, np.geomspace(4e3, 1e5, 45))
+    times = np.linspace(0, 5, 201)
+    options = {"times": times, "rtol": 1e-7, "atol": 1e-9}
+    found = run(relaxed, 5.0, [2.0, 0.0], parameters={"k": k}, **options)
+    exact = np.cos(times) + np.exp(-k[:, None] * times)
+    # (RODAS's continuous extension is of order 3 only, and less for what is dragged along.)
+    np.testing.assert_allclose(found.state("x"), exact, atol=3e-3)
+    np.testing.assert_allclose(found.ends[:, 0], exact[:, -1], atol=1e-6)
+    np.testing.assert_allclose(found.state("n"), np.broadcast_to(times, exact.shape), atol=1e-12)
+    assert found.ok.all() and (found.end_times == 5.0).all() and (found.highs[:, 0] == 2.0).all()
+    assert ((found.steps[:, 1] > 0) == (k > 100)).all() and (found.steps[:, 0] > 0).all()
+    np.testing.assert_allclose(found.lows[:, 0], exact.min(1), atol=2e-2)
+    for sample in (0, 1, 44):
+        alone = run(relaxed, 5.0, [2.0, 0.0], parameters={"k": k[sample]}, **options)
+        np.testing.assert_array_equal(alone.states[0], found.states[sample])
+        np.testing.assert_array_equal(alone.steps[0], found.steps[sample])
+    few = run(relaxed, 5.0, [2.0, 0.0], parameters={"k": k}, most_steps=60, **options)
+    assert (few.status[k > 1e4] == Status.TOO_MANY_STEPS).all() and few.ok[1::2].all()
+    assert (few.steps.sum(1) <= 60).all()
+
+
+def test_events_of_stiff_samples() -> None:
+    """Where events are looked for, stiff samples keep their lanes beside the others."""
+    relaxed = System.of({"x": "-k*(x - cos(t)) - sin(t)"}, {"k": 1.0})
+    k = np.array([1e4, 1.5] * 9)
+    options = {"rtol": 1e-7, "atol": 1e-9, "events": [Event("x")], "times": [1.0, 8.0], "largest_step": 0.05}
+    found = run(relaxed, 9.0, [2.0], parameters={"k": k}, **options)
+    assert ((found.steps[:, 1] > 0) == (k > 100)).all()
+    zeros = np.pi * np.array([0.5, 1.5, 2.5])
+    np.testing.assert_allclose(found.event_times[::2, :3], np.tile(zeros, (9, 1)), atol=1e-5)
+    assert (np.abs(np.cos(found.event_times[1::2, :3]) + np.exp(-1.5 * found.event_times[1::2, :3])) < 1e-6).all()
+    np.testing.assert_allclose(found.state("x"), np.cos([1.0, 8.0]) + np.exp(-k[:, None] * [1.0, 8.0]), atol=1e-5)
+
+
+def test_events_without_a_compiler() -> None:
+    """With numba's compiler off the same is found, as Python, and it is said."""
+    code = """if 1:
+        import warnings
+        from varphi.dynamics import Cycle, Event, System, simulate
+        rotation = System.of({"x": "y", "y": "-x"})
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = simulate(rotation, 30.0, [0.0, 1.0], events=[Event("x")], cycle=Cycle("x + 0.3"), progress=False)
+        print(found.periods[0].hex(), found.event_times[0, 3].hex(), [str(w.message) for w in told])
+    """
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    period, fourth, told = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    ).stdout.split(maxsplit=2)
+    found = run(System.of({"x": "y", "y": "-x"}), 30.0, [0.0, 1.0], events=[Event("x")], cycle=Cycle("x + 0.3"))
+    assert float.fromhex(period) == pytest.approx(found.periods[0], rel=1e-12)
+    assert float.fromhex(fourth) == pytest.approx(found.event_times[0, 3], rel=1e-12)
+    assert "numba's compiler is off" in told
 
 
 @settings(max_examples=20)

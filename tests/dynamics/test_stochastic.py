@@ -101,7 +101,8 @@ def test_each_reaction_happens_as_often_as_its_propensity_says() -> None:
 
 
 def test_outputs_reach_to_the_end_and_not_beyond() -> None:
-    found = run(BIRTH_DEATH, 2.0, [50], samples=9, times=[0.0, 0.0, 2.0, 2.5])
+    column = np.array([[0.0, 9.0], [0.0, 9.0], [2.0, 9.0], [2.5, 9.0]])[:, 0]  # its numbers do not lie side by side
+    found = run(BIRTH_DEATH, 2.0, [50], samples=9, times=column)
     assert (found.counts[:, :2] == 50).all()
     assert (found.counts[:, 2] == found.ends).all()
     assert np.isnan(found.counts[:, 3]).all()

@@ -173,7 +173,8 @@ def simulate(
             array (samples, states).
         parameters: values other than the usual ones, each a number or one for each sample.
         begin: when to begin.
-        times: when states are wanted, increasing; interpolated with order 4 (explicit) or 3 (stiff).
+        times: when states are wanted, increasing; interpolated with order 4 (explicit) or 3 (stiff). Between the steps
+            of a very stiff sample, states that others drag along are less accurate than `rtol`; `largest_step` helps.
         rtol, atol: the error allowed in a step is atol + rtol·|y|, as a root mean square over the states.
         method: "auto" begins with Dormand-Prince 5(4) and goes over to RODAS 4(3) where a sample turns out stiff.
         events: what to look for on the way.
@@ -189,7 +190,7 @@ def simulate(
     """
     starts, values, ends = _samples(system, start, parameters or {}, end, begin)
     samples, n = starts.shape
-    wanted = np.zeros(0) if times is None else np.asarray(times, float)
+    wanted = np.zeros(0) if times is None else np.array(times, float)
     if wanted.ndim != 1 or not np.isfinite(wanted).all() or (np.diff(wanted) < 0).any():
         raise ValueError("times must be a list of finite, increasing numbers")
     if wanted.size and wanted[0] < begin:

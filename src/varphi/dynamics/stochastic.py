@@ -195,7 +195,7 @@ def simulate_counts(
                 f"the propensity of reaction {i + 1}, {propensity!r}, depends on t; the direct method is exact only "
                 "where propensities stay as they are between reactions: simulate network.rates() instead"
             )
-    wanted = np.asarray(times, float)
+    wanted = np.array(times, float)
     if wanted.ndim != 1 or not np.isfinite(wanted).all() or (np.diff(wanted) < 0).any() or (wanted < 0).any():
         raise ValueError("times must be a list of finite, increasing numbers from 0 on")
     given = network._laws.named(start)
