@@ -22,7 +22,7 @@ from varphi.numbers import Expression
 
 from . import direct
 from .progress import watched
-from .system import System
+from .system import TIME, System
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def simulate_counts(
         start: the first counts, whole numbers, each one or one for each sample.
         samples: how many.
         parameters: values other than the usual ones, each a number or one for each sample.
-        times: when counts are wanted, increasing.
+        times: when counts are wanted, increasing; none are given for times beyond the end.
         settled: from when on means and variances are taken.
         seed: of the random numbers; a sample's depend on it and on the sample's number alone.
         most_events: how many reactions a sample may have.
@@ -189,7 +189,13 @@ def simulate_counts(
         raise ValueError(f"the end must be finite and above 0, and settled before it; got {end!r} and {settled!r}")
     if not (isinstance(seed, int) and 0 <= seed < 2**63):
         raise ValueError(f"seed must be a whole number from 0 on, got {seed!r}")
-    wanted = np.asarray(times, float)
+    for i, propensity in enumerate(network.propensities):
+        if TIME in propensity.variables:
+            raise ValueError(
+                f"the propensity of reaction {i + 1}, {propensity!r}, depends on t; the direct method is exact only "
+                "where propensities stay as they are between reactions: simulate network.rates() instead"
+            )
+    wanted = np.array(times, float)
     if wanted.ndim != 1 or not np.isfinite(wanted).all() or (np.diff(wanted) < 0).any() or (wanted < 0).any():
         raise ValueError("times must be a list of finite, increasing numbers from 0 on")
     given = network._laws.named(start)
@@ -201,19 +207,20 @@ def simulate_counts(
     found = np.full((samples, len(wanted), n), np.nan)
     ends, means, squares = np.full((samples, n), np.nan), np.zeros((samples, n)), np.zeros((samples, n))
     events, outcome = np.zeros(samples, np.int64), np.full(samples, int(Outcome.INTERRUPTED), np.int64)
-    code = network._laws.function(network.propensities)
-    changes = network.changes.astype(float)
+    code = direct.direct(network.species, tuple(network.parameters), network.propensities, network.changes)
     numbers = np.arange(samples)
+    within = int(np.searchsorted(wanted, end, side="right"))
     workers = threads or os.cpu_count() or 1
     edges = np.linspace(0, samples, max(1, min(4 * workers, samples // 8)) + 1).astype(int)
     parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
     watches = [np.zeros(2, np.int64) for _ in parts]
-    advance: Any = direct.advance
 
     def work(part: slice, watch: np.ndarray) -> None:
-        advance(
-            code.address, changes, starts[part], values[part], numbers[part], seed, float(end), float(settled),
-            most_events, wanted, *(a[part] for a in (found, ends, means, squares, events, outcome)), watch,
+        code(
+            starts=starts[part], parameters=values[part], numbers=numbers[part], times=wanted, found=found[part],
+            finals=ends[part], means=means[part], squares=squares[part], events=events[part], status=outcome[part],
+            watch=watch, samples=part.stop - part.start, within=within, wanted=len(wanted), seed=seed,
+            most=most_events, end=float(end), settled=float(settled),
         )  # fmt: skip
 
     with ThreadPoolExecutor(min(workers, len(parts))) as pool:
