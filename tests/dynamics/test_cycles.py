@@ -69,7 +69,7 @@ def test_a_branch_in_closed_form() -> None:
         expected = math.exp(2 * math.pi * (p + 3 * a2[0] - 5 * a2[0] ** 2))
         if 1e-6 < expected < 1e6:
             assert abs(point.multipliers[0]) == pytest.approx(expected, rel=1e-4)
-        assert abs(point.trivial - 1) < 1e-6
+        assert abs(point.trivial - 1) < 1e-6 and point.error < 1e-6
         if abs(p + 0.25) > 1e-3:
             assert point.stable == (a2[0] > 0.5)
 

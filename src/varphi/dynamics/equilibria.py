@@ -125,6 +125,50 @@ def continue_equilibria(
     return follower.follow(state, first, bounds, most_points, largest_step)
 
 
+def hopf_near(
+    system: System,
+    parameter: str,
+    setting: Mapping[str, Any],
+    state: Float[np.ndarray, " states"],
+    value: float,
+    frequency: float,
+) -> tuple[Float[np.ndarray, " states"], float, float] | None:
+    """The Hopf point near a state and a parameter: state, parameter, angular frequency; None if none is met.
+
+    A zero, by secants in the parameter, of the real part of the pair that turns about this fast.
+    """
+    follower = _Follower(system, parameter, dict(setting), max(abs(value), 1e-3), 1e-13)
+    follower.sizes = np.append(np.maximum(np.abs(state), 1e-3), follower.range)
+    fixed = np.append(np.zeros(follower.n), 1.0)
+
+    def pair(z: np.ndarray) -> complex:
+        values = follower.point(z).eigenvalues
+        return complex(values[np.argmin(np.abs(values - 1j * frequency))])
+
+    tried: list[tuple[np.ndarray, float]] = []
+    at, guess = value, np.append(state, value)
+    for _ in range(30):
+        z = follower.corrected(np.append(guess[:-1], at), fixed)
+        if z is None:
+            return None
+        turning = pair(z)
+        tried.append((z, turning.real))
+        if abs(turning.real) <= 1e-14 * abs(turning) or len(tried) > 2 and tried[-1][0][-1] == tried[-2][0][-1]:
+            break
+        if len(tried) == 1:
+            at = value + 1e-4 * follower.range
+        else:
+            (p, a), (q, b) = ((float(t[0][-1]), t[1]) for t in tried[-2:])
+            if a == b:
+                break
+            at = q - b * (q - p) / (b - a)
+        guess = z
+    z, rest = min(tried, key=lambda t: abs(t[1]))
+    turning = pair(z)
+    near = abs(z[-1] - value) <= 0.05 * follower.range
+    return (z[:-1], float(z[-1]), abs(turning.imag)) if near and abs(rest) <= 1e-9 * abs(turning) else None
+
+
 @dataclass
 class _Follower:
     system: System
