@@ -2,9 +2,9 @@
 
 The orbit is a polynomial of degree m on each interval of a mesh, scaled to [0, 1], that satisfies y' = T f(y, p) at the
 m Gauss points of each interval (de Boor & Swartz 1973; used for continuation by Doedel's AUTO). Unknown are its values
-at m + 1 equidistant places of each interval and some scalars, such as the period T and a parameter p; conditions besides
-collocation are that each state returns to ± itself, and as many linear ones as there are scalars, such as a phase
-condition and the pseudo-arclength.
+at m + 1 equidistant places of each interval and some scalars, such as the period T and a parameter p. Conditions
+besides collocation are that each state returns to ± itself, and as many linear ones as there are scalars, such as a
+phase condition and the pseudo-arclength.
 
 Within an interval all values follow from the one at its beginning. What is left, a chain of n × n blocks, is eliminated
 by Householder reflections from the first interval to the last (structured orthogonal factorisation; Wright, SIAM J.

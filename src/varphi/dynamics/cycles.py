@@ -431,7 +431,7 @@ class _Walker(Follower):
     def confirmed_crossing(
         self, kind: Literal["period doubling", "torus"], origin: Corrected, length: float
     ) -> list[Special]:
-        """Where multipliers pass the unit circle, on a mesh of twice as many intervals; nothing if there they do not."""
+        """Where multipliers pass the unit circle, on a mesh twice as fine; nothing if there they do not."""
         start = self.moved(origin, split(origin.shape.mesh, 2))
         if start is None:
             return []
@@ -460,6 +460,7 @@ def orbit_of(shape: Shape) -> Orbit:
 
 
 def special(kind: Any, at: Corrected) -> Special:
+    """A special point at an orbit."""
     orbit = orbit_of(at.shape)
     return Special(kind, orbit.parameter, orbit.period, orbit)
 

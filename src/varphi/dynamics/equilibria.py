@@ -153,7 +153,9 @@ def hopf_near(
             return None
         turning = pair(z)
         tried.append((z, turning.real))
-        if abs(turning.real) <= 1e-14 * abs(turning) or len(tried) > 2 and tried[-1][0][-1] == tried[-2][0][-1]:
+        if abs(turning.real) <= 1e-14 * abs(turning) or (
+            len(tried) > 2 and tried[-1][0][-1] == tried[-2][0][-1]
+        ):
             break
         if len(tried) == 1:
             at = value + 1e-4 * follower.range

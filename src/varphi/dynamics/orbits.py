@@ -145,7 +145,7 @@ class Condition:
 
 @dataclass
 class Corrected:
-    """A solution, the direction in which it goes on, what links the ends of its linearisation, and f at its beginning."""
+    """A solution, its tangent, what links the ends of its linearisation, and f where it begins."""
 
     shape: Shape
     tangent: Direction
@@ -228,14 +228,9 @@ class Follower:
             states: how many of the reference's first states count; all by default.
             shift: by how many states the condition stands further on: on y[shift:], with target 0.
         """
-        m, mesh, count = reference.degree, np.diff(reference.mesh), states or self.n
-        gauss, sizes = rule(m), self.sizes[:count]
-        slopes = _slopes(reference.y[:, :count], gauss, mesh)
-        weighted = slopes * gauss.weights[None, :, None] * mesh[:, None, None] / sizes**2
-        spread = np.einsum("ck,ics->iks", gauss.values, weighted)
+        count = states or self.n
         weights = np.zeros_like(reference.y)
-        for k in range(m + 1):
-            weights[k : k + m * len(mesh) : m, shift : shift + count] += spread[:, k]
+        weights[:, shift : shift + count] = flow_weights(reference.mesh, reference.y[:, :count], self.sizes[:count])
         target = 0.0 if shift else float(np.sum(weights * reference.y))
         return Condition(weights, np.zeros(len(self.free)), target)
 
@@ -245,9 +240,9 @@ class Follower:
         """The solution at some distance along the branch."""
         t, here = current.tangent, current.shape
         guess = Shape(here.mesh, here.y + length * t.y, here.scalars + length * t.scalars)
-        return None if self._period(guess.scalars) <= 0 else self.correct(guess, t, here)
+        return None if self.period_of(guess.scalars) <= 0 else self.correct(guess, t, here)
 
-    def _period(self, scalars: np.ndarray) -> float:
+    def period_of(self, scalars: np.ndarray) -> float:
         return float(scalars[self.free.index(PERIOD)]) if PERIOD in self.free else self.period
 
     def correct(self, guess: Shape, tangent: Direction, behind: Shape | None = None) -> Corrected | None:
@@ -263,7 +258,7 @@ class Follower:
         out = np.empty((len(mesh) * m, self.code.outputs))
         by_scalar = np.empty((len(mesh) * m, n, count))
         for iteration in range(1, 9):
-            period = self._period(scalars)
+            period = self.period_of(scalars)
             self._evaluate(y, scalars, gauss, out)
             column = n + n * n
             for k, name in enumerate(self.free):
@@ -281,7 +276,7 @@ class Follower:
             if not solved or not np.isfinite(step).all() or not np.isfinite(rest).all():
                 return None
             y, scalars = y + step[0], scalars + rest[0]
-            if self._period(scalars) <= 0:
+            if self.period_of(scalars) <= 0:
                 return None
             found = Shape(guess.mesh, y, scalars)
             change = Direction(step[0], rest[0])
@@ -308,9 +303,7 @@ class Follower:
 
     def _evaluate(self, y: np.ndarray, scalars: np.ndarray, gauss: Rule, out: np.ndarray) -> None:
         constants = np.array([*self._set(scalars).values(), 0.0])
-        m = len(gauss.points)
-        states = np.einsum("ck,iks->ics", gauss.values, blocks(y, m)).reshape(-1, self.n)
-        evaluate(self.code.address, self.rows, self.room, np.ascontiguousarray(states), constants, out)
+        evaluate(self.code.address, self.rows, self.room, np.ascontiguousarray(at_gauss(y, gauss)), constants, out)
 
     # Meshes ---------------------------------------------------------------------------------------------------------
 
@@ -343,9 +336,21 @@ class Follower:
         return mesh
 
 
-def _slopes(y: np.ndarray, gauss: Rule, mesh: np.ndarray) -> np.ndarray:
-    """y' at the Gauss points."""
-    return np.einsum("ck,iks->ics", gauss.slopes, blocks(y, len(gauss.points))) / mesh[:, None, None]
+def at_gauss(y: np.ndarray, gauss: Rule) -> np.ndarray:
+    """The values of a piecewise polynomial at the Gauss points, (points, states)."""
+    return np.einsum("ck,iks->ics", gauss.values, blocks(y, len(gauss.points))).reshape(-1, y.shape[1])
+
+
+def flow_weights(mesh: np.ndarray, y: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """w with Σ w·u = ∫ u·y', each state by its size."""
+    m, lengths = (len(y) - 1) // (len(mesh) - 1), np.diff(mesh)
+    gauss = rule(m)
+    slopes = np.einsum("ck,iks->ics", gauss.slopes, blocks(y, m))
+    spread = np.einsum("ck,ics->iks", gauss.values, slopes * gauss.weights[None, :, None] / sizes**2)
+    weights = np.zeros_like(y)
+    for k in range(m + 1):
+        weights[k : k + m * len(lengths) : m] += spread[:, k]
+    return weights
 
 
 def illinois(
