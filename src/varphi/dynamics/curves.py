@@ -15,30 +15,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from varphi.numbers import Expression, variable
+from varphi.numbers import variable
 from varphi.numbers.expression import constant
 
-from .collocation import newton, rule
 from .cycles import Special
-from .equilibria import SpecialEquilibrium, _Follower
-from .orbits import PERIOD, Condition, Corrected, Direction, Follower, Orbit, Shape, at_gauss, flow_weights, illinois, shares
+from .equilibria import EquilibriumFollower, SpecialEquilibrium
+from .orbits import PERIOD, Condition, Corrected, Direction, Follower, Orbit, Shape, illinois, shares_through_rest
 from .system import System
+from .variation import linearised, null_solution
 
 FOLD, HOPF, CYCLE_FOLD, DOUBLING, HOMOCLINIC = (
     "fold", "hopf", "fold of cycles", "period doubling", "homoclinic",
 )  # fmt: skip
-CUSP, BOGDANOV_TAKENS = "cusp", "bogdanov-takens"
+CUSP, BOGDANOV_TAKENS, GENERALISED_HOPF = "cusp", "bogdanov-takens", "generalised hopf"
 _STRETCH = 0.95
 _SMALLEST_STEP = 1e-7
 # At a cusp both parameters stand still: the first moves by less than this share of its speed on either side.
 _TOGETHER = 1e-3
-# A cycle smaller than this, relative to the largest on its curve, has shrunk to an equilibrium.
-_SHRUNK = 0.01
+# A cycle smaller than this, relative to the largest on its curve, can end on an equilibrium.
+_SHRUNK = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class CurvePoint:
     """A point at which a curve of bifurcations meets another or turns.
 
     Attributes:
-        kind: "cusp", where two curves of folds meet in a tip, or "bogdanov-takens", where folds and Hopf points meet.
+        kind: "cusp", where two curves of folds meet in a tip; "bogdanov-takens", where folds and Hopf points meet;
+            "generalised hopf" (also named after Bautin), where folds of cycles begin and Hopf points change from sub- to
+            supercritical; or "hopf", where another curve of cycles ends on Hopf points.
         values: of the two parameters.
     """
 
@@ -65,9 +67,9 @@ class Curve:
         periods: of the cycles, 2π/ω at Hopf points; NaN at folds of equilibria (points,).
         states: the equilibrium, or where the cycle begins (points, states).
         orbits: the cycles; empty for equilibria.
-        specials: cusps and Bogdanov–Takens points.
+        specials: cusps, Bogdanov–Takens points, and where cycles shrink to nothing.
         ended: why the curve ends at its first and at its last point: "bounds", "bogdanov-takens", "hopf" (the cycle
-            shrank to an equilibrium: for folds a generalised Hopf point), "period" (it grew beyond the largest: near a
+            shrank to an equilibrium), "period" (it grew beyond the largest: near a
             homoclinic orbit), "closed" (it came back to its start), "steps" or "lost".
     """
 
@@ -152,14 +154,6 @@ class _Task:
         return {k: float(v) for k, v in self.setting.items()}
 
 
-def linearised(system: System, names: Sequence[str]) -> list[Expression]:
-    """J·v, with v's entries as variables."""
-    return [
-        constant(sum((e * variable(n) for e, n in zip(row, names, strict=True)), constant(0)))
-        for row in system.jacobian
-    ]  # fmt: skip
-
-
 def _named(system: System, letter: str) -> tuple[str, ...]:
     return tuple(f"{letter} of {name}" for name in system.states)
 
@@ -183,7 +177,7 @@ class _Equilibria:
     """Follows solutions z = (states of the larger system, second parameter)."""
 
     task: _Task
-    follower: _Follower
+    follower: EquilibriumFollower
     places: tuple[int, int]  # of the two parameters in z
     period: Callable[[np.ndarray], float]
     refresh: Callable[[np.ndarray], None]
@@ -204,10 +198,12 @@ class _Equilibria:
             first, second = self.task.free
             raise ArithmeticError(f"the {kind} was not found again near its start in {first} and {second}")
         self.refresh(begin)
+        sizes = self.follower.sizes
         forwards = self.walk(begin, tangent)
         if forwards.ended == "closed":
             return self.curve(kind, forwards, ("closed", "closed"))
         self.refresh(begin)
+        self.follower.sizes = sizes
         back = self.walk(begin, -tangent)
         whole = _Trace(
             back.values[:0:-1] + forwards.values,
@@ -259,6 +255,9 @@ class _Equilibria:
                 trace.ended = "closed"
                 break
             z, tangent = ahead, turned
+            grown = np.maximum(f.sizes, np.abs(z))
+            grown[list(self.places)] = f.sizes[list(self.places)]
+            f.sizes = grown
             self.refresh(z)
             turned_again = f.tangent(z, tangent)
             tangent = tangent if turned_again is None else turned_again
@@ -280,25 +279,29 @@ class _Equilibria:
     ) -> list[CurvePoint]:
         """What is met on the way from one point to the next."""
         found: list[CurvePoint] = []
-        if all(tangent[p] * turned[p] < 0 for p in self.places):
-            found += self.tip(z, tangent, turned, step)
+        first = self.speed(tangent)
+        if float(first @ self.speed(turned)) < 0:
+            found += self.tip(z, tangent, first, step)
         for kind, test in self.tests.items():
             if test(z) * test(ahead) < 0:
                 found += self.located(kind, z, tangent, step, test)
         return found
 
-    def tip(self, z: np.ndarray, tangent: np.ndarray, turned: np.ndarray, step: float) -> list[CurvePoint]:
-        """The cusp between two points, if both parameters turn at one place."""
-        slopes = [0.0, 0.0]
+    def speed(self, tangent: np.ndarray) -> np.ndarray:
+        """How fast the two parameters change, in units of their ranges."""
+        return tangent[list(self.places)] * self.follower.sizes[list(self.places)] / self.scales
 
-        def second(at: np.ndarray) -> float:
+    def tip(self, z: np.ndarray, tangent: np.ndarray, first: np.ndarray, step: float) -> list[CurvePoint]:
+        """The cusp between two points, if both parameters stand still at one place."""
+        last = [first]
+
+        def onwards(at: np.ndarray) -> float:
             direction = self.follower.tangent(at, tangent)
-            slopes[:] = [math.nan, math.nan] if direction is None else [float(direction[p]) for p in self.places]
-            return slopes[1]
+            last[:] = [np.full(2, math.nan) if direction is None else self.speed(direction)]
+            return float(last[0] @ first)
 
-        found = self.located(CUSP, z, tangent, step, second)
-        swing = max(abs(float(tangent[self.places[0]])), abs(float(turned[self.places[0]])))
-        return found if abs(slopes[0]) < _TOGETHER * swing else []
+        found = self.located(CUSP, z, tangent, step, onwards)
+        return found if np.linalg.norm(last[0]) < _TOGETHER * np.linalg.norm(first) else []
 
     def located(
         self, kind: str, z: np.ndarray, tangent: np.ndarray, step: float, test: Callable[[np.ndarray], float]
@@ -406,9 +409,9 @@ def _jacobian(system: System, start: SpecialEquilibrium, task: _Task) -> np.ndar
     )
 
 
-def _larger(task: _Task, larger: System, state: np.ndarray, others: Sequence[float]) -> _Follower:
+def _larger(task: _Task, larger: System, state: np.ndarray, others: Sequence[float]) -> EquilibriumFollower:
     second = task.free[1]
-    follower = _Follower(larger, second, dict(larger.parameters), task.range(second), 1e-11)
+    follower = EquilibriumFollower(larger, second, dict(larger.parameters), task.range(second), 1e-11)
     follower.sizes = np.concatenate([np.maximum(np.abs(state), 1e-3), others, [task.range(second)]])
     return follower
 
@@ -457,9 +460,31 @@ class _Cycles:
         first, second = (float(shape.scalars[self.follower.free.index(n)]) for n in self.task.free)
         return first, second
 
-    def slopes(self, at: Corrected) -> tuple[float, float]:
-        first, second = (float(at.tangent.scalars[self.follower.free.index(n)]) for n in self.task.free)
-        return first, second
+    def speed(self, at: Corrected) -> np.ndarray:
+        """How fast the two parameters change, in units of their ranges."""
+        return np.array([at.tangent.scalars[self.follower.free.index(n)] / self.task.range(n) for n in self.task.free])
+
+    def through_rest(self, behind: Shape, ahead: Shape) -> CurvePoint | None:
+        """Where the cycle has no size, if it swings the other way after the step."""
+        n = len(self.task.system.states)
+        share = shares_through_rest(behind, ahead, self.follower.share(behind), self.follower.sizes[:n])
+        return None if share is None else self.rest(behind, ahead, share)
+
+    def rest(self, behind: Shape, ahead: Shape, share: float) -> CurvePoint:
+        """Where the cycle has no size, so far on the way between two orbits."""
+        before, after = self.values(behind), self.values(ahead)
+        first, second = (a + share * (b - a) for a, b in zip(before, after, strict=True))
+        return CurvePoint(GENERALISED_HOPF if self.kind == CYCLE_FOLD else HOPF, (first, second))
+
+    def shrunk(self, shapes: list[Shape]) -> CurvePoint | None:
+        """Where the cycle has no size, if it was about to shrink to nothing: its equations are singular there."""
+        n = len(self.task.system.states)
+        sizes = [float(np.max(np.ptp(s.y[:, :n], axis=0) / self.follower.sizes[:n])) for s in shapes[-12:]]
+        larger = [k for k, size in enumerate(sizes) if size > 1.5 * sizes[-1]]
+        if not larger or sizes[-1] > _SHRUNK:
+            return None
+        first, second = sizes[larger[-1]] ** 2, sizes[-1] ** 2
+        return self.rest(shapes[-12:][larger[-1]], shapes[-1], first / (first - second))
 
     def walk(self, current: Corrected) -> tuple[list[Shape], str, list[CurvePoint]]:
         f, widest = self.follower, self.task.widest or 0.1
@@ -475,12 +500,18 @@ class _Cycles:
                     continue
                 step /= 2
                 if step < _SMALLEST_STEP:
-                    ended = "lost"
+                    shrunk = self.shrunk(shapes)
+                    ended, tips = ("lost", tips) if shrunk is None else (HOPF, [*tips, shrunk])
                     break
                 continue
-            (a, b), (c, d) = self.slopes(current), self.slopes(ahead)
-            if self.kind == CYCLE_FOLD and a * c < 0 and b * d < 0:
-                tips += self.tip(current, step, (a, b), (c, d))
+            rest = self.through_rest(current.shape, ahead.shape)
+            if rest is not None:
+                tips.append(rest)
+                ended = HOPF
+                break
+            first = self.speed(current)
+            if self.kind == CYCLE_FOLD and float(first @ self.speed(ahead)) < 0:
+                tips += self.tip(current, step, first, float(first @ self.speed(ahead)))
             current, renewed = ahead, False
             shapes.append(current.shape)
             ended = self.end(shapes)
@@ -496,13 +527,11 @@ class _Cycles:
 
     def end(self, shapes: list[Shape]) -> str:
         """Why the curve ends at its last orbit; "steps" if it does not."""
-        last, n = shapes[-1], len(self.task.system.states)
+        last = shapes[-1]
         if not self.task.inside(self.values(last)):
             return "bounds"
         if self.follower.period_of(last.scalars) > self.task.longest:
             return "period"
-        if float(np.max(np.ptp(last.y[:, :n], axis=0) / self.follower.sizes[:n])) < _SHRUNK:
-            return "hopf"
         near = (self.scaled(s) for s in (shapes[0], shapes[-2], last)) if len(shapes) > 8 else None
         return "closed" if near is not None and _passes(*near) else "steps"
 
@@ -513,22 +542,20 @@ class _Cycles:
         period = math.log(self.follower.period_of(shape.scalars))
         return np.array([*values, period, *(np.ptp(shape.y[:, :n], axis=0) / self.follower.sizes[:n])])
 
-    def tip(
-        self, current: Corrected, step: float, before: tuple[float, float], after: tuple[float, float]
-    ) -> list[CurvePoint]:
-        """The cusp between two points, if both parameters turn at one place."""
+    def tip(self, current: Corrected, step: float, first: np.ndarray, after: float) -> list[CurvePoint]:
+        """The cusp between two points, if both parameters stand still at one place."""
         last = [current]
 
-        def along(at: float) -> float | None:
+        def onwards(at: float) -> float | None:
             there = current if at == 0 else self.follower.step(current, at)
             if there is None:
                 return None
             last[:] = [there]
-            return self.slopes(there)[1]
+            return float(self.speed(there) @ first)
 
-        place = illinois(along, 0.0, step, before[1], after[1], rtol=1e-7)
-        together = abs(self.slopes(last[0])[0]) < _TOGETHER * max(abs(before[0]), abs(after[0]))
-        return [CurvePoint(CUSP, self.values(last[0].shape))] if place is not None and together else []
+        place = illinois(onwards, 0.0, step, float(first @ first), after, rtol=1e-7)
+        still = np.linalg.norm(self.speed(last[0])) < _TOGETHER * np.linalg.norm(first)
+        return [CurvePoint(CUSP, self.values(last[0].shape))] if place is not None and still else []
 
 
 def _folds_of_cycles(task: _Task, start: Special) -> Curve:
@@ -603,57 +630,3 @@ def _length(f: Follower, behind: Shape, n: int) -> Condition:
     weights = np.zeros_like(behind.y)
     weights[:, n:] = f.share(behind)[:, None] * behind.y[:, n:] / f.sizes[n:] ** 2 / _squared(f, behind, n)
     return Condition(weights, np.zeros(len(f.free)), 1.0)
-
-
-def null_solution(
-    system: System, setting: Mapping[str, float], orbit: Orbit, returns: Literal[1, -1]
-) -> tuple[Float[np.ndarray, "places states"], float]:
-    """v' = T J v + β f along an orbit with v(1) = ± v(0), where that has a solution: v of length about 1, and β.
-
-    With + it is the tangent of the branch at a fold of cycles, with - (and β = 0) the other orbit's direction at a period
-    doubling. By inverse iteration.
-
-    Raises:
-        ArithmeticError: the linear equations are singular in another way.
-    """
-    n, m, mesh, gauss = len(system.states), orbit.degree, np.diff(orbit.mesh), rule(orbit.degree)
-    states = at_gauss(orbit.y, gauss)
-    values: dict[str, Any] = {**setting, "t": 0.0} | {s: states[:, k] for k, s in enumerate(system.states)}
-    expressions = [*system.rates, *(e for row in system.jacobian for e in row)]
-    table = _tabulated(system.function(expressions), [values[name] for name in system.variables], len(states))
-    flow, jacobian = table[:, :n], np.ascontiguousarray(table[:, n:])
-    sizes, share = np.ptp(orbit.y, axis=0), shares(orbit.mesh, m)
-    # Bordered by the flow's own direction where that solves the equation too, and by v itself.
-    count = 2 if returns == 1 else 1
-    v = np.random.default_rng(0).standard_normal((len(orbit.y), n)) * sizes
-    step, rest, pair = np.empty((2, *v.shape)), np.empty((2, count)), np.empty((2, n, n))
-    phase = flow_weights(orbit.mesh, orbit.y, sizes)
-    for _ in range(4):
-        v = v / math.sqrt(float(np.sum(share[:, None] * (v / sizes) ** 2)))
-        columns, conditions = [at_gauss(v, gauss)], [share[:, None] * v / sizes**2]
-        if returns == 1:
-            columns, conditions = [flow, *columns], [phase, *conditions]
-        residual = np.zeros(count)
-        residual[-1] = -1.0
-        solved = newton(
-            mesh, np.zeros_like(v), orbit.period, gauss.values, gauss.slopes, np.zeros_like(flow), jacobian,
-            np.stack(columns, axis=-1).reshape(len(flow), -1), np.full(n, float(returns)), np.stack(conditions),
-            np.zeros((count, count)), residual, step, rest, pair,
-        )  # fmt: skip
-        if not solved or not np.isfinite(step[0]).all():
-            raise ArithmeticError("the linearisation along the orbit cannot be solved")
-        v = step[0].copy()
-    return v, float(rest[0, 0]) if returns == 1 else 0.0
-
-
-def _tabulated(code: Any, columns: Sequence[Any], count: int) -> np.ndarray:
-    """Machine code of expressions at many places, (places, outputs)."""
-    table = np.array([np.broadcast_to(np.asarray(c, float), (count,)) for c in columns])
-    found = np.empty((count, code.outputs))
-    out = np.zeros((code.outputs, 8))
-    for first in range(0, count, 8):
-        places = np.minimum(np.arange(first, first + 8), count - 1)
-        rows = np.ascontiguousarray(table[:, places])
-        code(rows.ctypes.data, out.ctypes.data)
-        found[first : first + 8] = out.T[: count - first]
-    return found

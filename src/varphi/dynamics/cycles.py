@@ -28,11 +28,15 @@ from .orbits import (
     Shape,
     illinois,
     places,
+    shares_through_rest,
     split,
 )
 from .system import System
+from .variation import null_solution
 
 Complex: TypeAlias = "np.ndarray[Any, np.dtype[np.complex128]]"
+# How far beside the single orbit a doubled one is begun, relative to its size.
+_BESIDE = 0.02
 # A fold is found again on meshes of so many times as many intervals, until one agrees with the one before.
 _MESHES = (2, 4)
 
@@ -157,6 +161,35 @@ def orbit_at_hopf(
     return orbit, Orbit(mesh, wave, 0.0, 0.0)
 
 
+def orbit_at_doubling(
+    system: System,
+    parameter: str,
+    doubling: Special,
+    *,
+    parameters: Mapping[str, float] | None = None,
+) -> tuple[Orbit, Orbit]:
+    """An orbit of twice the period beside a period doubling, and the direction in which it leaves the single one.
+
+    Both are starts for `continue_cycles`, as those of `orbit_at_hopf` are.
+
+    Args:
+        doubling: from a branch's `specials`.
+        parameters: values of the other parameters, where not the usual ones.
+
+    Raises:
+        ValueError: another kind of special point.
+    """
+    if doubling.kind != "period doubling":
+        raise ValueError(f"orbits double at a period doubling; this is a point of kind {doubling.kind!r}")
+    single = doubling.orbit
+    setting = system.values({**(parameters or {}), parameter: doubling.parameter})
+    v, _ = null_solution(system, setting, single, -1)
+    mesh = np.append(single.mesh[:-1] / 2, (single.mesh + 1) / 2)
+    twice, alternating = (np.vstack([first[:-1], second]) for first, second in ((single.y, single.y), (v, -v)))
+    orbit = Orbit(mesh, twice + _BESIDE * alternating, 2 * doubling.period, doubling.parameter)
+    return orbit, Orbit(mesh, alternating, 0.0, 0.0)
+
+
 def orbit_by_simulation(
     system: System,
     parameter: str,
@@ -231,7 +264,7 @@ def continue_cycles(
     low, high = bounds
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"bounds must be finite and increasing, got {bounds!r}")
-    walker = _Walker.of(system, parameter, system.values(parameters or {}), tolerance, abs(high - low))
+    walker = Walker.of(system, parameter, system.values(parameters or {}), tolerance, abs(high - low))
     return walker.walk(start, towards, bounds, largest_period, most_points, largest_step)
 
 
@@ -239,12 +272,12 @@ def _phase(follower: Follower, behind: Shape) -> list[Condition]:
     return [follower.phase(behind)]
 
 
-class _Walker(Follower):
+class Walker(Follower):
     """A follower of cycles: the period and one parameter are free."""
 
     @staticmethod
-    def of(system: System, parameter: str, setting: dict[str, Any], tolerance: float, parameter_size: float) -> _Walker:
-        return _Walker(
+    def of(system: System, parameter: str, setting: dict[str, Any], tolerance: float, parameter_size: float) -> Walker:
+        return Walker(
             system, (PERIOD, parameter), setting, {parameter: parameter_size}, _phase, tolerance=tolerance
         )  # fmt: skip
 
@@ -334,22 +367,14 @@ class _Walker(Follower):
 
     def through_rest(self, behind: Shape, ahead: Shape) -> Special | None:
         """The Hopf point between two orbits that swing in opposite phase, if they do: the branch went through it."""
-        share = self.share(behind)
-        means = [share @ o.y for o in (behind, ahead)]
-        a, b = behind.y - means[0], ahead.y - means[1]
-        first, product = (float(np.einsum("p,ps,ps,s->", share, a, o, self.sizes**-2.0)) for o in (a, b))
-        if product >= 0:
+        place = shares_through_rest(behind, ahead, self.share(behind), self.sizes)
+        if place is None:
             return None
-        # Parameter, period and mean are quadratic in the amplitude there.
-        second = (product / math.sqrt(first)) ** 2
-        parts = (1.0, 0.0) if abs(second - first) < 1e-6 * first else (second, -first)
-
-        def at_zero(p: Any, q: Any) -> Any:
-            return (p * parts[0] + q * parts[1]) / sum(parts)
-
-        period, parameter = at_zero(behind.scalars, ahead.scalars)
+        period, parameter = behind.scalars + place * (ahead.scalars - behind.scalars)
+        means = [self.share(behind) @ o.y for o in (behind, ahead)]
+        centre = means[0] + place * (means[1] - means[0])
         exact = hopf_near(
-            self.system, self.parameter, self.setting, at_zero(*means), float(parameter), 2 * math.pi / float(period)
+            self.system, self.parameter, self.setting, centre, float(parameter), 2 * math.pi / float(period)
         )
         if exact is not None:
             parameter, period = exact[1], 2 * math.pi / exact[2]

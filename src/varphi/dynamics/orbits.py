@@ -353,6 +353,26 @@ def flow_weights(mesh: np.ndarray, y: np.ndarray, sizes: np.ndarray) -> np.ndarr
     return weights
 
 
+def shares_through_rest(behind: Shape, ahead: Shape, share: np.ndarray, sizes: np.ndarray) -> float | None:
+    """Whether two orbits swing in opposite phase: then between them is an equilibrium, a Hopf point.
+
+    Args:
+        share: of each place of their mesh.
+        sizes: of as many first states as are looked at.
+
+    Returns:
+        How far it lies on the way from the one to the other, where parameter, period and mean are taken as quadratic in
+        the amplitude (0 to 1; outside where both come from one side); None if they do not.
+    """
+    count = len(sizes)
+    a, b = (o.y[:, :count] - share @ o.y[:, :count] for o in (behind, ahead))
+    first, product = (float(np.einsum("p,ps,ps,s->", share, a, o, sizes**-2.0)) for o in (a, b))
+    if product >= 0:
+        return None
+    second = (product / math.sqrt(first)) ** 2
+    return 0.0 if abs(second - first) < 1e-6 * first else first / (first - second)
+
+
 def illinois(
     test: Callable[[float], float | None], low: float, high: float, a: float, b: float, *, rtol: float, most: int = 40
 ) -> float | None:
