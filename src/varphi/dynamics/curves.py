@@ -47,8 +47,8 @@ class CurvePoint:
 
     Attributes:
         kind: "cusp", where two curves of folds meet in a tip; "bogdanov-takens", where folds and Hopf points meet;
-            "generalised hopf" (also named after Bautin), where folds of cycles begin and Hopf points change from sub- to
-            supercritical; or "hopf", where another curve of cycles ends on Hopf points.
+            "generalised hopf" (also named after Bautin), where folds of cycles begin and Hopf points change from
+            subcritical to supercritical; or "hopf", where another curve of cycles ends on Hopf points.
         values: of the two parameters.
     """
 
@@ -479,12 +479,12 @@ class _Cycles:
     def shrunk(self, shapes: list[Shape]) -> CurvePoint | None:
         """Where the cycle has no size, if it was about to shrink to nothing: its equations are singular there."""
         n = len(self.task.system.states)
-        sizes = [float(np.max(np.ptp(s.y[:, :n], axis=0) / self.follower.sizes[:n])) for s in shapes[-12:]]
+        sizes = [float(np.max(np.ptp(s.y[:, :n], axis=0) / self.follower.sizes[:n])) for s in shapes]
         larger = [k for k, size in enumerate(sizes) if size > 1.5 * sizes[-1]]
         if not larger or sizes[-1] > _SHRUNK:
             return None
         first, second = sizes[larger[-1]] ** 2, sizes[-1] ** 2
-        return self.rest(shapes[-12:][larger[-1]], shapes[-1], first / (first - second))
+        return self.rest(shapes[larger[-1]], shapes[-1], first / (first - second))
 
     def walk(self, current: Corrected) -> tuple[list[Shape], str, list[CurvePoint]]:
         f, widest = self.follower, self.task.widest or 0.1

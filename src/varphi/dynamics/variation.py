@@ -30,8 +30,8 @@ def null_solution(
 ) -> tuple[Float[np.ndarray, "places states"], float]:
     """v' = T J v + β f along an orbit with v(1) = ± v(0), where that has a solution: v of length about 1, and β.
 
-    With + it is the tangent of the branch at a fold of cycles, with - (and β = 0) the other orbit's direction at a period
-    doubling. By inverse iteration.
+    With + it is the tangent of the branch at a fold of cycles, with - (and β = 0) the direction of the doubled orbit at
+    a period doubling. By inverse iteration.
 
     Raises:
         ArithmeticError: the linear equations are singular in another way.
