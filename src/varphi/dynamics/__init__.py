@@ -1,8 +1,13 @@
 """Systems of differential equations and of reactions: ensembles, events, branches of periodic orbits."""
 
+from .approach import Approach as Approach
+from .approach import approach as approach
+from .curves import Curve as Curve
+from .curves import continue_curve as continue_curve
 from .cycles import CycleBranch as CycleBranch
 from .cycles import Orbit as Orbit
 from .cycles import continue_cycles as continue_cycles
+from .cycles import orbit_at_doubling as orbit_at_doubling
 from .cycles import orbit_at_hopf as orbit_at_hopf
 from .cycles import orbit_by_simulation as orbit_by_simulation
 from .ensemble import Cycle as Cycle
