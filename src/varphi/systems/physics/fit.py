@@ -103,10 +103,12 @@ def fit(
         ValueError, TypeError: for what does not fit the problem, before any work.
         OSError: where the checkpoint cannot be written.
     """
+    _check_kinds(problem, net, dtype)
     name = _checked_method(method, problem)
-    _check_counts(iterations=iterations, refinements=refinements, boundary=boundary)
-    if seconds is not None and not seconds > 0:
-        raise ValueError(f"seconds must be > 0, got {seconds!r}")
+    _check_counts(iterations=iterations, refinements=refinements, boundary=boundary, seed=seed)
+    for what, value in (("seconds", seconds), ("learning_rate", learning_rate)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{what} must be > 0, got {value!r}")
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance is a fraction of the first residual, 0 <= tolerance < 1, got {tolerance!r}")
     x, weights = _points(problem, points, sampler, seed)
@@ -135,6 +137,7 @@ def fit(
     residuals = Residuals(unknowns, blocks)
     if stored is None:
         _check_values(problem, residuals)
+        _check_repeats(residuals, name)
     run.method = make(residuals)
     if stored is not None:
         unknowns.set(stored["theta"].to(unknowns.get()))
@@ -305,6 +308,17 @@ class _Run:
 # Before it -----------------------------------------------------------------------------------------------------------
 
 
+def _check_kinds(problem: object, net: object, dtype: object) -> None:
+    if not isinstance(problem, Problem):
+        raise TypeError(f"fit takes a Problem, got {type(problem).__name__}")
+    if net is not None and not isinstance(net, (nn.Module, MLP)):
+        raise TypeError(f"the net is a plan, MLP((20, 20), 'tanh'), or a torch module, got {type(net).__name__}")
+    given = next((p.dtype for p in net.parameters()), None) if isinstance(net, nn.Module) else None
+    for what, found in (("dtype", dtype), ("the net's dtype", given)):
+        if found not in (None, torch.float32, torch.float64):
+            raise TypeError(f"{what} must be torch.float32 or torch.float64, got {found}")
+
+
 def _checked_method(method: str, problem: Problem) -> str:
     if method not in get_args(MethodName):
         raise ValueError(f"there is no method {method!r}; methods: {', '.join(get_args(MethodName))}")
@@ -321,7 +335,7 @@ def _checked_method(method: str, problem: Problem) -> str:
 
 def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
-        lowest = 0 if name == "refinements" else 1
+        lowest = 0 if name in ("refinements", "seed") else 1
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < lowest):
             raise ValueError(f"{name} must be a whole number >= {lowest}, got {value!r}")
 
@@ -434,6 +448,19 @@ def _check_values(problem: Problem, residuals: Residuals) -> None:
                 f"the {block.name} is {float(found[bad].flatten()[0]):g} at {at} (so at {int(bad.sum())} of {len(bad)} "
                 "points): a source term, a coefficient or a value given there is not a finite number"
             )
+
+
+def _check_repeats(residuals: Residuals, method: str) -> None:
+    """Refuse a net that gives other values at each call to methods that compare losses."""
+    if method == "adam":
+        return
+    with torch.no_grad():
+        first, again = (residuals.raw(0) for _ in range(2))
+    if not torch.equal(first, again):
+        raise ValueError(
+            f"the net gives other values each time it is called (dropout in training mode?), and {method!r} compares "
+            "losses: call net.eval(), or use method='adam'"
+        )
 
 
 def _method(name: str, residuals: Residuals, *, problem: Problem, rate: float | None, total: int) -> Method:
