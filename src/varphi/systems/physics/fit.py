@@ -8,7 +8,8 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from .solution import Solution
 
 MethodName: TypeAlias = Literal["auto", "lm", "gauss-newton", "natural", "lbfgs", "adam"]
 PointSampler: TypeAlias = Literal["auto", "gauss"] | Sampler
+Watch: TypeAlias = Callable[[int, float, nn.Module], None]
 
 # Iterations where none are given.
 _ITERATIONS = {"lm": 200, "gauss-newton": 100, "natural": 200, "lbfgs": 500, "adam": 5000}
@@ -68,6 +70,7 @@ def fit(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     allow_almost_everywhere: bool = False,
+    watch: Watch | None = None,
     progress: bool = True,
 ) -> Solution:
     """Solve a problem by a net.
@@ -93,6 +96,7 @@ def fit(
         checkpoint: a file that the state is kept in, every ten seconds and at the end: the same call resumes there, and
             comes to the same numbers as if nothing had happened.
         allow_almost_everywhere: train with activations that are not smooth enough.
+        watch: called as watch(iteration, cpu_seconds, field) after each iteration; its own time is not counted.
         progress: a bar on work that takes longer than two seconds.
 
     Returns:
@@ -114,14 +118,14 @@ def fit(
     x, weights = _points(problem, points, sampler, seed)
     plan = MLP((20, 20) if problem.domain.dimensions == 1 else (32, 32)) if net is None else net
     dtype = dtype or (torch.float32 if name == "adam" else torch.float64)
-    first = plan.build(problem.features, len(problem.fields), seed=seed) if isinstance(plan, MLP) else plan
+    first = _first(problem, plan, seed)
     check_smoothness(
         first, problem.order, form=problem.form, hard=problem.is_hard, allow_almost_everywhere=allow_almost_everywhere
     )
     for told in problem.warnings:
         warnings.warn(told, stacklevel=2)
 
-    count = boundary or max(20, math.ceil(math.sqrt(len(x))) * 2)
+    count = boundary or _boundary_count(x)
     make = partial(_method, name, problem=problem, rate=learning_rate, total=iterations or _ITERATIONS[name])
     blocks = problem.blocks(x, weights, count, "sobol", seed)
     key = _key(problem, name, plan, x, count, tuple(scales), learning_rate, seed, dtype, refinements)
@@ -153,7 +157,14 @@ def fit(
             run.method.restore(state)
         run.mark()
 
-    with bar(f"{name}, {problem.domain!r}", limits.iterations, progress) as moved:
+    with bar(f"{name}, {problem.domain!r}", limits.iterations, progress) as shown:
+
+        def moved(iteration: int, loss: float) -> None:
+            shown(iteration, loss)
+            if watch is not None:
+                with run.uncounted():
+                    watch(iteration, run.cpu, unknowns.field)
+
         run.iterate(unknowns, limits, refine_at, refined, path, moved)
     return Solution(
         problem, unknowns, run.method.residuals, name, run.history, run.reason, run.seconds, run.cpu,
@@ -273,6 +284,13 @@ class _Run:
         self.cpu += now[1] - self._clocks[1]
         self._clocks = now
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What is done meanwhile is no part of the fit."""
+        self._tick()
+        yield
+        self._clocks = time.perf_counter(), time.process_time()
+
     def save(self, path: Path, unknowns: Unknowns) -> None:
         """Write everything, so that a killed process leaves the old file or the new one."""
         state = {
@@ -368,6 +386,10 @@ def _points(problem: Problem, points: Any, sampler: str, seed: int) -> tuple[Ten
     return x, torch.ones(len(x), 1, dtype=torch.float64)
 
 
+def _boundary_count(x: Tensor) -> int:
+    return max(20, math.ceil(math.sqrt(len(x))) * 2)
+
+
 def _default_count(domain: Domain, form: str) -> int:
     if form == "weak":
         return {1: 400, 2: 48**2}.get(domain.dimensions, 4096)
@@ -392,6 +414,25 @@ def gauss_points(
     grid = torch.cartesian_prod(*[line] * d).reshape(-1, d)
     shares = torch.cartesian_prod(*[share] * d).reshape(-1, d).prod(1, keepdim=True)
     return domain.lower + (domain.upper - domain.lower) * grid, shares
+
+
+def beginning(
+    problem: Problem,
+    plan: MLP,
+    *,
+    points: int | None = None,
+    sampler: PointSampler = "auto",
+    boundary: int | None = None,
+    seed: int = 0,
+) -> tuple[Unknowns, list[Block]]:
+    """What `fit` begins with under the same arguments: first weights, in float64, and residuals."""
+    x, weights = _points(problem, points, sampler, seed)
+    blocks = problem.blocks(x, weights, boundary or _boundary_count(x), "sobol", seed)
+    return _started(problem, plan, _first(problem, plan, seed), torch.float64, blocks, SCALES, seed), blocks
+
+
+def _first(problem: Problem, plan: nn.Module | MLP, seed: int) -> nn.Module:
+    return plan.build(problem.features, len(problem.fields), seed=seed) if isinstance(plan, MLP) else plan
 
 
 def _unknowns(problem: Problem, net: nn.Module, dtype: torch.dtype) -> Unknowns:
