@@ -45,12 +45,12 @@ STUDY = Study(
     ),
     sizes={
         "full": Size(
-            seeds=10, takes="about 35 minutes on one core", options={"iterations": 120, "adam": 3000, "lbfgs": 1000}
+            seeds=10, takes="about 25 minutes on one core", options={"iterations": 120, "adam": 3000, "lbfgs": 1000}
         ),
         "demo": Size(
             seeds=8,
-            takes="about 12 minutes on one core",
-            options={"iterations": 80, "adam": 1500, "lbfgs": 500},
+            takes="about 7 minutes on one core",
+            options={"iterations": 60, "adam": 1000, "lbfgs": 400},
             factors={"activation": ("tanh", "sin", "relu3", "relu2", "relu")},
         ),
         "smoke": Size(

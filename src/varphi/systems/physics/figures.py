@@ -212,8 +212,8 @@ def _stars(panel: Axes, references: Mapping[str, Mapping[str, float]]) -> None:
         panel.plot(*at, "k*", markersize=7)
     middle = math.sqrt(math.prod(panel.get_xlim()))
     for (name, at), down in zip(known.items(), itertools.cycle((4, -9)), strict=False):
-        side = {"xytext": (4, down)} if at[0] < middle else {"xytext": (-4, down), "ha": "right"}
-        panel.annotate(name, at, fontsize=7, textcoords="offset points", **side)
+        across, side = (4, "left") if at[0] < middle else (-4, "right")
+        panel.annotate(name, at, fontsize=7, xytext=(across, down), textcoords="offset points", ha=side)
 
 
 def _course(row: Row, curve: str) -> np.ndarray:

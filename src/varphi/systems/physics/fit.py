@@ -29,7 +29,7 @@ from .gate import check_floating, check_smoothness
 from .least_squares import Damped, Descent, Method, Residuals, Unknowns
 from .problem import Block, Problem
 from .progress import bar
-from .solution import Solution
+from .solution import Made, Solution
 
 MethodName: TypeAlias = Literal["auto", "lm", "gauss-newton", "natural", "lbfgs", "adam"]
 PointSampler: TypeAlias = Literal["auto", "gauss"] | Sampler
@@ -168,7 +168,7 @@ def fit(
         run.iterate(unknowns, limits, refine_at, refined, path, moved)
     return Solution(
         problem, unknowns, run.method.residuals, name, run.history, run.reason, run.seconds, run.cpu,
-        run.method.told(),
+        run.method.told(), Made(plan if isinstance(plan, MLP) else None, count, seed),
     )  # fmt: skip
 
 
@@ -542,8 +542,6 @@ def _with_worst(problem: Problem, unknowns: Unknowns, x: Tensor, weights: Tensor
 
 def _key(problem: Problem, *rest: Any) -> str:
     """What a checkpoint must agree with."""
-    told = [repr(problem), repr(problem.conditions), repr(problem.coefficients)]
-    told += [hashlib.sha256(r.numpy().tobytes()).hexdigest() if isinstance(r, Tensor) else repr(r) for r in rest]
-    # Functions are told by their names, not by where they lie in this process.
-    text = re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(told))
+    told = [hashlib.sha256(r.numpy().tobytes()).hexdigest() if isinstance(r, Tensor) else repr(r) for r in rest]
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join([problem.told, *told]))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -45,12 +45,12 @@ STUDY = Study(
     ),
     sizes={
         "full": Size(
-            seeds=10, takes="about 25 minutes on one core", options={"iterations": 100, "adam": 3000, "lbfgs": 1000}
+            seeds=10, takes="about 20 minutes on one core", options={"iterations": 100, "adam": 3000, "lbfgs": 1000}
         ),
         "demo": Size(
             seeds=8,
-            takes="about 8 minutes on one core",
-            options={"iterations": 60, "adam": 1500, "lbfgs": 500},
+            takes="about 6 minutes on one core",
+            options={"iterations": 60, "adam": 1000, "lbfgs": 400},
             factors={"activation": ("tanh", "sin", "relu3", "relu2", "relu")},
         ),
         "smoke": Size(

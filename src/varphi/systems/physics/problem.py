@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -223,8 +224,31 @@ class Problem:
         return found
 
     def _equation(self, call: Call, x: Tensor, coefficients: Mapping[str, Tensor]) -> Tensor:
+        return self.applied(self.operator, call, x, coefficients)
+
+    def applied(
+        self, operator: Operator, call: Call, x: Tensor, coefficients: Mapping[str, Tensor]
+    ) -> Float[Tensor, "n equations"]:
+        """An operator in the fields, the coefficients and the given functions, at points."""
         columns = [coefficients[n] for n in self.coefficients] + [f(x) for f in self.given.values()]
-        return self.operator(_extended(call, columns), x)[1]
+        return operator(_extended(call, columns), x)[1]
+
+    def in_its_terms(self, what: Sequence[Equation]) -> Operator:
+        """Expressions in the fields, their derivatives, the coefficients, the given functions and the coordinates.
+
+        Raises:
+            FormulaError: for one that cannot be read.
+        """
+        names = (*self.fields, *self.coefficients, *self.given)
+        return jets.operator(*what, fields=names, coordinates=self.coordinates)
+
+    @property
+    def told(self) -> str:
+        """What a stored fit of it must agree with."""
+        given = {n: repr(f) for n, f in self.given.items()}
+        text = "\n".join([repr(self), repr(self.conditions), repr(self.coefficients), repr(given)])
+        # Functions are told by their names, not by where they lie in this process.
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
     def energy_jets(self) -> EnergyJets:
         """What the energy of the weak form is made of."""
@@ -562,8 +586,6 @@ def _coordinates(written: Sequence[Equation], d: int, fields: Sequence[str]) -> 
 
 
 def _mentions(written: Sequence[Equation], letter: str, fields: Sequence[str]) -> bool:
-    import re
-
     text = " ".join(e for e in written if isinstance(e, str))
     names = re.findall(r"[^\W\d]\w*", text)
     return any(n == letter or (n.partition("_")[0] in fields and letter in n.partition("_")[2]) for n in names)

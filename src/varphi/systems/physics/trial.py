@@ -94,7 +94,7 @@ def _corner_equation(dde: Any, x: Tensor, u: Tensor) -> Tensor:
 
 def corner_trial(setting: Setting, seeds: Sequence[int], points: Sequence[Point], **iterations: int) -> Outcome:
     """One seed of one setting of `physics_lshape`; see `study.declaration.Trial`."""
-    return _trial(corner(), _corner_equation, (20, 20), setting, seeds, iterations, points=512, boundary=100)
+    return _trial(corner(), _corner_equation, (16, 16), setting, seeds, iterations, points=400, boundary=100)
 
 
 # The front -----------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _front_equation(dde: Any, x: Tensor, u: Tensor) -> Tensor:
 
 def front_trial(setting: Setting, seeds: Sequence[int], points: Sequence[Point], **iterations: int) -> Outcome:
     """One seed of one setting of `physics_burgers`; see `study.declaration.Trial`."""
-    return _trial(front(), _front_equation, (20, 20), setting, seeds, iterations, points=1024, sampler="sobol")
+    return _trial(front(), _front_equation, (16, 16), setting, seeds, iterations, points=1024, sampler="sobol")
 
 
 # All -----------------------------------------------------------------------------------------------------------------
