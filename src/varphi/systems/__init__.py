@@ -8,4 +8,6 @@ STUDIES = {
     "heavy_tails_real": "varphi.systems.heavy_tails.real:STUDY",
     "neurons": "varphi.systems.neurons.study:STUDY",
     "physics": "varphi.systems.physics.study:STUDY",
+    "physics_burgers": "varphi.systems.physics.burgers:STUDY",
+    "physics_lshape": "varphi.systems.physics.lshape:STUDY",
 }
