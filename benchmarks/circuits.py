@@ -67,7 +67,7 @@ def ensembles(sets: int) -> tuple[dict[str, tuple[Callable[[], np.ndarray], int]
 
     def ours(rtol: float, atol: float) -> np.ndarray:
         found = simulate(
-            model.system, 20.0, dict(model.start), parameters=values, times=TIMES, rtol=rtol, atol=atol, threads=1,
+            model.equations, 20.0, dict(model.start), parameters=values, times=TIMES, rtol=rtol, atol=atol, threads=1,
             progress=False,
         )  # fmt: skip
         assert found.ok.all(), found.failures()
@@ -79,7 +79,7 @@ def ensembles(sets: int) -> tuple[dict[str, tuple[Callable[[], np.ndarray], int]
 
         runner = roadrunner.RoadRunner(sbml(LOOP))
         runner.integrator.relative_tolerance, runner.integrator.absolute_tolerance = 1e-6, 1e-9
-        runner.timeCourseSelections = [f"[{s}]" for s in model.system.states]
+        runner.timeCourseSelections = [f"[{s}]" for s in model.equations.states]
         some = min(sets, 300)
 
         def theirs() -> np.ndarray:

@@ -118,7 +118,7 @@ def test_files_of_people(tmp_path):
     pytest.importorskip("antimony", reason="needs varphi[circuits]")
     text = tmp_path / "loop.ant"
     text.write_text("species $X, Z; X = 1; Z = 0; J: => Z; X^2/(4 + X^2); D: Z => ; 0.5*Z;")
-    assert "Hill activator of X: K = 2, n = 2" in invoke("classify", str(text))
+    assert "Hill activator of X on Z: K = 2, n = 2" in invoke("classify", str(text))
     found = json.loads(invoke("simulate", str(text), "--horizon", "60", "--json"))
     assert found["after"] == pytest.approx(0.4) and found["response_time"] == pytest.approx(2 * np.log(2), rel=1e-6)
 

@@ -55,20 +55,15 @@ def _circuit(what: str, gate: str, values: list[str] | None) -> Circuit | Model:
         raise ValueError(f"{what!r} is neither a file nor one of {', '.join(FFL)}, simple")
     if given:
         raise ValueError("values of a model's parameters stand in its file; -p is for C1 to I4 and simple")
-    if path.suffix.lower() in (".xml", ".sbml"):
-        from varphi.systems.circuits.sbml import from_sbml
-
-        return from_sbml(path)
-    from varphi.systems.circuits.antimony import from_antimony
-
-    return from_antimony(path.read_text("utf-8"))
+    read = path.read_text("utf-8", "replace")
+    if path.suffix.lower() in (".xml", ".sbml") or read.lstrip().startswith("<"):
+        return Circuit.from_sbml(path)
+    return Circuit.from_antimony(read)
 
 
 def _answer(
     circuit: Circuit | Model, step: str, output: str | None, horizon: float | None, parameters: Any = None
 ) -> Response:
-    from varphi.systems.circuits import Circuit
-
     name, equals, levels = step.partition("=")
     first, colon, last = levels.partition(":")
     try:
@@ -78,11 +73,7 @@ def _answer(
         change = "", 0.0, 0.0
     if not (equals and colon):
         raise ValueError(f"a step is NAME=FROM:TO, as in X=0:1; got {step!r}")
-    if isinstance(circuit, Circuit):
-        return circuit.respond(change, output, horizon=horizon, parameters=parameters)
-    if horizon is None:
-        raise ValueError("how long to follow a model from a file must be said: --horizon TIME")
-    return circuit.respond(change, output or circuit.system.states[-1], horizon, parameters=parameters)
+    return circuit.respond(change, output, horizon, parameters=parameters)
 
 
 def _told(answer: Response) -> dict[str, Any]:
@@ -232,7 +223,8 @@ def classify(
     for law in laws:
         told = law.get("name") or ("Hill activator" if law["sign"] == 1 else "Hill repressor")
         target = f" on {law['target']}" if "target" in law else ""
-        out.print(f"{told} of {law['species']}{target}: K = {law['K']}, n = {law['n']}")
+        K, n = (f"{v:g}" if isinstance(v, float) else v for v in (law["K"], law["n"]))
+        out.print(f"{told} of {law['species']}{target}: K = {K}, n = {n}")
     for source, target, sign in made.edges:
         out.print(f"{source} {({1: '→', -1: '⊣', 0: '?'})[sign]} {target}")
     for x, y, z, kind in loops:

@@ -7,6 +7,7 @@ has no inf/inf and no NaN at the concentrations where the formula as written has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,7 @@ from varphi.numbers import Expression, UnsupportedOperation
 from varphi.numbers.ball import Ball, OutsideDomain
 from varphi.numbers.expression import build, constant, variable
 
-from .circuit import hill
+from .circuit import gated, hill
 
 # Exponents: a sum of numbers times symbols; None stands for 1.
 _Exponent = dict[Expression | None, Fraction]
@@ -52,14 +53,17 @@ class HillLaw:
         return f"{self.name} of {self.species}, K = {self.K!r}, n = {self.n!r}"
 
 
-def recognised(expression: Expression, species: Collection[str]) -> tuple[Expression, tuple[HillLaw, ...]]:
-    """The expression with its Hill functions named, and which they are.
+def recognised(
+    expression: Expression, species: Collection[str]
+) -> tuple[Expression, tuple[HillLaw, ...], tuple[tuple[HillLaw, ...], ...]]:
+    """The expression with its Hill functions named, which they are, and which of them compete for one site.
 
     Args:
         species: the names of what takes part as a concentration.
     """
     known: dict[int, Expression] = {}
     laws: dict[tuple[Any, ...], HillLaw] = {}
+    groups: dict[tuple[HillLaw, ...], None] = {}
     for node in expression.nodes():
         if node.operation in ("variable", "constant"):
             known[id(node)] = node
@@ -72,8 +76,109 @@ def recognised(expression: Expression, species: Collection[str]) -> tuple[Expres
                 laws[law.species, law.K, law.n, law.sign] = law
                 known[id(node)] = constant(factor * hill(law.sign, variable(law.species), law.K, law.n))
                 continue
+            group = _competition(arguments[0], arguments[1], species)
+            if group is not None:
+                members, factor = group
+                laws |= {(law.species, law.K, law.n, law.sign): law for law in members}
+                groups[members] = None
+                known[id(node)] = constant(factor * competition(members))
+                continue
         known[id(node)] = build(node.operation, *arguments)
-    return known[id(expression)], tuple(laws.values())
+    return known[id(expression)], tuple(laws.values()), tuple(groups)
+
+
+def competition(laws: Collection[HillLaw]) -> Expression:
+    """The gate of Hill functions that compete for one site."""
+    return constant(gated("OR", [(law.sign, variable(law.species), law.K, law.n) for law in laws]))
+
+
+def _competition(
+    above: Expression, below: Expression, species: Collection[str]
+) -> tuple[tuple[HillLaw, ...], Expression] | None:
+    """above/below as factor · Σ (r or 1)/(1 + Σ r) over two or more regulators, r = (x/K)^n, or None."""
+    parts = [_product(t) for t in summands(below)]
+    plain = [p for p in parts if p is not None and not _names(p, species)]
+    if len(plain) != 1 or len(parts) < 3:
+        return None
+    free = plain[0]
+    laws: list[tuple[str, Expression, Expression, _Product]] = []
+    for part in parts:
+        if part is free:
+            continue
+        found = None if part is None else _ratio(_over(part, free), species)
+        if found is None:
+            return None
+        laws.append((*found, _over(part or {}, free)))
+    if len({name for name, *_ in laws}) < len(laws):
+        return None
+    # The heads, each over what all have in common.
+    whole = _whole(above)
+    sums = [b for b, power in whole.items() if b.operation == "add" and power == {None: Fraction(1)}]
+    outer = {b: p for b, p in whole.items() if len(sums) != 1 or b is not sums[0]}
+    tops = [_product(t) for t in (summands(sums[0]) if len(sums) == 1 else [above])]
+    heads = [t for t in tops if t is not None]
+    if len(heads) < len(tops) or (_names(outer, species) and len(sums) == 1):
+        return None
+    for common in heads:
+        outside = _over(common, free)
+        symbols = {b: p for b, p in outside.items() if not b.is_constant}
+        for shared in (outside, symbols, *(_over(outside, r) for *_, r in laws)):
+            rest = [_over(_over(h, free), shared) for h in heads]
+            open_ = [r for *_, r in laws if r not in rest]
+            blanks, others = sum(r == {} for r in rest), [r for r in rest if r != {}]
+            # 1 + 1 folds to 2: a head that is a number stands for so many repressors.
+            number = [r for r in others if set(r) and all(b.is_constant for b in r)]
+            if len(number) == 1 and not blanks:
+                count = _count(number[0])
+                blanks, others = (count, [r for r in others if r not in number]) if count else (blanks, others)
+            if blanks == len(open_) and len(others) == len(laws) - len(open_) and all(
+                any(r == o for *_, r in laws) for o in others
+            ):  # fmt: skip
+                signs: list[Literal[1, -1]] = [1 if r in rest else -1 for *_, r in laws]
+                factor = constant(1)
+                for base, power in (*shared.items(), *(outer.items() if len(sums) == 1 else ())):
+                    factor = factor * _power(base, power, {None: Fraction(1)})
+                if constant(factor).variables & set(species):
+                    continue
+                made = [HillLaw(name, K, n, sign) for (name, K, n, _), sign in zip(laws, signs, strict=True)]
+                return tuple(made), constant(factor)
+    return None
+
+
+def _count(number: _Product) -> int:
+    value = math.prod(float(b.value) ** float(p[None]) for b, p in number.items())
+    return int(value) if value > 0 and value == int(value) else 0
+
+
+def summands(e: Expression) -> list[Expression]:
+    """The terms of a sum."""
+    return [t for a in e.arguments for t in summands(a)] if e.operation == "add" else [e]
+
+
+def factors(e: Expression) -> _Product:
+    """An expression as a product of powers: from each factor to its exponent, a sum of numbers (None) and symbols."""
+    return _whole(e)
+
+
+def _names(product: _Product, species: Collection[str]) -> set[str]:
+    return {v for base in product for v in base.variables if v in species}
+
+
+def _ratio(ratio: _Product, species: Collection[str]) -> tuple[str, Expression, Expression] | None:
+    """(x/K)^n as x, K and n, or None."""
+    names = [b for b in ratio if b.operation == "variable" and b.arguments[0] in species]
+    if len(names) != 1 or _names(ratio, species) != {names[0].arguments[0]}:
+        return None
+    x, exponent = names[0], ratio[names[0]]
+    n = _sum(exponent)
+    if n.variables & set(species) or (n.is_constant and n.value <= 0) or (not n.is_constant and _negative(exponent)):
+        return None
+    half = constant(1)
+    for base, power in ratio.items():
+        if base is not x:
+            half = half * _power(base, {k: -v for k, v in power.items()}, exponent)
+    half = constant(half)
+    return x.arguments[0], half if half.variables else constant(_plain_number(float(half.evaluate()))), n
 
 
 def _hill(above: Expression, below: Expression, species: Collection[str]) -> tuple[HillLaw, Expression] | None:
@@ -84,23 +189,11 @@ def _hill(above: Expression, below: Expression, species: Collection[str]) -> tup
         return None
     for first, second in ((one, two), (two, one)):
         ratio = _over(second, first)
-        names = [b for b in ratio if b.operation == "variable" and b.arguments[0] in species]
-        inside = {n for b in ratio for n in b.variables if n in species}
-        if len(names) != 1 or inside != {names[0].arguments[0]}:
+        found = _ratio(ratio, species)
+        if found is None:
             continue
-        x, exponent = names[0], ratio.pop(names[0])
-        n = _sum(exponent)
-        if (
-            n.variables & set(species)
-            or (n.is_constant and n.value <= 0)
-            or (not n.is_constant and _negative(exponent))
-        ):
-            continue
-        half = constant(1)
-        for base, power in ratio.items():
-            half = half * _power(base, {k: -v for k, v in power.items()}, exponent)
-        if not constant(half).variables:
-            half = constant(_plain_number(float(constant(half).evaluate())))
+        name, half, n = found
+        x = variable(name)
         signs: tuple[tuple[Literal[1, -1], _Product], ...] = ((1, second), (-1, first))
         for sign, part in signs:
             rest = _over(top, part)
@@ -109,7 +202,7 @@ def _hill(above: Expression, below: Expression, species: Collection[str]) -> tup
                 factor = constant(1)
                 for base, power in rest.items():
                     factor = factor * _power(base, power, {None: Fraction(1)})
-                return HillLaw(x.arguments[0], constant(half), n, sign), constant(factor)
+                return HillLaw(name, half, n, sign), constant(factor)
     return None
 
 
