@@ -21,7 +21,7 @@ from varphi.systems.circuits.proofs import _hill
 def test_hill_and_its_slope_lie_in_their_balls(
     sign: int, x: float, wide: float, K: float, more: float, n: float, rise: float, where: list
 ) -> None:
-    value, slope = _hill(sign, Ball(x, x + wide), Ball(K, K + more), Ball(n, n + rise))
+    value, slope = _hill(sign, Ball(x, x + wide), Ball(K, K + more), Ball(n, n + rise), Ball(1))
     a, k, m = x + where[0] * wide, K + where[1] * more, n + where[2] * rise
     if a <= 0:
         return
@@ -126,7 +126,6 @@ def test_refusals() -> None:
         (circuit, "bistable", {"beta_Q": (1, 2)}, "no parameter 'beta_Q'"),
         (circuit, "bistable", {"K_X_X": (0, 2)}, "K_X_X must be finite and above 0"),
         (circuit, "bistable", {"beta_X": (2, 1)}, r"must be \(low, high\)"),
-        (Circuit.ffl("C1", "OR"), "monostable", {}, "do not cover competition"),
         (Circuit.graph([("A", "A", 1), ("B", "B", 1)]), "bistable", {}, "loops apart"),
     )
     for given_circuit, claim, box, message in cases:

@@ -142,11 +142,11 @@ def _refuse(spec: Mapping[str, Wanted], bounds: Mapping[str, Range], method: str
     for measure, wanted in spec.items():
         if measure not in DIFFERENTIABLE:
             raise ValueError(f"{measure!r} cannot be asked for; there are {', '.join(DIFFERENTIABLE)}")
+        if not isinstance(wanted, tuple) and not math.isfinite(wanted):
+            raise ValueError(f"{measure} should be a finite number, got {wanted!r}; write (10, inf) for at least 10")
         low, high = wanted if isinstance(wanted, tuple) else (wanted, wanted)
         if not (0 <= low <= high and high > 0 and math.isfinite(low)):
             raise ValueError(f"{measure} should be a number above 0 or a range (low, high), got {wanted!r}")
-        if not isinstance(wanted, tuple) and not math.isfinite(wanted):
-            raise ValueError(f"{measure} should be a finite number, got {wanted!r}; write (10, inf) for at least 10")
     if not bounds:
         raise ValueError("no parameter is free: give bounds")
     if method not in ("global", "gradient", "both"):

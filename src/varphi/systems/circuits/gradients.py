@@ -18,7 +18,7 @@ from varphi.dynamics.sensitivity import sensitivities
 from varphi.numbers.expression import constant
 from varphi.numbers.jet import partial
 
-from .measures import LEAST, Response
+from .measures import Response
 from .steady import Rest, evaluated, jacobians, table
 
 DIFFERENTIABLE = (
@@ -86,7 +86,7 @@ class _Gradients:
         for measure in measures:
             value, slopes = getattr(self, measure.replace(" ", "_").replace("/", "_to_"))()
             if measure in _OF_PULSES:
-                value = np.where(self.answer.prominent(LEAST)[0], value, np.nan)
+                value = np.where(self.answer.prominent()[0], value, np.nan)
             slopes = np.where(np.isfinite(value)[:, None], slopes, np.nan)
             found[measure] = Gradient(measure, self.by, value, slopes)
         return found

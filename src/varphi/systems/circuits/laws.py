@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Rational
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from flint import arb
 
@@ -21,6 +21,7 @@ from varphi.numbers.ball import Ball, OutsideDomain
 from varphi.numbers.expression import build, constant, variable
 
 from .circuit import gated, hill
+from .intervals import hill_slope
 
 # Exponents: a sum of numbers times symbols; None stands for 1.
 _Exponent = dict[Expression | None, Fraction]
@@ -274,8 +275,12 @@ def _plain(value: Fraction) -> Any:
     return int(value) if value.denominator == 1 else constant(value)
 
 
+Dual: TypeAlias = "tuple[Ball, Ball]"
+"""A value and its slope by something."""
+
+
 def sign_of_slope(
-    expression: Expression, name: str, values: Mapping[str, float], species: Collection[str]
+    expression: Expression, name: str, values: Mapping[str, float | Ball], species: Collection[str]
 ) -> int | None:
     """The sign of ∂expression/∂name at every concentration from 0 on: 1, -1, 0, or None where it is not decided.
 
@@ -288,33 +293,41 @@ def sign_of_slope(
     if name not in expression.variables:
         return 0
     positive = Ball(0, arb.pos_inf())
-    known: dict[int, tuple[Ball, Ball]] = {}
+    given: dict[str, Dual] = {}
+    for own in expression.variables:
+        value = positive if own in species or own == "t" else values[own]
+        given[own] = value if isinstance(value, Ball) else Ball(value), Ball(int(own == name))
+    slope = value_and_slope(expression, given)[1]
+    return 0 if slope.lo == 0 and slope.hi == 0 else 1 if slope.lo >= 0 else -1 if slope.hi <= 0 else None
+
+
+def value_and_slope(expression: Expression, values: Mapping[str, Dual]) -> Dual:
+    """Rigorous bounds of an expression and of its derivative, from those of its variables."""
+    known: dict[int, Dual] = {}
     for node in expression.nodes():
         if node.operation == "variable":
-            own = node.arguments[0]
-            value = positive if own in species or own == "t" else Ball(values[own])
-            known[id(node)] = value, Ball(int(own == name))
+            known[id(node)] = values[node.arguments[0]]
         elif node.operation == "constant":
             known[id(node)] = Ball(node.value), Ball(0)
         else:
-            known[id(node)] = _value_and_slope(node, [known[id(a)] for a in node.arguments], name)
-    slope = known[id(expression)][1]
-    return 0 if slope.lo == 0 and slope.hi == 0 else 1 if slope.lo >= 0 else -1 if slope.hi <= 0 else None
+            known[id(node)] = _value_and_slope(node, [known[id(a)] for a in node.arguments])
+    return known[id(expression)]
 
 
 _ANYTHING = Ball(arb.neg_inf(), arb.pos_inf())
 _RISES = Ball(0, arb.pos_inf())
 
 
-def _value_and_slope(node: Expression, arguments: list[tuple[Ball, Ball]], name: str) -> tuple[Ball, Ball]:
-    """A node's value and derivative by one variable, from those of its arguments."""
+def _value_and_slope(node: Expression, arguments: list[Dual]) -> Dual:
+    """A node's value and slope, from those of its arguments."""
     operation, values = node.operation, [value for value, _ in arguments]
     slopes = [slope for _, slope in arguments]
+    still = all(slope.lo == 0 and slope.hi == 0 for slope in slopes)
     try:
         if operation in ("lt", "le", "gt", "ge", "eq", "ne"):
-            return Ball(0, 1), Ball(0) if name not in node.variables else _ANYTHING
+            return Ball(0, 1), Ball(0) if still else _ANYTHING
         value = _value(node, values)
-        if name not in node.variables:
+        if still:
             return value, Ball(0)
         rule = _SLOPES.get(operation)
         if operation == "where":
@@ -342,16 +355,30 @@ def _slope_of_where(node: Expression, slopes: list[Ball]) -> Ball:
 
 
 def _slope_of_power(v: list[Ball], d: list[Ball]) -> Ball:
+    x, n = v
     if not (d[1].lo == 0 and d[1].hi == 0):
         return _ANYTHING
+    if x.lo >= 0 and n.lo >= 1 and x.is_finite():
+        return n * x ** (n - 1) * d[0]
     # x^n rises for x >= 0 and n >= 0.
-    return (
-        (_RISES if v[1].lo >= 0 else -_RISES) * d[0] if v[0].lo >= 0 and (v[1].lo >= 0 or v[1].hi <= 0) else _ANYTHING
-    )
+    return (_RISES if n.lo >= 0 else -_RISES) * d[0] if x.lo >= 0 and (n.lo >= 0 or n.hi <= 0) else _ANYTHING
 
 
 def _slope_of_hill(v: list[Ball], d: list[Ball]) -> Ball:
-    return _RISES * d[0] - _RISES * d[1] if d[2].lo == 0 and d[2].hi == 0 else _ANYTHING
+    if not (d[2].lo == 0 and d[2].hi == 0):
+        return _ANYTHING
+    # hill(x, K, n) is 1 - hill(K, x, n).
+    return _hill_part(v[0], v[1], v[2]) * d[0] - _hill_part(v[1], v[0], v[2]) * d[1]
+
+
+def _hill_part(x: Ball, K: Ball, n: Ball) -> Ball:
+    return hill_slope(x, K, n) if x.lo >= 0 and x.is_finite() and K.lo > 0 and K.is_finite() else _RISES
+
+
+def _slope_of_larger(v: list[Ball], d: list[Ball]) -> Ball:
+    if v[0].lo >= v[1].hi or v[1].lo >= v[0].hi:
+        return d[0] if v[0].lo >= v[1].hi else d[1]
+    return Ball(min(d[0].lower, d[1].lower), max(d[0].upper, d[1].upper))
 
 
 _SLOPES: dict[str, Any] = {
@@ -362,9 +389,11 @@ _SLOPES: dict[str, Any] = {
     "div": lambda v, d: d[0] / v[1] - v[0] / v[1] * d[1] / v[1],
     "pow": _slope_of_power,
     "hill": _slope_of_hill,
-    "maximum": lambda v, d: Ball(0, 1) * d[0] + Ball(0, 1) * d[1],
-    "minimum": lambda v, d: Ball(0, 1) * d[0] + Ball(0, 1) * d[1],
+    "maximum": _slope_of_larger,
+    "minimum": lambda v, d: _slope_of_larger([-v[0], -v[1]], d),
+    "exp": lambda v, d: build("exp", variable("x")).evaluate(x=v[0]) * d[0],
+    "log": lambda v, d: d[0] / v[0] if v[0].lo > 0 else _RISES * d[0],
     **dict.fromkeys(
-        ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "atan", "sigmoid", "softplus"), lambda v, d: _RISES * d[0]
+        ("expm1", "log1p", "sqrt", "tanh", "atan", "sigmoid", "softplus"), lambda v, d: _RISES * d[0]
     ),
 }

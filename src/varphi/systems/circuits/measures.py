@@ -254,7 +254,7 @@ class Response:
         blank = np.where(present, 0.0, np.nan)
         return Pulses(present, peak - self.last + blank, peak + blank, time + blank, width, back, reasons)
 
-    def prominent(self, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def prominent(self, least: float = LEAST) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Where the extreme is a pulse, from what level, by how much, and the largest level."""
         peak, _ = self.extreme
         up = peak > self.last
@@ -371,7 +371,7 @@ class Response:
 
 
 def _of_pulse(value: Callable[[Response], np.ndarray]) -> Callable[[Response], np.ndarray]:
-    return lambda answer: np.where(answer.prominent(LEAST)[0], value(answer), np.nan)
+    return lambda answer: np.where(answer.prominent()[0], value(answer), np.nan)
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
