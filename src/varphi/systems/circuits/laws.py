@@ -8,7 +8,7 @@ has no inf/inf and no NaN at the concentrations where the formula as written has
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Rational
@@ -154,6 +154,28 @@ def _count(number: _Product) -> int:
 def summands(e: Expression) -> list[Expression]:
     """The terms of a sum."""
     return [t for a in e.arguments for t in summands(a)] if e.operation == "add" else [e]
+
+
+_SUMS = ("add", "sub", "neg")
+
+
+def signed_terms(e: Expression, sign: int) -> Iterator[tuple[int, Expression]]:
+    """The terms of an expression, products multiplied out, each with its sign times `sign`."""
+    if e.operation in ("add", "sub"):
+        yield from signed_terms(e.arguments[0], sign)
+        yield from signed_terms(e.arguments[1], sign if e.operation == "add" else -sign)
+    elif e.operation == "neg":
+        yield from signed_terms(e.arguments[0], -sign)
+    elif e.operation == "mul" and e.arguments[0].is_constant and e.arguments[0].value < 0:
+        yield from signed_terms(constant(-e.arguments[0].value) * e.arguments[1], -sign)
+    elif e.operation == "mul" and (sums := [i for i in (0, 1) if e.arguments[i].operation in _SUMS]):
+        for own, term in signed_terms(e.arguments[sums[0]], sign):
+            yield from signed_terms(constant(e.arguments[1 - sums[0]] * term), own)
+    elif e.operation == "div" and e.arguments[0].operation in _SUMS and e.arguments[1].operation not in _SUMS:
+        for own, term in signed_terms(e.arguments[0], sign):
+            yield from signed_terms(constant(term / e.arguments[1]), own)
+    elif not (e.is_constant and e.value == 0):
+        yield sign, e
 
 
 def factors(e: Expression) -> _Product:
@@ -325,13 +347,13 @@ def _value_and_slope(node: Expression, arguments: list[Dual]) -> Dual:
     still = all(slope.lo == 0 and slope.hi == 0 for slope in slopes)
     try:
         if operation in ("lt", "le", "gt", "ge", "eq", "ne"):
-            return Ball(0, 1), Ball(0) if still else _ANYTHING
+            return _truth(operation, values[0] - values[1]), Ball(0) if still else _ANYTHING
         value = _value(node, values)
         if still:
             return value, Ball(0)
         rule = _SLOPES.get(operation)
         if operation == "where":
-            return value, _slope_of_where(node, slopes)
+            return value, _slope_of_where(node, values[0], slopes)
         return value, _ANYTHING if rule is None else rule(values, slopes)
     except (OutsideDomain, UnsupportedOperation, ValueError):
         return _ANYTHING, _ANYTHING
@@ -339,6 +361,8 @@ def _value_and_slope(node: Expression, arguments: list[Dual]) -> Dual:
 
 def _value(node: Expression, values: list[Ball]) -> Ball:
     if node.operation == "where":
+        if values[0].lo == values[0].hi:
+            return values[1] if values[0].lo == 1 else values[2]
         return Ball(min(values[1].lower, values[2].lower), max(values[1].upper, values[2].upper))
     found = build(node.operation, *(variable(str(i)) for i in range(len(values)))).evaluate(
         **{str(i): v for i, v in enumerate(values)}
@@ -346,8 +370,23 @@ def _value(node: Expression, values: list[Ball]) -> Ball:
     return found if isinstance(found, Ball) else Ball(found)
 
 
-def _slope_of_where(node: Expression, slopes: list[Ball]) -> Ball:
-    """Only of the catalogue's Hill functions, which join without a jump at 0."""
+def _truth(comparison: str, difference: Ball) -> Ball:
+    """1 where a comparison holds for certain, 0 where it does not, else between."""
+    if comparison in ("gt", "le"):
+        holds = 1 if difference.lo > 0 else 0 if difference.hi <= 0 else None
+        flipped = comparison == "le"
+    elif comparison in ("ge", "lt"):
+        holds = 1 if difference.lo >= 0 else 0 if difference.hi < 0 else None
+        flipped = comparison == "lt"
+    else:
+        return Ball(0, 1)
+    return Ball(0, 1) if holds is None else Ball(1 - holds if flipped else holds)
+
+
+def _slope_of_where(node: Expression, truth: Ball, slopes: list[Ball]) -> Ball:
+    """Where the condition is open, only of the catalogue's Hill functions, which join without a jump at 0."""
+    if truth.lo == truth.hi:
+        return slopes[1] if truth.lo == 1 else slopes[2]
     condition, inside, outside = node.arguments
     if not (condition.operation == "gt" and inside.operation == "hill" and outside.is_constant):
         return _ANYTHING

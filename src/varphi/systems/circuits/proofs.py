@@ -24,7 +24,7 @@ from varphi.numbers.jet import partial
 
 from .circuit import Circuit, Gene, refuse_impossible
 from .intervals import hill_slope
-from .laws import Dual, sign_of_slope, value_and_slope
+from .laws import Dual, sign_of_slope, signed_terms, value_and_slope
 from .model import Model
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def certify(
     """Decide a claim for every parameter of a box, rigorously.
 
     Args:
-        circuit: a circuit, or a model whose states each change as x' = a - b x, where a and b do not depend on x;
+        circuit: a circuit, or a model whose states each change as x' = a - b x, where b does not depend on x;
             parameters outside the box have its values, read as exact binary numbers.
         claim: "monostable" (exactly one steady state with levels from 0 on) or "bistable" (two stable ones and an
             unstable one between them).
@@ -323,7 +323,7 @@ class _CircuitLoop(_Loop):
 
 
 class _ModelLoop(_Loop):
-    """Of a model whose states each change in proportion to themselves, or are given by others: x' = a - b x."""
+    """Of a model in which each state is made, and lost in proportion: x' = a - b x, where b does not depend on x."""
 
     def __init__(self, model: Model, box: Box) -> None:
         system = model.system()
@@ -331,14 +331,11 @@ class _ModelLoop(_Loop):
         self.parts: dict[str, tuple[Expression, Expression]] = {}
         needs = {}
         for name, rate in zip(system.states, system.rates, strict=True):
-            slope = partial(rate, name)
-            if name in slope.variables:
-                raise ValueError(f"proofs need rates in proportion to what is lost; that of {name} is not: {rate!r}")
             if "t" in rate.variables:
                 raise ValueError(f"proofs need rates that do not depend on the time; that of {name} does")
-            given: dict[str, Any] = {v: variable(v) for v in rate.variables} | {name: constant(0)}
-            self.parts[name] = constant(evaluate([rate], given)[0]), constant(-slope)
-            needs[name] = (self.parts[name][0].variables | slope.variables) & set(system.states)
+            made, lost = _made_and_lost(name, rate)
+            self.parts[name] = made, lost
+            needs[name] = (made.variables | lost.variables) & set(system.states)
         self.names = _opened(needs, ())
         self.states = set(system.states)
         values = {k: Ball(v) for k, v in system.parameters.items()} | {k: Ball(a, b) for k, (a, b) in box.items()}
@@ -353,12 +350,30 @@ class _ModelLoop(_Loop):
         made, lost = (self.value(e, known, p) for e in self.parts[name])
         if not lost[0].lo > 0:
             raise Undecided(f"the loss of {name} is not proved to be above 0")
+        if not made[0].lo >= 0:
+            raise Undecided(f"what is made of {name} is not proved to be above 0")
         return made[0] / lost[0], (made[1] - made[0] / lost[0] * lost[1]) / lost[0]
 
     def value(self, e: Expression, known: Mapping[str, Dual], p: Mapping[str, Ball]) -> Dual:
         """An expression and its slope by the level where the loop is cut."""
         values = {v: known[v] if v in self.states else (p[v], Ball(0)) for v in e.variables}
         return value_and_slope(e, values)
+
+
+def _made_and_lost(name: str, rate: Expression) -> tuple[Expression, Expression]:
+    """a and b of x' = a - b x."""
+    made, lost = constant(0), constant(0)
+    for sign, term in signed_terms(rate, 1):
+        if sign > 0:
+            made = constant(made + term)
+            continue
+        each = partial(term, name)
+        if name in each.variables or name not in term.variables:
+            raise ValueError(f"proofs need losses in proportion to what is lost; that of {name} is not: {term!r}")
+        lost = constant(lost + each)
+    if lost.is_constant and lost.value == 0:
+        raise ValueError(f"proofs need a loss of each species; {name} has none")
+    return made, lost
 
 
 _Acting: TypeAlias = "tuple[int, Ball, Ball, Ball, Ball]"

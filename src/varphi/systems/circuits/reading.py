@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from varphi.numbers import Expression, evaluate, variable
-from varphi.numbers.expression import constant
 
 from .circuit import Circuit, Gate, Gene, Regulation, Transcript, hill
-from .laws import HillLaw, competition, factors
+from .laws import HillLaw, competition, factors, signed_terms
 from .model import Model
 from .units import Units
 
@@ -160,7 +159,7 @@ class _Converter:
     def rate(self, state: str) -> tuple[_Part, list[_Made]]:
         """A state's loss and productions."""
         losses, made = [], []
-        for sign, term in _terms(self.system.rates[self.system.states.index(state)], 1):
+        for sign, term in signed_terms(self.system.rates[self.system.states.index(state)], 1):
             if sign < 0:
                 losses.append(self.loss(state, term))
             else:
@@ -227,24 +226,3 @@ class _Converter:
     def units(self) -> Units:
         """The model's units, where they are a circuit's."""
         return self.model.known_units
-
-
-_SUMS = ("add", "sub", "neg")
-
-
-def _terms(e: Expression, sign: int) -> Iterable[tuple[int, Expression]]:
-    if e.operation in ("add", "sub"):
-        yield from _terms(e.arguments[0], sign)
-        yield from _terms(e.arguments[1], sign if e.operation == "add" else -sign)
-    elif e.operation == "neg":
-        yield from _terms(e.arguments[0], -sign)
-    elif e.operation == "mul" and e.arguments[0].is_constant and e.arguments[0].value < 0:
-        yield from _terms(constant(-e.arguments[0].value) * e.arguments[1], -sign)
-    elif e.operation == "mul" and (sums := [i for i in (0, 1) if e.arguments[i].operation in _SUMS]):
-        for own, term in _terms(e.arguments[sums[0]], sign):
-            yield from _terms(constant(e.arguments[1 - sums[0]] * term), own)
-    elif e.operation == "div" and e.arguments[0].operation in _SUMS and e.arguments[1].operation not in _SUMS:
-        for own, term in _terms(e.arguments[0], sign):
-            yield from _terms(constant(term / e.arguments[1]), own)
-    elif not (e.is_constant and e.value == 0):
-        yield sign, e
