@@ -45,7 +45,9 @@ def test_what_cannot_be_is_not_claimed() -> None:
 
 def test_verification_is_of_the_field_s_numbers() -> None:
     loop = Circuit.ffl("I1", K={"XY": 0.1, "XZ": 0.1, "YZ": 0.5})
-    found = verification(loop.respond(("X", 0.0, 1.0), progress=False), ("peak", "time of peak", "last", "response time"))
+    found = verification(
+        loop.respond(("X", 0.0, 1.0), progress=False), ("peak", "time of peak", "last", "response time")
+    )
     assert found == pytest.approx(
         {"peak": 0.378822, "time of peak": 1.0258, "last": 0.201191, "response time": 0.108782}, rel=3e-5
     )

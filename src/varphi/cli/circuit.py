@@ -222,7 +222,9 @@ def sensitivity(
     ranges: Ranges = None,
     measure: Measure = "last",
     method: Annotated[str, typer.Option(metavar="sobol|morris", help="Shares of variance, or mean effects.")] = "sobol",
-    size: Annotated[int | None, typer.Option(metavar="N", min=2, help="Base samples (a power of two), or paths.")] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Base samples (a power of two), or paths.")
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the random numbers.")] = 0,
     gate: Gate = "AND",
     step: Step = "X=0:1",
@@ -276,7 +278,9 @@ def design_(
     circuit: What,
     want: Annotated[
         list[str] | None,
-        typer.Option("--want", "-w", metavar="MEASURE=VALUE", help='As "peak=2", "precision=10:" (at least), "peak=1:2".'),
+        typer.Option(
+            "--want", "-w", metavar="MEASURE=VALUE", help='As "peak=2", "precision=10:" (at least), "peak=1:2".'
+        ),
     ] = None,
     ranges: Ranges = None,
     method: Annotated[str, typer.Option(metavar="global|gradient|both", help="How to search.")] = "both",

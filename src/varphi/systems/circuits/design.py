@@ -288,7 +288,10 @@ def _gradient(problem: _Problem, clock: _Clock, seed: int) -> None:
             clock.note(tried, there)
             better = there < loss * (1 - 1e-6)
             x = np.where(better[:, None], tried, x)
-            residuals, slopes = np.where(better[:, None], new, residuals), np.where(better[:, None, None], steep, slopes)
+            residuals, slopes = (
+                np.where(better[:, None], new, residuals),
+                np.where(better[:, None, None], steep, slopes),
+            )
             loss = np.where(better, there, loss)
             damping = np.where(better, np.maximum(damping / 5, 1e-12), damping * 4)
 

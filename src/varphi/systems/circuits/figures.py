@@ -92,16 +92,26 @@ def parameter_map(
     there = ~np.isnan(values) & ~lost
     absent = ~there & ~lost
     panel.scatter(
-        x[1][absent], y[1][absent], s=5, facecolors="none", edgecolors="C7", linewidths=0.4, label=f"none: {absent.sum()}"
+        x[1][absent],
+        y[1][absent],
+        s=5,
+        facecolors="none",
+        edgecolors="C7",
+        linewidths=0.4,
+        label=f"none: {absent.sum()}",
     )
     if lost.any():
-        panel.scatter(x[1][lost], y[1][lost], s=10, marker="x", color="C3", linewidths=0.7, label=f"failed: {lost.sum()}")
+        panel.scatter(
+            x[1][lost], y[1][lost], s=10, marker="x", color="C3", linewidths=0.7, label=f"failed: {lost.sum()}"
+        )
     finite = values[there & np.isfinite(values)]
     shown = np.clip(values[there], None, finite.max()) if finite.size else values[there]
     wide = finite.size > 0 and finite.min() > 0 and finite.max() > 100 * np.median(finite)
     dots = panel.scatter(x[1][there], y[1][there], s=7, c=shown, norm="log" if wide else None)
     if absent.any() or lost.any():
-        drawing.legend(*panel.get_legend_handles_labels(), loc="outside upper right", fontsize=8, ncols=2, frameon=False)
+        drawing.legend(
+            *panel.get_legend_handles_labels(), loc="outside upper right", fontsize=8, ncols=2, frameon=False
+        )
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel(_labelled(x[0], units.get(x[0], "1")))

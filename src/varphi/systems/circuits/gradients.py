@@ -64,7 +64,9 @@ def gradients(answer: Response, by: Sequence[str], measures: Sequence[str]) -> d
     if unknown:
         raise ValueError(f"{unknown[0]!r} has no derivatives here; there are {', '.join(DIFFERENTIABLE)}")
     if answer.step[0] in by:
-        raise ValueError(f"{answer.step[0]!r} is the input, and its levels are the step's: no derivative by it is meant")
+        raise ValueError(
+            f"{answer.step[0]!r} is the input, and its levels are the step's: no derivative by it is meant"
+        )
     return _Gradients(answer, tuple(by)).of(measures)
 
 

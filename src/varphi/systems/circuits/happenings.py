@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-
 from rich.console import Console
 from rich.progress import track
 
@@ -347,7 +346,9 @@ class _Run:
         for name, value in zip(h.changes, new, strict=True):
             self.state[self.system.states.index(name)] = value
         # A comparison that this did not move keeps what the crossing said of it.
-        moved = [m for m in self.margins if self.value(m) != before[m] or (m.variables & set(h.changes) and not before[m])]
+        moved = [
+            m for m in self.margins if self.value(m) != before[m] or (m.variables & set(h.changes) and not before[m])
+        ]
         self.assess([k for k, (_, margin) in enumerate(self.atoms) if any(margin is m for m in moved)])
         self.lows, self.highs = np.fmin(self.lows, self.state), np.fmax(self.highs, self.state)
         self.log.append((self.t, i, self.state.copy()))

@@ -432,7 +432,5 @@ _SLOPES: dict[str, Any] = {
     "minimum": lambda v, d: _slope_of_larger([-v[0], -v[1]], d),
     "exp": lambda v, d: build("exp", variable("x")).evaluate(x=v[0]) * d[0],
     "log": lambda v, d: d[0] / v[0] if v[0].lo > 0 else _RISES * d[0],
-    **dict.fromkeys(
-        ("expm1", "log1p", "sqrt", "tanh", "atan", "sigmoid", "softplus"), lambda v, d: _RISES * d[0]
-    ),
+    **dict.fromkeys(("expm1", "log1p", "sqrt", "tanh", "atan", "sigmoid", "softplus"), lambda v, d: _RISES * d[0]),
 }

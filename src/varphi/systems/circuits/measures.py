@@ -347,7 +347,9 @@ class Response:
             turns = (np.abs(values - self.first[:, None]) > size) & (np.abs(values - self.last[:, None]) > size)
         return self.settled & found.ok & ~turns.any(1)
 
-    def gradients(self, by: Sequence[str], measures: Sequence[str] = ("peak", "time of peak", "last")) -> dict[str, Gradient]:
+    def gradients(
+        self, by: Sequence[str], measures: Sequence[str] = ("peak", "time of peak", "last")
+    ) -> dict[str, Gradient]:
         """Measures with their derivatives by parameters; see `gradients`."""
         from .gradients import gradients
 

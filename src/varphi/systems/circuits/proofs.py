@@ -12,11 +12,11 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from flint import arb
 
-from varphi.numbers import Expression, evaluate, variable
+from varphi.numbers import Expression
 from varphi.numbers import hill as hill_of
 from varphi.numbers.ball import Ball
 from varphi.numbers.expression import constant
@@ -61,9 +61,7 @@ class Proof:
     open_share: float
 
 
-def certify(
-    circuit: Subject, claim: Claim, box: Mapping[str, tuple[float, float]], *, most_boxes: int = 400
-) -> Proof:
+def certify(circuit: Subject, claim: Claim, box: Mapping[str, tuple[float, float]], *, most_boxes: int = 400) -> Proof:
     """Decide a claim for every parameter of a box, rigorously.
 
     Args:
@@ -93,7 +91,9 @@ def certify(
         if claim == "monostable":
             slope = loop.steepest(whole)
             if slope < 1:
-                return Proof(claim, "PROVED", f"contraction: the slope of the loop is at most {slope:.6g}", None, 1, 0.0)
+                return Proof(
+                    claim, "PROVED", f"contraction: the slope of the loop is at most {slope:.6g}", None, 1, 0.0
+                )
         return _searched(loop, claim, whole, most_boxes)
     except Undecided as reason:
         return Proof(claim, "UNDECIDED", str(reason), None, 1, 1.0)
@@ -295,7 +295,9 @@ class _Loop:
 class _CircuitLoop(_Loop):
     def __init__(self, circuit: Circuit) -> None:
         self.circuit, self.usual = circuit, circuit.parameters
-        self.names = _opened({name: {r.source for r in g.regulators} for name, g in circuit.genes.items()}, circuit.inputs)
+        self.names = _opened(
+            {name: {r.source for r in g.regulators} for name, g in circuit.genes.items()}, circuit.inputs
+        )
         doubtful = [n for n, g in circuit.genes.items() if _turns(g)]
         turned = f"with two repressors beside it an activator of {doubtful[0]} may repress" if doubtful else ""
         self.unstable = turned or _not_positive(circuit.edges, list(circuit.genes), _mrna(circuit))
