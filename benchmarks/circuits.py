@@ -154,7 +154,7 @@ def ensembles(
 
     def ours(rtol: float, atol: float) -> np.ndarray:
         found = simulate(
-            model.system, 20.0, dict(model.start), parameters=values, times=TIMES, rtol=rtol, atol=atol, threads=1,
+            model.equations, 20.0, dict(model.start), parameters=values, times=TIMES, rtol=rtol, atol=atol, threads=1,
             progress=False,
         )  # fmt: skip
         if not found.ok.all():
@@ -165,7 +165,7 @@ def ensembles(
     makers: dict[str, tuple[Callable[[float, float], Callable[[], np.ndarray]], int]] = {
         "varphi": (lambda rtol, atol: lambda: ours(rtol, atol), sets),
         "numbalsoda": (lambda rtol, atol: by_numbalsoda(values, rtol, atol), sets),
-        "roadrunner": (lambda rtol, atol: by_roadrunner(values, model.system.states, some, rtol, atol), some),
+        "roadrunner": (lambda rtol, atol: by_roadrunner(values, model.equations.states, some, rtol, atol), some),
     }
     methods = {
         name: Method(make(*tuned[name]), count, f"rtol {tuned[name][0]:g} atol {tuned[name][1]:g}")

@@ -3,6 +3,7 @@
 # Where each study is declared: "module:attribute", loaded when it is asked for.
 STUDIES = {
     "circuits": "varphi.systems.circuits.study:STUDY",
+    "circuits_noise": "varphi.systems.circuits.noise_study:STUDY",
     "constrained": "varphi.systems.constrained.study:STUDY",
     "heavy_tails": "varphi.systems.heavy_tails.study:STUDY",
     "heavy_tails_real": "varphi.systems.heavy_tails.real:STUDY",
