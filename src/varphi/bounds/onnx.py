@@ -13,23 +13,20 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.fx.node import map_arg
 
 from .nodes import UncertifiedOperation
-from .onnx_operators import OPERATORS
+from .onnx_operators import OPERATORS, Constant, Operand, Operator, Shape, Value, batched, of_sample
 
 _MISSING = "ONNX files need the package onnx: pip install 'varphi[onnx]'"
 _DOMAINS = ("", "ai.onnx")
 _FLOATS: dict[int, torch.dtype] = {1: torch.float32, 11: torch.float64}
-
-Shape: TypeAlias = tuple[int, ...]
-Constant: TypeAlias = "np.ndarray[Any, Any]"
 
 
 class OnnxModel(NamedTuple):
@@ -128,84 +125,6 @@ def _with_external(onnx: Any, path: str | Path) -> Any:
         return onnx.load(str(path))
     except Exception as error:
         raise ValueError(f"the weights of {str(path)!r} lie in other files, which cannot be read ({error})") from error
-
-
-def batched(shape: Shape) -> bool:
-    """Whether the first dimension of an ONNX shape is the batch's."""
-    return len(shape) >= 2 and shape[0] == 1
-
-
-def of_sample(shape: Shape) -> Shape:
-    """What torch's tensor has behind its batch dimension."""
-    return shape[1:] if batched(shape) else shape
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor that depends on the input: in torch (batch, *of_sample(shape)).
-
-    Attributes:
-        node: what computes it.
-        shape: in ONNX.
-    """
-
-    node: fx.Node
-    shape: Shape
-
-
-Operand: TypeAlias = "Value | Constant | None"
-
-
-@dataclass
-class Operator:
-    """One node of the file's graph, with what it is given."""
-
-    kind: str
-    name: str
-    inputs: list[Operand]
-    attributes: dict[str, Any]
-    names: list[str]
-    outputs: list[str]
-    builder: Builder = field(repr=False)
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.kind})"
-
-    @property
-    def opset(self) -> int:
-        """The version of the operator set."""
-        return self.builder.opset
-
-    def refuse(self, what: str) -> NoReturn:
-        raise UncertifiedOperation(f"{self}: {what} is not supported")
-
-    def operand(self, place: int) -> Operand:
-        return self.inputs[place] if place < len(self.inputs) else None
-
-    def value(self, place: int = 0) -> Value:
-        """An input that depends on the model's; a constant in its place is refused."""
-        found = self.operand(place)
-        if not isinstance(found, Value):
-            self.refuse(f"input {place} that does not depend on the model's input")
-        return found
-
-    def constant(self, place: int, name: str, default: Any = None) -> Any:
-        """An input that must be constant, or the attribute of that name in older operator sets."""
-        found = self.operand(place)
-        if isinstance(found, Value):
-            self.refuse(f"{name!r} that depends on the model's input")
-        return self.attributes.get(name, default) if found is None else found
-
-    def numbers(self, place: int, name: str) -> list[int] | None:
-        """The same as whole numbers."""
-        found = self.constant(place, name)
-        return None if found is None else [int(v) for v in np.atleast_1d(found)]
-
-    def axis(self, value: Value, axis: int) -> int:
-        """A dimension of ONNX's, counted from the front."""
-        if not -len(value.shape) <= axis < max(len(value.shape), 1):
-            self.refuse(f"axis {axis} of a tensor of shape {value.shape}")
-        return axis % max(len(value.shape), 1)
 
 
 class Builder:
@@ -321,7 +240,8 @@ class Builder:
     def _folded(self, node: Any, operator: Operator) -> list[Constant]:
         """What a node gives that does not depend on the input."""
         onnx = self.onnx
-        given = {n: v for n, v in zip(node.input, operator.inputs, strict=True) if n}
+        pairs = zip(node.input, operator.inputs, strict=True)
+        given = {n: v for n, v in pairs if isinstance(v, np.ndarray)}
         kinds = [
             onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
             for n, v in given.items()
@@ -349,7 +269,7 @@ class Builder:
 
     def refresh(self, node: fx.Node) -> None:
         """Work out the shape that a node gives."""
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
+        args, kwargs = map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
         node.meta["example"] = node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
 
     def _argument(self, argument: Any) -> Any:
@@ -365,9 +285,9 @@ class Builder:
         """A constant as a tensor of the module: a parameter if it holds real numbers, else a buffer."""
         if id(array) in self._kept:
             return self._attribute(self._kept[id(array)][1])
-        if array.dtype not in (np.float32, np.float64, np.int64, np.int32, np.bool_):
+        if array.dtype.name not in ("float32", "float64", "int64", "int32", "bool"):
             raise UncertifiedOperation(f"{self.place}: numbers of {array.dtype} are not supported")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if not np.isfinite(array).all():
             raise ValueError(f"{self.path}: {self.place} has a constant with NaN or inf")
         tensor = torch.from_numpy(np.array(array))  # of its own memory
         stem = re.sub(r"\W+", "_", self.place.partition(" (")[0]).strip("_") or "constant"
@@ -443,5 +363,3 @@ class Builder:
             held = self.kept(np.ascontiguousarray(bias.reshape(size)))
         node.args = (*node.args, held)
         return product
-
-

@@ -10,18 +10,104 @@ import itertools
 import math
 import operator as python
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import fx
+
+from .nodes import UncertifiedOperation
 
 if TYPE_CHECKING:
-    from .onnx import Constant, Operator, Shape, Value
+    from .onnx import Builder
 
-Rule = Callable[["Operator"], "Value | list[Value]"]
+Shape: TypeAlias = tuple[int, ...]
+Constant: TypeAlias = "np.ndarray[Any, Any]"
 # Where the exact softplus and x differ by less than float64 holds.
 _SOFTPLUS_THRESHOLD = 40.0
+
+
+def batched(shape: Shape) -> bool:
+    """Whether the first dimension of an ONNX shape is the batch's."""
+    return len(shape) >= 2 and shape[0] == 1
+
+
+def of_sample(shape: Shape) -> Shape:
+    """What torch's tensor has behind its batch dimension."""
+    return shape[1:] if batched(shape) else shape
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor that depends on the input: in torch (batch, *of_sample(shape)).
+
+    Attributes:
+        node: what computes it.
+        shape: in ONNX.
+    """
+
+    node: fx.Node
+    shape: Shape
+
+
+Operand: TypeAlias = "Value | Constant | None"
+
+
+@dataclass
+class Operator:
+    """One node of the file's graph, with what it is given."""
+
+    kind: str
+    name: str
+    inputs: list[Operand]
+    attributes: dict[str, Any]
+    names: list[str]
+    outputs: list[str]
+    builder: Builder = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind})"
+
+    @property
+    def opset(self) -> int:
+        """The version of the operator set."""
+        return self.builder.opset
+
+    def refuse(self, what: str) -> NoReturn:
+        raise UncertifiedOperation(f"{self}: {what} is not supported")
+
+    def operand(self, place: int) -> Operand:
+        return self.inputs[place] if place < len(self.inputs) else None
+
+    def value(self, place: int = 0) -> Value:
+        """An input that depends on the model's; a constant in its place is refused."""
+        found = self.operand(place)
+        if not isinstance(found, Value):
+            self.refuse(f"input {place} that does not depend on the model's input")
+        return found
+
+    def constant(self, place: int, name: str, default: Any = None) -> Any:
+        """An input that must be constant, or the attribute of that name in older operator sets."""
+        found = self.operand(place)
+        if isinstance(found, Value):
+            self.refuse(f"{name!r} that depends on the model's input")
+        return self.attributes.get(name, default) if found is None else found
+
+    def numbers(self, place: int, name: str) -> list[int] | None:
+        """The same as whole numbers."""
+        found = self.constant(place, name)
+        return None if found is None else [int(v) for v in np.atleast_1d(found)]
+
+    def axis(self, value: Value, axis: int) -> int:
+        """A dimension of ONNX's, counted from the front."""
+        if not -len(value.shape) <= axis < max(len(value.shape), 1):
+            self.refuse(f"axis {axis} of a tensor of shape {value.shape}")
+        return axis % max(len(value.shape), 1)
+
+
+Rule: TypeAlias = Callable[[Operator], "Value | list[Value]"]
 
 
 # -------------------------------------------------------------------------------------------------------- pointwise
@@ -32,7 +118,7 @@ def _unary(function: Callable[..., Any], **given: tuple[str, Any]) -> Rule:
 
     def rule(op: Operator) -> Value:
         named = {k: op.attributes.get(name, default) for k, (name, default) in given.items()}
-        return type(op.value())(op.builder.call(function, op.value(), **named), op.value().shape)
+        return Value(op.builder.call(function, op.value(), **named), op.value().shape)
 
     return rule
 
@@ -65,7 +151,7 @@ def _divide(op: Operator) -> Value:
     first, second = _operands(op)
     if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
         return op.builder.pointwise(python.truediv, first, second)
-    inverse = type(second)(op.builder.call(torch.reciprocal, second), second.shape)
+    inverse = Value(op.builder.call(torch.reciprocal, second), second.shape)
     return op.builder.pointwise(python.mul, first, inverse)
 
 
@@ -83,18 +169,17 @@ def _extreme(sign: int) -> Rule:
     def rule(op: Operator) -> Value:
         operands = _operands(op)
         numbers = [o for o in operands if isinstance(o, np.ndarray) and o.size == 1]
-        best, *others = [o for o in operands if not any(o is n for n in numbers)]
-        b = op.builder
-        for other in others:
-            if isinstance(best, np.ndarray) and isinstance(other, np.ndarray):
-                best = np.maximum(best, other) if sign > 0 else np.minimum(best, other)
+        first = next(o for o in operands if isinstance(o, Value))
+        best, b = first, op.builder
+        for other in operands:
+            if other is first or any(other is n for n in numbers):
                 continue
             above = b.pointwise(python.sub, *((other, best) if sign > 0 else (best, other)))
             excess = b.pointwise(torch.relu, above)
             best = b.pointwise(python.add if sign > 0 else python.sub, best, excess)
         for number in numbers:
             limit = {"min" if sign > 0 else "max": number.reshape(()).item()}
-            best = type(best)(b.call(torch.clamp, best, **limit), best.shape)
+            best = Value(b.call(torch.clamp, best, **limit), best.shape)
         return best
 
     return rule
@@ -108,32 +193,32 @@ def _clip(op: Operator) -> Value:
             limits[name] = float(np.reshape(limit, ()))
     if not limits:
         return op.value()
-    return type(op.value())(op.builder.call(torch.clamp, op.value(), **limits), op.value().shape)
+    return Value(op.builder.call(torch.clamp, op.value(), **limits), op.value().shape)
 
 
 def _hard_sigmoid(op: Operator) -> Value:
     b, x = op.builder, op.value()
     line = b.call(python.add, b.call(python.mul, x, op.attributes.get("alpha", 0.2)), op.attributes.get("beta", 0.5))
-    return type(x)(b.call(torch.clamp, line, min=0.0, max=1.0), x.shape)
+    return Value(b.call(torch.clamp, line, min=0.0, max=1.0), x.shape)
 
 
 def _selu(op: Operator) -> Value:
     b, x = op.builder, op.value()
     alpha = op.attributes.get("alpha", 1.67326319217681884765625)
     gamma = op.attributes.get("gamma", 1.05070102214813232421875)
-    return type(x)(b.call(python.mul, b.call(F.elu, x, alpha), gamma), x.shape)
+    return Value(b.call(python.mul, b.call(F.elu, x, alpha), gamma), x.shape)
 
 
 def _gelu(op: Operator) -> Value:
     approximate = op.attributes.get("approximate", b"none").decode()
-    return type(op.value())(op.builder.call(F.gelu, op.value(), approximate=approximate), op.value().shape)
+    return Value(op.builder.call(F.gelu, op.value(), approximate=approximate), op.value().shape)
 
 
 def _prelu(op: Operator) -> Value:
     b, x, slope = op.builder, op.value(), op.constant(1, "slope")
     if slope.size == 1:
-        return type(x)(b.call(F.leaky_relu, x, slope.reshape(()).item()), x.shape)
-    positive = b.pointwise(python.mul, type(x)(b.call(torch.relu, x), x.shape), 1 - slope)
+        return Value(b.call(F.leaky_relu, x, slope.reshape(()).item()), x.shape)
+    positive = b.pointwise(python.mul, Value(b.call(torch.relu, x), x.shape), 1 - slope)
     return b.pointwise(python.add, b.pointwise(python.mul, x, slope), positive)
 
 
@@ -143,7 +228,7 @@ def _power(op: Operator) -> Value:
         op.refuse("an exponent that is not one constant number")
     number = exponent.reshape(()).item()
     whole = int(number) if float(number).is_integer() else float(number)
-    return type(op.value())(op.builder.call(torch.pow, op.value(), whole), op.value().shape)
+    return Value(op.builder.call(torch.pow, op.value(), whole), op.value().shape)
 
 
 def _where(op: Operator) -> Value:
@@ -181,7 +266,7 @@ def _linear(op: Operator, x: Value, weight: Constant, bias: Constant | None = No
     if not len(x.shape) or x.shape[-1] != weight.shape[1]:
         op.refuse(f"a product of shapes {x.shape} and {weight.shape[::-1]}, which do not fit,")
     given = [np.ascontiguousarray(a) for a in (weight, bias) if a is not None]
-    return type(x)(b.call(F.linear, x, *given), shape)
+    return Value(b.call(F.linear, x, *given), shape)
 
 
 def _matmul(op: Operator) -> Value:
@@ -196,14 +281,10 @@ def _matmul(op: Operator) -> Value:
     if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
         op.refuse("a product with a constant that has a batch dimension")
     assert first is not None and second is not None
-    if not (_is_batched(first.shape) and _is_batched(second.shape)) or min(len(first.shape), len(second.shape)) < 3:
+    if not (batched(first.shape) and batched(second.shape)) or min(len(first.shape), len(second.shape)) < 3:
         op.refuse(f"a product of two tensors of shapes {first.shape} and {second.shape} that depend on the input")
     shape = (*np.broadcast_shapes(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1])
-    return type(first)(op.builder.call(torch.matmul, first, second), shape)
-
-
-def _is_batched(shape: Shape) -> bool:
-    return len(shape) >= 2 and shape[0] == 1
+    return Value(op.builder.call(torch.matmul, first, second), shape)
 
 
 def _from_left(op: Operator, weight: Constant, x: Value) -> Value:
@@ -231,12 +312,14 @@ def _gemm(op: Operator) -> Value:
     else:
         op.refuse("a product of two tensors that depend on the input")
     if alpha != 1.0:
-        product = type(product)(b.call(python.mul, product, alpha), product.shape)
+        product = Value(b.call(python.mul, product, alpha), product.shape)
     if bias is None or beta == 0.0:
         return product
     if beta != 1.0:
-        bias = bias * np.asarray(beta, bias.dtype) if isinstance(bias, np.ndarray) else b.pointwise(
-            python.mul, bias, np.array(beta)
+        bias = (
+            bias * np.asarray(beta, bias.dtype)
+            if isinstance(bias, np.ndarray)
+            else b.pointwise(python.mul, bias, np.array(beta))
         )
     return b.pointwise(python.add, product, bias)
 
@@ -247,7 +330,7 @@ def _gemm(op: Operator) -> Value:
 def _window(op: Operator, x: Value, kernel: list[int]) -> tuple[list[int], list[int], list[int], list[int]]:
     """Strides, dilations, and padding before and after each dimension."""
     dimensions = len(kernel)
-    if not _is_batched(x.shape) or len(x.shape) != dimensions + 2:
+    if not batched(x.shape) or len(x.shape) != dimensions + 2:
         op.refuse(f"an input of shape {x.shape}, which is not (1, channels, ...) with {dimensions} dimensions more,")
     strides = list(op.attributes.get("strides", [1] * dimensions))
     dilations = list(op.attributes.get("dilations", [1] * dimensions))
@@ -270,7 +353,7 @@ def _padded(op: Operator, x: Value, before: list[int], after: list[int], number:
     """Constants around the last dimensions."""
     pairs = list(itertools.chain(*zip(reversed(before), reversed(after), strict=True)))
     node = op.builder.call(F.pad, x, pairs, "constant", number)
-    return op.builder.result(node, batch=_is_batched(x.shape))
+    return op.builder.result(node, batch=batched(x.shape))
 
 
 def _convolution(op: Operator) -> Value:
@@ -311,10 +394,10 @@ def _batch_norm(op: Operator) -> Value:
         op.refuse("batch normalisation in training mode")
     scale, bias, mean, variance = (op.constant(i, n) for i, n in enumerate(("scale", "B", "mean", "var"), 1))
     x = op.value()
-    if not _is_batched(x.shape) or op.attributes.get("spatial", 1) != 1:
+    if not batched(x.shape) or op.attributes.get("spatial", 1) != 1:
         op.refuse(f"batch normalisation of a tensor of shape {x.shape}, or without `spatial`,")
     node = op.builder.call(F.batch_norm, x, mean, variance, scale, bias, False, 0.0, op.attributes.get("epsilon", 1e-5))
-    return type(x)(node, x.shape)
+    return Value(node, x.shape)
 
 
 def _max_pool(op: Operator) -> Value:
@@ -350,7 +433,7 @@ def _average_pool(op: Operator) -> Value:
 
 def _global(op: Operator) -> Value:
     x = op.value()
-    if not _is_batched(x.shape):
+    if not batched(x.shape):
         op.refuse(f"global pooling of a tensor of shape {x.shape}")
     if op.kind == "GlobalAveragePool":
         node = op.builder.call(torch.mean, x, list(range(2, len(x.shape))), keepdim=True)
@@ -402,10 +485,10 @@ def _transposed(op: Operator, x: Value, order: tuple[int, ...]) -> Value:
     """With another order of dimensions; the batch's 1, wherever it goes, moves no number."""
     shape = tuple(x.shape[i] for i in order)
     b = op.builder
-    if _is_batched(x.shape):
+    if batched(x.shape):
         inner = [i for i in order if i != 0]
         node = x.node if inner == sorted(inner) else b.call(torch.permute, x, (0, *inner))
-        moved = type(x)(node, (1, *(x.shape[i] for i in inner)))
+        moved = Value(node, (1, *(x.shape[i] for i in inner)))
         return b.reshaped(moved, shape)
     node = b.call(torch.permute, x, (0, *(i + 1 for i in order)))
     return b.stored(node, shape, batch=False)
@@ -423,8 +506,8 @@ def _concat(op: Operator) -> Value:
     shape = (*first.shape[:axis], size, *first.shape[axis + 1 :])
     if any(isinstance(i, np.ndarray) for i in op.inputs):
         return _spliced(op, first, axis, shape)
-    if axis > 0 and _is_batched(first.shape):
-        return type(first)(b.call(torch.cat, list(op.inputs), axis), shape)
+    if axis > 0 and batched(first.shape):
+        return Value(b.call(torch.cat, list(op.inputs), axis), shape)
     whole = [b.free(i) for i in op.inputs]  # pyright: ignore[reportArgumentType]
     return b.stored(b.call(torch.cat, whole, axis + 1), shape, batch=False)
 
@@ -433,7 +516,7 @@ def _spliced(op: Operator, first: Value, axis: int, shape: Shape) -> Value:
     """Tensors and constants side by side: each tensor with zeros around it, summed, and the constants added."""
     b, total, start = op.builder, None, 0
     constants = np.zeros(shape, dtype=str(first.node.meta["example"].dtype).removeprefix("torch."))
-    if axis == 0 and _is_batched(first.shape):
+    if axis == 0 and batched(first.shape):
         op.refuse("joining a constant to a tensor along the batch's dimension")
     for given in op.inputs:
         assert given is not None
@@ -443,8 +526,8 @@ def _spliced(op: Operator, first: Value, axis: int, shape: Shape) -> Value:
         else:
             before = [start if i == axis else 0 for i in range(len(shape))]
             after = [shape[axis] - end if i == axis else 0 for i in range(len(shape))]
-            inner = slice(1 if _is_batched(given.shape) else 0, None)
-            part = type(given)(_padded(op, given, before[inner], after[inner]).node, shape)
+            inner = slice(1 if batched(given.shape) else 0, None)
+            part = Value(_padded(op, given, before[inner], after[inner]).node, shape)
             total = part if total is None else b.pointwise(python.add, total, part)
         start = end
     assert total is not None
@@ -465,17 +548,17 @@ def _picked(op: Operator, x: Value, axis: int, places: Constant) -> Value:
     """x at the given places of one dimension."""
     b = op.builder
     shape = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
-    if axis == 0 and _is_batched(x.shape):
+    if axis == 0 and batched(x.shape):
         if len(places) != 1:
             op.refuse("repeating the batch's dimension")
         return x
-    dimension = axis if _is_batched(x.shape) else axis + 1
+    dimension = axis if batched(x.shape) else axis + 1
     steps = np.diff(places)
     if len(places) == 1 or (steps == 1).all():
         node = b.call(torch.narrow, x, dimension, int(places[0]), len(places))
     else:
         node = b.call(torch.index_select, x, dimension, places.astype(np.int64))
-    return b.stored(node, shape, _is_batched(x.shape))
+    return b.stored(node, shape, batched(x.shape))
 
 
 def _slice(op: Operator) -> Value:
@@ -514,7 +597,7 @@ def _gather(op: Operator) -> Value:
 
 
 def _pad(op: Operator) -> Value:
-    x, pads = op.value(), op.numbers(1, "pads") or op.attributes.get("paddings")
+    x, pads = op.value(), op.numbers(1, "pads") or list(op.attributes.get("paddings", ()))
     mode = op.attributes.get("mode", b"constant").decode()
     rank = len(x.shape)
     if mode != "constant":
@@ -530,7 +613,7 @@ def _pad(op: Operator) -> Value:
 def _around(op: Operator, x: Value, before: list[int], after: list[int], number: float) -> Value:
     if not any(before) and not any(after):
         return x
-    inner = slice(1 if _is_batched(x.shape) else 0, None)
+    inner = slice(1 if batched(x.shape) else 0, None)
     if any(before[: inner.start]) or any(after[: inner.start]):
         op.refuse("padding of the batch's dimension")
     return _padded(op, x, before[inner], after[inner], number)
@@ -546,13 +629,13 @@ def _reduced(function: Callable[..., Any]) -> Rule:
             return x
         axes = {op.axis(x, a) for a in given} if given else set(range(len(x.shape)))
         shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes)
-        shift = 0 if _is_batched(x.shape) else 1
+        shift = 0 if batched(x.shape) else 1
         dimensions = [a + shift for a in sorted(axes) if a + shift > 0]
         if not dimensions:
             return op.builder.reshaped(x, shape)
         node = op.builder.call(function, x, dimensions, keepdim=True)
         kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-        return op.builder.reshaped(op.builder.stored(node, kept, _is_batched(x.shape)), shape)
+        return op.builder.reshaped(op.builder.stored(node, kept, batched(x.shape)), shape)
 
     return rule
 
@@ -611,10 +694,10 @@ def _softmax(op: Operator) -> Value:
     axis = op.axis(x, op.attributes.get("axis", -1 if op.opset >= 13 else 1))
     if op.opset < 13 and math.prod(x.shape[axis + 1 :]) != 1:
         op.refuse("a softmax over several dimensions together, as operator sets before 13 have it,")
-    if axis == 0 and _is_batched(x.shape):
+    if axis == 0 and batched(x.shape):
         op.refuse("a softmax over the batch's dimension")
-    dimension = axis if _is_batched(x.shape) else axis + 1
-    return type(x)(op.builder.call(torch.softmax, x, dimension), x.shape)
+    dimension = axis if batched(x.shape) else axis + 1
+    return Value(op.builder.call(torch.softmax, x, dimension), x.shape)
 
 
 _TORCH = "Relu Sigmoid Tanh Exp Log Sin Cos Tan Sinh Cosh Asinh Atanh Sqrt Neg Abs Erf Reciprocal Sign Floor Ceil Round"

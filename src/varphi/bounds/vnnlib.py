@@ -250,16 +250,16 @@ class _Parser:
                 self._sorted_in(part, fixed, choices)
 
     def _property(self, fixed: list[Constraint], choices: list[Group]) -> Property:
+        tensors: tuple[Tensor, Tensor] | None = None
         if self.version == (1, 0):
-            sizes = [self._counted(kind) for kind in "XY"]
-            tensors = None
+            inputs, outputs = self._counted("X"), self._counted("Y")
         else:
-            if len(self.tensors) != 2:
+            if not self.tensors:
                 self.refuse(len(self.text), "no network is declared", "as in (declare-network f (declare-input ...))")
-            first, second = self.tensors.values()
-            sizes, tensors = [math.prod(first.shape), math.prod(second.shape)], (first, second)
-        cases = _Cases(self, *sizes, fixed).found(choices)
-        return Property(*sizes, cases, self.version, tensors)
+            tensors = self.tensors["X"], self.tensors["Y"]
+            inputs, outputs = (math.prod(t.shape) for t in tensors)
+        cases = _Cases(self, inputs, fixed).found(choices)
+        return Property(inputs, outputs, cases, self.version, tensors)
 
     def _counted(self, kind: str) -> int:
         """How many variables of a kind there are: X_0 to X_(n-1), all of them declared."""
@@ -374,6 +374,9 @@ class _Parser:
             self.take(")")
             return found
         if _NUMBER.fullmatch(token.text):
+            exponent = token.text.lower().partition("e")[2]
+            if len(exponent) > 5 or not math.isfinite(float(token.text)):
+                self.refuse(token.place, f"{token.text} is beyond what float64 holds")
             return Side({}, Fraction(token.text))
         if token.text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
             self.refuse(token.place, f"{token.text} is no number of VNN-LIB", "bounds must be finite")
@@ -479,8 +482,8 @@ def _is_bound(constraint: Constraint) -> bool:
 class _Cases:
     """From assertions to boxes with unsafe sets: the disjunctive normal form, boxes of one kind together."""
 
-    def __init__(self, parser: _Parser, inputs: int, outputs: int, fixed: list[Constraint]) -> None:
-        self.parser, self.inputs, self.outputs = parser, inputs, outputs
+    def __init__(self, parser: _Parser, inputs: int, fixed: list[Constraint]) -> None:
+        self.parser, self.inputs = parser, inputs
         self.box = _Box()
         self.rest: list[Constraint] = []
         self.never: Constraint | None = None
