@@ -124,7 +124,7 @@ class Benchmark:
     """
 
     def __init__(
-        self, instances: Path, results: Path, timeout: float | None, arithmetic: Name | None, seed: int
+        self, instances: Path, results: Path, timeout: float | None, arithmetic: Name | None = None, seed: int = 0
     ) -> None:
         self.folder, self.results = instances.parent, results
         self.name = instances.resolve().parent.name
