@@ -72,6 +72,61 @@ def _convolution(dimensions: int) -> Callable[..., Node]:
     return rule
 
 
+def _transposed_convolution(dimensions: int) -> Callable[..., Node]:
+    convolve = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[dimensions]
+    adjoint = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions]
+
+    def rule(
+        reader: Reader,
+        value: Any,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Node:
+        weight = reader.converted(weight)
+        size = weight.abs()
+        rest = (None, stride, padding, output_padding, groups, dilation)
+        shift = None if bias is None else reader.converted(bias).view(-1, *[1] * dimensions)
+        terms = max(math.prod(weight.shape[1:]), math.prod(weight.shape[2:]) * weight.shape[0] // groups) + 1
+        return reader.linear_map(
+            value,
+            lambda z: convolve(z, weight, *rest),
+            lambda z: convolve(z, size, *rest),
+            shift,
+            terms,
+            lambda a: adjoint(a, weight, None, stride, padding, dilation, groups),
+        )
+
+    return rule
+
+
+def _transposed_convolution_module(dimensions: int) -> Callable[..., Node]:
+    def rule(reader: Reader, m: Any, value: Any) -> Node:
+        given = (m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation)
+        return _transposed_convolution(dimensions)(reader, value, *given)
+
+    return rule
+
+
+def _padded(reader: Reader, input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Node:
+    node, ends = reader.node_of(input), [int(n) for n in pad]
+    if mode != "constant" or len(ends) > 2 * len(node.shape) or min(ends) < 0:
+        reader.refuse(f"padding of mode {mode!r}, of the batch dimension, or by less than nothing,")
+    inner = [-n for n in ends]
+
+    def apply(z: Tensor) -> Tensor:
+        return F.pad(z, ends)
+
+    if not value:
+        return reader.linear_map(node, apply, None, None, 0, lambda a: F.pad(a, inner))
+    frame = F.pad(torch.zeros_like(reader.values[node][0]), ends, "constant", value)
+    return reader.linear_map(node, apply, apply, frame, 1, lambda a: F.pad(a, inner))
+
+
 def _convolution_module(dimensions: int) -> Callable[..., Node]:
     def rule(reader: Reader, module: Any, value: Any) -> Node:
         if module.padding_mode != "zeros":
@@ -246,6 +301,10 @@ MODULES: dict[Any, Callable[..., Any]] = {
     nn.Conv1d: _convolution_module(1),
     nn.Conv2d: _convolution_module(2),
     nn.Conv3d: _convolution_module(3),
+    nn.ConvTranspose1d: _transposed_convolution_module(1),
+    nn.ConvTranspose2d: _transposed_convolution_module(2),
+    nn.ConvTranspose3d: _transposed_convolution_module(3),
+    (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d): lambda r, m, x: _padded(r, x, m.padding, value=m.value),
     (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): _batch_norm_module,
     (nn.AvgPool1d, nn.AvgPool2d): _average_pool_module,
     (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d): _adaptive_average_module,
@@ -259,6 +318,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "conv1d": _convolution(1),
     "conv2d": _convolution(2),
     "conv3d": _convolution(3),
+    "conv_transpose1d": _transposed_convolution(1),
+    "conv_transpose2d": _transposed_convolution(2),
+    "conv_transpose3d": _transposed_convolution(3),
+    "pad": _padded,
     "batch_norm": _batch_norm,
     "avg_pool1d": _average_pool(F.avg_pool1d),
     "avg_pool2d": _average_pool(F.avg_pool2d),
