@@ -444,10 +444,11 @@ class _Reader:
 
         found = {self.name(p.getId()): told(p.getDerivedUnitDefinition()) for p in self.model.getListOfParameters()
                  if p.isSetUnits()}  # fmt: skip
-        time = self.model.getTimeUnits() if self.model.isSetTimeUnits() else ""
-        if time:
-            own = self.model.getUnitDefinition(time)
-            found["t"] = time if own is None else told(own)
+        # Before level 3 a model says what `time` is by a definition of that name.
+        time = self.model.getTimeUnits() if self.model.isSetTimeUnits() else "time"
+        own = self.model.getUnitDefinition(time)
+        if own is not None or time != "time":
+            found["t"] = f"(1 {time})^1" if own is None else told(own)
         return found
 
 
