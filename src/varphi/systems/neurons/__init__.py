@@ -17,6 +17,8 @@ from .gates import steady as steady
 from .library import load as load
 from .model import Current as Current
 from .model import Model as Model
+from .neuroml import from_neuroml as from_neuroml
+from .nmodl import from_nmodl as from_nmodl
 from .organising import Organising as Organising
 from .organising import organising_points as organising_points
 from .phase_plane import PhasePlane as PhasePlane
@@ -27,3 +29,6 @@ from .prc import PhaseResponse as PhaseResponse
 from .prc import StrengthDuration as StrengthDuration
 from .prc import phase_response as phase_response
 from .prc import strength_duration as strength_duration
+from .reading import from_file as from_file
+from .sbml import from_sbml as from_sbml
+from .sbml import to_sbml as to_sbml

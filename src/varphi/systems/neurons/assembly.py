@@ -37,6 +37,7 @@ class Equations:
         name, source, notes: as of `Model`.
         ranges: what a gate's steady state lies in, where that is not 0 to 1.
         window, dimensionless: as of `Model`.
+        extra: currents that the file does not know.
     """
 
     currents: Iterable[tuple[str | None, Expression]]
@@ -49,6 +50,7 @@ class Equations:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     window: tuple[float, float] | None = None
     dimensionless: bool = False
+    extra: tuple[Current, ...] = ()
 
 
 def assembled(given: Equations) -> Model:
@@ -77,6 +79,7 @@ class _Assembly:
         for label, flow in self.given.currents:
             for sign, term in terms(stable(flow, self.values)):
                 self.currents.append(self.current(label, term if sign > 0 else constant(-term)))
+        self.currents += self.given.extra
         used = self.used()
         flat = {letter + c.name for c in self.currents if c.formula is None for letter in "gE"} | set(_TAKEN)
         # A number that is both a reversal potential and part of a gate: two numbers that may then differ.
@@ -155,7 +158,7 @@ class _Assembly:
 
     def is_fraction(self, e: Expression) -> bool:
         low, high = self.given.window or (-100.0, 60.0)
-        shape = np.array([float(e.evaluate(**self.only(e, v))) for v in np.linspace(low, high, 61)])
+        shape = np.array([float(e.evaluate(**self.only(e, v))) for v in np.linspace(low, high, 61).tolist()])
         return bool(((shape >= 0) & (shape <= 1)).all())
 
     def label(self, g: Expression, E: Expression) -> str:

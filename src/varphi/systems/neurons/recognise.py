@@ -193,7 +193,7 @@ def _doubled(w: Expression) -> Expression:
 
 
 def _ratio(a: Expression, b: Expression) -> Factors | None:
-    """a/b as a product, where both are straight lines in V with the same zero, whatever the other numbers are; else None."""
+    """a/b as a product, where both are straight lines in V with the same zero at any other numbers; else None."""
     if not (is_line(a) and is_line(b)):
         return None
     draw = random.Random(0)
@@ -227,7 +227,7 @@ def _guarded(node: Expression, arguments: list[Expression], values: Mapping[str,
     """A branch: without it where one side is the other's value at a hole."""
     condition, *sides = arguments
     kept = build("where", *arguments)
-    if {VOLTAGE} | set(values) < condition.variables:
+    if not condition.variables <= {VOLTAGE, *values}:
         return kept
     for k, side in enumerate(sides):
         written = node.arguments[1 + k]

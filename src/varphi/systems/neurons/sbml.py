@@ -136,9 +136,7 @@ def _set_zero(e: Expression, gone: Expression) -> Expression:
     return known[id(e)]
 
 
-def _currents(
-    flow: Expression, states: set[str], values: Mapping[str, float]
-) -> tuple[list[Expression], float, float]:
+def _currents(flow: Expression, states: set[str], values: Mapping[str, float]) -> tuple[list[Expression], float, float]:
     """dV/dt as outward currents, C, and the constant inward one."""
     parts = _spread(flow, states)
     scale = shared_factor([term for _, term in parts], states)
@@ -209,8 +207,8 @@ def to_sbml(model: Model, I: float | str = 0.0, start: Mapping[str, float] | Non
 
     Args:
         I: applied current, µA/cm²: the parameter `I`.
-        start: V and the gates at time 0; by default the first stable equilibrium without a current, or the middle of the
-            window with the gates at rest there.
+        start: V and the gates at time 0; by default the first stable equilibrium without a current, or the middle
+            of the window with the gates at rest there.
 
     Raises:
         ImportError: the package python-libsbml is missing.
