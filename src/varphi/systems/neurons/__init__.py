@@ -1,5 +1,7 @@
 """Conductance-based neurons: models with proved special points, f–I curves, and the class of their excitability."""
 
+from .diagram import BifurcationDiagram as BifurcationDiagram
+from .diagram import bifurcation_diagram as bifurcation_diagram
 from .equilibria import Equilibria as Equilibria
 from .equilibria import Equilibrium as Equilibrium
 from .equilibria import Special as Special
@@ -27,6 +29,7 @@ from .plane import ExcitabilityMap as ExcitabilityMap
 from .plane import excitability_map as excitability_map
 from .prc import PhaseResponse as PhaseResponse
 from .prc import StrengthDuration as StrengthDuration
+from .prc import StrengthLaw as StrengthLaw
 from .prc import phase_response as phase_response
 from .prc import strength_duration as strength_duration
 from .reading import from_file as from_file
