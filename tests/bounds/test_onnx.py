@@ -256,6 +256,31 @@ def test_the_bounds_of_a_loaded_model_are_those_of_its_original(tmp_path):
         torch.testing.assert_close(own, getattr(vp.bounds(model, x, 0.1), name), rtol=1e-5, atol=1e-5)
 
 
+class Exported(nn.Module):
+    """What torch's exporter spells out: an activation by erf, a residual connection, a pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4)
+        self.first, self.second = nn.Linear(16, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        h = nn.functional.avg_pool2d(nn.functional.gelu(self.norm(self.conv(x))), 2)
+        h = nn.functional.silu(self.first(h.flatten(1)))
+        return self.second(h) + h
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_exported_by_torch(tmp_path):
+    torch.manual_seed(0)
+    model, x = Exported().eval(), torch.randn(2, 1, 8, 8)
+    torch.onnx.export(model, (x[:1],), str(tmp_path / "m.onnx"), dynamo=False, opset_version=17)
+    loaded = load_onnx(tmp_path / "m.onnx")
+    torch.testing.assert_close(loaded(x), model(x))
+    for name, own in zip(("lower", "upper"), vp.bounds(loaded, x, 0.01), strict=True):
+        torch.testing.assert_close(own, getattr(vp.bounds(model, x, 0.01), name), rtol=1e-4, atol=1e-4)
+
+
 def test_a_packed_file_is_unpacked(tmp_path):
     proto = graph([node("Relu")], (1, 3))
     (tmp_path / "m.onnx.gz").write_bytes(gzip.compress(proto.SerializeToString()))

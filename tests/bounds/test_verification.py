@@ -177,6 +177,14 @@ def test_another_model_is_refused(tmp_path):
         answered(graph([node("Floor")], (1, 1)), asked(1, 1, "0 1", "(<= Y_0 -1)"), tmp_path)
 
 
+def test_a_model_that_was_read_wrongly_is_not_verified(tmp_path):
+    """Whatever the reader got wrong, onnxruntime tells: here a weight that is changed after reading."""
+    read = read_onnx(saved(ABS, tmp_path / "m.onnx"))
+    next(read.model.parameters()).data[0, 0] = 1.5
+    with pytest.raises(UncertifiedOperation, match="other outputs than onnxruntime"):
+        verify(read, parse_vnnlib(asked(1, 1, "0.5 1", "(<= Y_0 -1)")))
+
+
 def test_without_onnxruntime_the_torch_model_checks(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     read = read_onnx(saved(ABS, tmp_path / "m.onnx"))

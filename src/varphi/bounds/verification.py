@@ -14,7 +14,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -26,6 +26,8 @@ from torch import Tensor, fx, nn
 from .api import bounds
 from .arithmetic import Name
 from .attack import Inside, Objective, search
+from .deadline import OutOfTime, until
+from .nodes import UncertifiedOperation
 from .onnx import OnnxModel, read_onnx
 from .splitting import Halfspaces, Progress, Verdict, decide
 from .vnnlib import Case, Constraint, Property, read_vnnlib
@@ -87,7 +89,7 @@ def verify(
     Args:
         model: an ONNX file, .onnx or .onnx.gz.
         property: a VNN-LIB file, .vnnlib or .vnnlib.gz.
-        timeout: seconds of wall time, reading included; a pass that has begun is finished.
+        timeout: seconds of wall time, reading included.
         arithmetic: as in `bounds`. By default sound in the model's own format; in float64 where float32 cannot hold
             the property's coefficients.
         seed: of the attack's starts.
@@ -159,17 +161,46 @@ class Verification:
         return Answer(result, found, self.arithmetic, self.regions, seconds, self.doubt if result == "unknown" else "")
 
     def _decided(self) -> tuple[Result, Counterexample | None]:
+        self._compare()
         if any(() in case.unsafe for case in self.asked.cases):
             return self._anything()
-        open_ = self._unproved(list(self.asked.cases)) if len(self.asked.cases) > 1 else list(self.asked.cases)
+        try:
+            with until(self.deadline):
+                return self._searched(list(self.asked.cases))
+        except OutOfTime:
+            return "timeout", None
+
+    def _compare(self) -> None:
+        """Refuse where onnxruntime gives other outputs than the model as it was read, at an input of two boxes.
+
+        Bounds at a single input hold for every way to run the model in its format, but for a little that is granted to
+        convolutions by fast algorithms.
+        """
+        if self.checker.runtime is None:
+            return
+        for case in {id(c): c for c in (self.asked.cases[0], self.asked.cases[-1])}.values():
+            x = Inside.of(self.read.model, self._box(case), None, math.inf).centre
+            lower, upper = (t.flatten().double().numpy() for t in bounds(self.read.model, x, 0.0, method="ibp"))
+            y = self.checker.outputs(x.flatten().numpy()).astype(np.float64)
+            slack = 1e-4 * (1 + np.abs(y).max())
+            if not bool(((lower - slack <= y) & (y <= upper + slack)).all()):
+                raise UncertifiedOperation(
+                    f"the model as it was read gives other outputs than {self.checker.name}, which is a defect of "
+                    f"varphi's reader: {y[:4].tolist()} are not in {lower[:4].tolist()} to {upper[:4].tolist()}"
+                )
+
+    def _searched(self, cases: list[Case]) -> tuple[Result, Counterexample | None]:
+        """An attack on every case, one pass over all, then a search through what is left: each some time, then all."""
+        for first in range(0, len(cases), _TOGETHER):
+            found = self._attacked(cases[first : first + _TOGETHER], starts=8, steps=40)
+            if found is not None:
+                return "sat", found
+        open_ = self._unproved(cases)
         for share in (_FIRST_SHARE, 1.0) if len(open_) > 1 else (1.0,):
             left: list[Case] = []
             for i, case in enumerate(open_):
                 seconds = (self.deadline - time.monotonic()) * (share / (len(open_) - i) if share < 1 else 1.0)
-                if seconds <= 0:
-                    left.append(case)
-                    continue
-                verdict = self._decide(case, seconds)
+                verdict = self._decide(case, max(seconds, 1e-3))
                 if verdict.status == "timeout":
                     left.append(case)
                 if verdict.status == "violated":
@@ -177,8 +208,6 @@ class Verification:
                     if found is not None:
                         return "sat", found
             open_ = left
-            if not open_:
-                break
         if open_:
             return "timeout", None
         return ("unknown" if self.doubt else "unsat"), None
@@ -213,34 +242,28 @@ class Verification:
     # ---------------------------------------------------------------------------------------- boxes together
 
     def _unproved(self, cases: list[Case]) -> list[Case]:
-        """The cases that one pass over all of them does not settle."""
+        """What one pass over all cases does not settle: cases with the parts of their unsafe sets that are open."""
         left: list[Case] = []
         for first in range(0, len(cases), _TOGETHER):
             turn = cases[first : first + _TOGETHER]
-            if time.monotonic() > self.deadline:
-                left += turn
-                continue
-            safe = self._safe(turn)
-            left += [case for case, proved in zip(turn, safe, strict=True) if not proved]
+            for case, safe in zip(turn, self._safe(turn), strict=True):
+                parts = tuple(part for part, proved in zip(case.unsafe, safe, strict=True) if not proved)
+                left += [replace(case, unsafe=parts)] if parts else []
             self.regions += len(turn)
             if self.progress is not None:
                 self.progress(self.regions, len(left) + len(cases) - first - len(turn), math.nan)
         return left
 
-    def _safe(self, cases: list[Case]) -> list[bool]:
+    def _safe(self, cases: list[Case]) -> list[list[bool]]:
+        """Whether each part of each case is proved not to occur."""
         parts = [[self._halfspaces(part) for part in case.unsafe] for case in cases]
-        rows = [torch.cat([h.rows for h in own]) for own in parts]
-        most = max(len(r) for r in rows)
-        places = torch.stack([torch.arange(most).clamp_max(len(r) - 1) for r in rows])
-        spec = torch.stack([r[p] for r, p in zip(rows, places, strict=True)])
-        boxes = [self._box(case) for case in cases]
-        corners = (torch.cat([b[0] for b in boxes]), torch.cat([b[1] for b in boxes]))
-        lower = bounds(self.model, corners, spec=spec, arithmetic=self.arithmetic).lower.double()
+        spec = _stacked([torch.cat([h.rows for h in own]) for own in parts])
+        lower = bounds(self.model, self._boxes(cases), spec=spec, arithmetic=self.arithmetic).lower.double()
         safe = []
         for own, least in zip(parts, lower, strict=True):
             ends = list(itertools.accumulate(len(h.rows) for h in own))
             pairs = zip(own, [0, *ends], ends, strict=False)
-            safe.append(all(bool((least[start:end] > h.limits).any()) for h, start, end in pairs))
+            safe.append([bool((least[start:end] > h.limits).any()) for h, start, end in pairs])
         return safe
 
     # ---------------------------------------------------------------------------------------- floats
@@ -259,6 +282,10 @@ class Verification:
         upper = np.where(low > high, np.maximum(upper, nearest), upper)
         shape = (1, *self.read.shape)
         return torch.from_numpy(lower).view(shape), torch.from_numpy(upper).view(shape)
+
+    def _boxes(self, cases: Sequence[Case]) -> tuple[Tensor, Tensor]:
+        boxes = [self._box(case) for case in cases]
+        return torch.cat([lower for lower, _ in boxes]), torch.cat([upper for _, upper in boxes])
 
     def _halfspaces(self, part: Sequence[Constraint]) -> Halfspaces:
         rows = torch.zeros(len(part), self.width, dtype=torch.float64)
@@ -280,15 +307,24 @@ class Verification:
         found = self._checked(verdict.counterexample, case)
         if found is not None:
             return found
-        inside = Inside.of(self.model, self._box(case), None, math.inf)
-        for part in case.unsafe:
-            space = self._halfspaces(part)
-            objective = Objective(self.model, space.rows.unsqueeze(0), space.limits.unsqueeze(0), every=True)
-            deeper = search(objective, inside, starts=16, steps=100, seed=self.seed)
-            found = self._checked(deeper.x, case)
-            if found is not None:
-                return found
-        self.doubt = "an input was found that violates the property only by the rounding of the model's arithmetic"
+        found = self._attacked([case], starts=16, steps=100)
+        if found is None:
+            self.doubt = "an input was found that violates the property only by the rounding of the model's arithmetic"
+        return found
+
+    def _attacked(self, cases: Sequence[Case], starts: int, steps: int) -> Counterexample | None:
+        """A counterexample that an attack on each part finds, as deep as it can go: beyond rounding."""
+        inside = Inside.of(self.model, self._boxes(cases), None, math.inf)
+        for i in range(max(len(case.unsafe) for case in cases)):
+            spaces = [self._halfspaces(case.unsafe[min(i, len(case.unsafe) - 1)]) for case in cases]
+            rows, limits = (_stacked([getattr(space, name) for space in spaces]) for name in ("rows", "limits"))
+            reached = search(
+                Objective(self.model, rows, limits, every=True), inside, starts=starts, steps=steps, seed=self.seed
+            )
+            for case, x, value in zip(cases, reached.x, reached.value, strict=True):
+                found = self._checked(x.unsqueeze(0), case) if value <= 0 else None
+                if found is not None:
+                    return found
         return None
 
     def _checked(self, x: Tensor, case: Case) -> Counterexample | None:
@@ -330,9 +366,12 @@ class Checker:
             options = self.runtime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
-            self._session = self.runtime.InferenceSession(
-                self.read.content, options, providers=["CPUExecutionProvider"]
-            )
+            try:
+                self._session = self.runtime.InferenceSession(
+                    self.read.content, options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # of onnxruntime, which has a class for each reason
+                raise ValueError(f"{self.name} cannot run the model ({str(error).strip()})") from error
         return self._session.run(None, {self.read.name: inputs.reshape(self.read.onnx_shape)})[0].flatten()
 
     def exact(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -341,6 +380,12 @@ class Checker:
             self._double = copy.deepcopy(self.read.model).double()
         with torch.no_grad():
             return self._double(torch.from_numpy(inputs).double().view(1, *self.read.shape)).flatten().numpy()
+
+
+def _stacked(each: Sequence[Tensor]) -> Tensor:
+    """Tensors of different lengths as one: the last row of each is repeated to fill up."""
+    most = max(len(t) for t in each)
+    return torch.stack([t[torch.arange(most).clamp_max(len(t) - 1)] for t in each])
 
 
 def with_inputs(model: nn.Module) -> fx.GraphModule:
