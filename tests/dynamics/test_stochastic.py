@@ -8,7 +8,8 @@ import scipy.stats
 
 from varphi.dynamics.ensemble import simulate
 from varphi.dynamics.prepared import prepared
-from varphi.dynamics.stochastic import Counts, Network, Outcome, Reaction, simulate_counts
+from varphi.dynamics.status import Status
+from varphi.dynamics.stochastic import Counts, Network, Reaction, simulate_counts
 from varphi.numbers import exp, hill, variable, where
 
 BIRTH_DEATH = Network.of([Reaction("b", {"x": 1}), Reaction("d*x", {"x": -1})], ["x"], {"b": 80.0, "d": 1.0})
@@ -28,7 +29,7 @@ def test_birth_and_death_is_poisson() -> None:
     expected = np.diff(scipy.stats.poisson(80).cdf(np.concatenate([[-1], edges, [1000]])))
     observed = np.histogram(counts, np.concatenate([[-1], edges, [1000]]) + 0.5)[0]
     assert scipy.stats.chisquare(observed, expected * len(counts)).pvalue > 1e-4
-    assert (found.outcome == Outcome.DONE).all()
+    assert (found.status == Status.DONE).all()
 
 
 def test_moments_over_time() -> None:
@@ -122,12 +123,12 @@ def test_what_depends_on_parameters_alone_is_set_apart() -> None:
 def test_laws_that_are_no_propensities() -> None:
     falling = Network.of([Reaction("3 - x", {"x": 1}), Reaction("1", {"x": 1})], ["x"])
     found = run(falling, 100.0, [0], samples=9)
-    assert (found.outcome == Outcome.NEGATIVE).all() and not found.ok.any()
-    assert "negative propensity" in Outcome(found.outcome[0]).told
+    assert (found.status == Status.NEGATIVE).all() and not found.ok.any()
+    assert "negative propensity" in Status(found.status[0]).told
     wild = Network.of([Reaction("1/(2 - x)", {"x": 1})], ["x"])
-    assert Outcome(run(wild, 100.0, [0]).outcome[0]) in (Outcome.NOT_FINITE, Outcome.NEGATIVE)
+    assert Status(run(wild, 100.0, [0]).status[0]) in (Status.NOT_FINITE, Status.NEGATIVE)
     crowded = run(BIRTH_DEATH, 1e6, [80], most_events=1000)
-    assert Outcome(crowded.outcome[0]) is Outcome.TOO_MANY and crowded.events[0] == 1000
+    assert Status(crowded.status[0]) is Status.TOO_MANY_EVENTS and crowded.events[0] == 1000
 
 
 def test_the_mean_field_of_a_network() -> None:

@@ -28,8 +28,8 @@ from varphi.numbers.kernel.vector_math import log
 
 from .machine import FLOATS, WHOLES, Code, Machine, Variable, digest
 from .prepared import prepared
+from .status import Status
 
-DONE, NEGATIVE, NOT_FINITE, TOO_MANY = range(4)
 # What the machine code takes, in order; arrays are row by row.
 _ARGUMENTS = {
     "starts": FLOATS,  # (samples, species)
@@ -188,7 +188,7 @@ class _Direct(Machine):
         builder = self.builder
         sample, status = self.sample.lane(lane), self.status.lane(lane)
         span = builder.fsub(self.given["end"], self.given["settled"])
-        done = builder.icmp_signed("==", status, I64(DONE))
+        done = builder.icmp_signed("==", status, I64(Status.DONE))
 
         def average(variable: Variable) -> IRValue:
             return builder.select(done, builder.fdiv(variable.lane(lane), span), DOUBLE(math.nan))
@@ -236,8 +236,14 @@ class _Direct(Machine):
         self.time.set(goes.choose(later, time).value)
         self.increment(self.events, goes)
         status = self.status.get()
-        for mask, code in ((~broken, DONE), (negative, NEGATIVE), (infinite, NOT_FINITE), (crowded, TOO_MANY)):
-            status = builder.select(mask.value, at.splat(I64, code), status)
+        ends = {
+            Status.DONE: ~broken,
+            Status.NEGATIVE: negative,
+            Status.NOT_FINITE: infinite,
+            Status.TOO_MANY_EVENTS: crowded,
+        }
+        for code, mask in ends.items():
+            status = builder.select(mask.value, at.splat(I64, int(code)), status)
         self.status.set(status)
         return alive & ~goes
 

@@ -23,12 +23,11 @@ from varphi.numbers.kernel.lanes import DOUBLE, I1, I8, I64, IRValue, Lanes, Mas
 from varphi.numbers.kernel.vector_math import exp, log
 
 from . import machine, steps, tableau
-from .events import CALLED, CLOSED, RUNNING, STOPPED
+from .events import CALLED, RUNNING
 from .machine import FLOATS, WHOLES, Code, digest
+from .status import Status
 from .steps import ROOM, Steps
 
-# What became of a sample; `events` knows STOPPED and CLOSED.
-DONE, TOO_MANY_STEPS, STEP_TOO_SMALL, NOT_FINITE, SINGULAR = 0, 3, 4, 5, 6
 _STIFF = 100  # waits to go on with the implicit method
 # How near to the boundary of stability of Dormand-Prince (3.3 on the negative axis), and how often in a row: where the
 # tolerance is tight, the error of what is already damped holds the steps well inside it.
@@ -325,13 +324,13 @@ class _Drive(Steps):
         h = factor * switching.choose(2.0 * h, h)
         self.h.set(alive.choose(h, self.h.lanes).value)
         tiny = alive & ~accepted & ((abs(h) <= 4e-16 * size) | (h < 1e-290))
-        self._end_where(tiny, STEP_TOO_SMALL)
-        self._end_where(tiny & ~finite, NOT_FINITE)
-        self._end_where(tiny & finite & stiff & ~self.sound.mask, SINGULAR)
+        self._end_where(tiny, Status.STEP_TOO_SMALL)
+        self._end_where(tiny & ~finite, Status.NOT_FINITE)
+        self._end_where(tiny & finite & stiff & ~self.sound.mask, Status.SINGULAR)
         running = alive & self._running()
-        self._end_where(running & accepted & (self.t.lanes >= self.end.lanes), DONE)
+        self._end_where(running & accepted & (self.t.lanes >= self.end.lanes), Status.DONE)
         running = alive & self._running()
-        self._end_where(running & self.whole(">=", self.taken.get(), self.given["most_steps"]), TOO_MANY_STEPS)
+        self._end_where(running & self.whole(">=", self.taken.get(), self.given["most_steps"]), Status.TOO_MANY_STEPS)
         self._end_where(alive & self._running() & switching & ~self._keeps_lane(), _STIFF)
         self.is_stiff.set((self.is_stiff.mask | switching).value)
         return alive & ~self._running()
@@ -344,7 +343,7 @@ class _Drive(Steps):
         return self.whole("==", self.code.get(), RUNNING)
 
     def _end_where(self, mask: Mask, code: int) -> None:
-        self.code.set(self.builder.select(mask.value, self.at.splat(I64, code), self.code.get()))
+        self.code.set(self.builder.select(mask.value, self.at.splat(I64, int(code)), self.code.get()))
 
     def _implicit(self, t: Lanes, h: Lanes, stiff: Mask) -> None:
         """A step with RODAS in stiff lanes, and the slope after it."""
@@ -383,7 +382,7 @@ class _Drive(Steps):
             with builder.if_then(some_explicit):
                 self.dormand_prince_dense(self.h.lanes)
             with builder.if_then(some_implicit):
-                self.rodas_dense(self.is_stiff.mask)
+                self.rodas_dense(self.t.lanes, self.h.lanes, self.is_stiff.mask)
             with self.each(self.crossing.mask) as lane:
                 self._handle(lane)
             self._record(accepted)
@@ -468,13 +467,10 @@ class _Drive(Steps):
         with self.span(self.given["kinds"]) as e:
             self.g_old[e] = accepted.choose(self.g_new[e], self.g_old[e])
         self.t.set(accepted.choose(self.after.lanes, self.t.lanes).value)
-        self._end_where(accepted & ~finite.mask, NOT_FINITE)
+        self._end_where(accepted & ~finite.mask, Status.NOT_FINITE)
 
     def _count(self, alive: Mask, accepted: Mask, stiff: Mask) -> None:
         self.increment(self.taken, alive)
         self.increment(self.explicit_steps, accepted & ~stiff)
         self.increment(self.implicit_steps, accepted & stiff)
         self.rejected.set((alive & ~accepted).value)
-
-
-assert (STOPPED, CLOSED) == (1, 2)

@@ -6,7 +6,6 @@ status of its own, and what was computed of a sample that failed is kept.
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 import os
@@ -25,42 +24,8 @@ from . import drive
 from . import events as events_code
 from .machine import aligned
 from .progress import watched
+from .status import Status
 from .system import System
-
-
-class Status(enum.IntEnum):
-    """What became of a sample."""
-
-    DONE = drive.DONE
-    STOPPED = events_code.STOPPED
-    CLOSED = events_code.CLOSED
-    TOO_MANY_STEPS = drive.TOO_MANY_STEPS
-    STEP_TOO_SMALL = drive.STEP_TOO_SMALL
-    NOT_FINITE = drive.NOT_FINITE
-    SINGULAR = drive.SINGULAR
-    INTERRUPTED = 7
-
-    @property
-    def ok(self) -> bool:
-        """Whether the sample went as far as was asked for."""
-        return self in (Status.DONE, Status.STOPPED, Status.CLOSED)
-
-    @property
-    def told(self) -> str:
-        """In words."""
-        return _TOLD[self]
-
-
-_TOLD = {
-    Status.DONE: "reached the end",
-    Status.STOPPED: "stopped by an event",
-    Status.CLOSED: "closed a cycle",
-    Status.TOO_MANY_STEPS: "took the largest number of steps without reaching the end",
-    Status.STEP_TOO_SMALL: "could not keep the tolerance with any step above rounding",
-    Status.NOT_FINITE: "left the floating-point numbers",
-    Status.SINGULAR: "met a singular Jacobian",
-    Status.INTERRUPTED: "was interrupted",
-}
 
 
 @dataclass(frozen=True)

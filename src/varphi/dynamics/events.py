@@ -19,9 +19,10 @@ from varphi.numbers.kernel.batch import WIDTH
 from varphi.numbers.kernel.lanes import DOUBLE, I64
 
 from .machine import FLOATS, WHOLES
+from .status import Status
 from .steps import UNCOMPILED, call
 
-RUNNING, STOPPED, CLOSED = -1, 1, 2
+RUNNING, _STOPPED, _CLOSED = -1, int(Status.STOPPED), int(Status.CLOSED)
 # What `handle` takes, in order; shapes are given in `drive.ARGUMENTS`.
 CALLED: dict[str, Any] = {
     "lane": I64,
@@ -225,9 +226,9 @@ def _handle(
                 fewest = _least(which, where, counts[sample], section, closing, back, span, lane)
                 whole = when[place] - when[_back(which, counts[sample], section, back)]
                 period[sample, 0], period[sample, 1] = whole * fewest / back, fewest
-                ended = CLOSED
+                ended = _CLOSED
         if ended == RUNNING and stops[event] > 0 and total[event, lane] >= stops[event]:
-            ended = STOPPED
+            ended = _STOPPED
         if ended != RUNNING:
             ends[0] = at
             for i in range(n):

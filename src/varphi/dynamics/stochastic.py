@@ -6,7 +6,6 @@ laws must be propensities: a rate that turns negative ends the sample, and says 
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 import os
@@ -22,6 +21,7 @@ from varphi.numbers import Expression
 
 from . import direct
 from .progress import watched
+from .status import Status
 from .system import TIME, System
 
 
@@ -36,27 +36,6 @@ class Reaction:
 
     propensity: str | Expression
     change: Mapping[str, int]
-
-
-class Outcome(enum.IntEnum):
-    """What became of a sample."""
-
-    DONE = direct.DONE
-    NEGATIVE = direct.NEGATIVE
-    NOT_FINITE = direct.NOT_FINITE
-    TOO_MANY = direct.TOO_MANY
-    INTERRUPTED = 4
-
-    @property
-    def told(self) -> str:
-        """In words."""
-        return {
-            Outcome.DONE: "reached the end",
-            Outcome.NEGATIVE: "met a negative propensity: the law is not defined for these counts",
-            Outcome.NOT_FINITE: "met a propensity that is not a finite number",
-            Outcome.TOO_MANY: "had the largest number of events before the end",
-            Outcome.INTERRUPTED: "was interrupted",
-        }[self]
 
 
 @dataclass(frozen=True)
@@ -122,7 +101,7 @@ class Counts:
         ends: the last counts.
         means, variances: of each sample over time, from `settled` to the end.
         events: how many reactions happened.
-        outcome: what became of each sample; see `Outcome`.
+        status: what became of each sample; see `Status`.
     """
 
     network: Network
@@ -132,12 +111,12 @@ class Counts:
     means: Float[np.ndarray, "samples species"]
     variances: Float[np.ndarray, "samples species"]
     events: Int[np.ndarray, " samples"]
-    outcome: Int[np.ndarray, " samples"]
+    status: Int[np.ndarray, " samples"]
 
     @property
     def ok(self) -> np.ndarray:
         """Which samples reached the end."""
-        return self.outcome == Outcome.DONE
+        return self.status == Status.DONE
 
     def species(self, name: str) -> Float[np.ndarray, "samples times"]:
         """One species over time."""
@@ -206,7 +185,7 @@ def simulate_counts(
     n = len(network.species)
     found = np.full((samples, len(wanted), n), np.nan)
     ends, means, squares = np.full((samples, n), np.nan), np.zeros((samples, n)), np.zeros((samples, n))
-    events, outcome = np.zeros(samples, np.int64), np.full(samples, int(Outcome.INTERRUPTED), np.int64)
+    events, status = np.zeros(samples, np.int64), np.full(samples, int(Status.INTERRUPTED), np.int64)
     code = direct.direct(network.species, tuple(network.parameters), network.propensities, network.changes)
     numbers = np.arange(samples)
     within = int(np.searchsorted(wanted, end, side="right"))
@@ -218,14 +197,14 @@ def simulate_counts(
     def work(part: slice, watch: np.ndarray) -> None:
         code(
             starts=starts[part], parameters=values[part], numbers=numbers[part], times=wanted, found=found[part],
-            finals=ends[part], means=means[part], squares=squares[part], events=events[part], status=outcome[part],
+            finals=ends[part], means=means[part], squares=squares[part], events=events[part], status=status[part],
             watch=watch, samples=part.stop - part.start, within=within, wanted=len(wanted), seed=seed,
             most=most_events, end=float(end), settled=float(settled),
         )  # fmt: skip
 
     with ThreadPoolExecutor(min(workers, len(parts))) as pool:
         watched([pool.submit(work, p, w) for p, w in zip(parts, watches, strict=True)], watches, samples, progress)
-    return Counts(network, wanted, found, ends, means, squares - means**2, events, outcome)
+    return Counts(network, wanted, found, ends, means, squares - means**2, events, status)
 
 
 def _table(columns: list[Any], samples: int, what: str) -> np.ndarray:
