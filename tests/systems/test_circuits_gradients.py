@@ -79,7 +79,8 @@ def measured(circuit: Circuit) -> dict[str, float]:
     change = STEP[2] / STEP[1] - 1
     return {
         "first": first, "last": last, "peak": peak, "amplitude": peak - last, "time of peak": top,
-        "peak/final": peak / last, "response time": half, "sensitivity": max(abs(peak / first - 1), abs(last / first - 1)) / change,
+        "peak/final": peak / last, "response time": half,
+        "sensitivity": max(abs(peak / first - 1), abs(last / first - 1)) / change,
         "precision": change / abs(last / first - 1),
     }  # fmt: skip
 
@@ -133,7 +134,7 @@ def test_fold_change_detection_in_closed_form(factor: float) -> None:
 
 @pytest.mark.parametrize("part", [0.3, 0.6])
 def test_the_delay_of_step_logic(part: float) -> None:
-    """T_ON = ln(1/(1 - K/Y_st)) with steep Hill functions: by K it has the derivative 1/(Y_st - K), by beta_Y -K/(1 - K)."""
+    """T_ON = ln(1/(1 - K/Y_st)) with steep Hill functions has the slope 1/(Y_st - K) by K, -K/(1 - K) by beta_Y."""
     loop = Circuit.ffl("C1", K={"XY": 0.1, "XZ": 0.1, "YZ": part}, n={"XY": 400.0, "XZ": 400.0, "YZ": 4000.0})
     found = loop.respond(("X", 0.0, 1.0), progress=False).gradients(["K_Y_Z", "beta_Y"], ["response time"])
     assert found["response time"].of("K_Y_Z")[0] == pytest.approx(1 / (1 - part), rel=2e-3)

@@ -129,7 +129,7 @@ def test_a_grid_of_boxes_of_auto_activation(n: float) -> None:
 
 
 def test_a_grid_of_boxes_of_the_toggle() -> None:
-    """n = 2: the folds are 4 A²B² = (1 + A²)(1 + B²), so β_A = A(1 + B²), β_B = B(1 + A²) with B² = (1 + A²)/(3A² - 1)."""
+    """n = 2: folds are where 4 A²B² = (1 + A²)(1 + B²); β_A = A(1 + B²), β_B = B(1 + A²), B² = (1 + A²)/(3A² - 1)."""
     a = np.geomspace(0.5774, 60, 20000)
     b = np.sqrt((1 + a * a) / (3 * a * a - 1))
     p, q = a * (1 + b * b), b * (1 + a * a)

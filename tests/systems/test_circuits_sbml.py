@@ -275,14 +275,14 @@ def test_events_that_cannot_be_ordered_are_refused() -> None:
     with pytest.raises(ValueError, match=r"happen at one time \(1\) and their order matters: give them priorities"):
         model.simulate([0.0, 2.0], progress=False)
     endless = from_antimony("p = 0; x = 1; x' = -x; at (x < 0.5): x = 0.5;")
-    with pytest.raises(ValueError, match="sets itself off again and again at the time 0.69"):
+    with pytest.raises(ValueError, match=r"sets itself off again and again at the time 0.69"):
         endless.simulate([0.0, 2.0], progress=False)
 
 
 def test_a_model_with_events_has_no_steady_state() -> None:
     model = from_antimony("species $X, A; X = 1; A = 0; J: => A; X; D: A => ; A; at (time > 1): A = 2;")
     for call in (model.steady, lambda: model.respond(("X", 0.0, 1.0)), model.network):
-        with pytest.raises(ValueError, match="the model has events .*: it has time courses"):
+        with pytest.raises(ValueError, match=r"the model has events .*: it has time courses"):
             call()
 
 
@@ -392,12 +392,15 @@ def test_impossible_values_of_a_text_are_refused(change: tuple[str, str], messag
         Circuit.from_antimony(TEXT.replace(*change))
     # And where it is a model, too.
     odd = TEXT.replace("; ay*Y;", "; ay*Y*Y;").replace(*change)
-    with pytest.raises(ValueError, match="must be above 0|must not be negative"):
+    with pytest.raises(ValueError, match=r"must be above 0|must not be negative"):
         Circuit.from_antimony(odd)
 
 
 def test_competition_is_recognised() -> None:
-    text = "species $X, $Y, Z; X = 1; Y = 2; Z = 0; J: => Z; b*{}; D: Z => ; a*Z; a = 1; b = 3; K = 2; L = 3; n = 2; m = 3;"
+    text = (
+        "species $X, $Y, Z; X = 1; Y = 2; Z = 0; J: => Z; b*{}; D: Z => ; a*Z; "
+        "a = 1; b = 3; K = 2; L = 3; n = 2; m = 3;"
+    )
     for law, signs in (
         ("(X/K)^n/(1 + (X/K)^n + (Y/L)^m)", {"X": 1, "Y": -1}),
         ("((X/K)^n + (Y/L)^m)/(1 + (X/K)^n + (Y/L)^m)", {"X": 1, "Y": 1}),

@@ -104,8 +104,9 @@ def design(
 
     Args:
         circuit: a circuit or model; parameters outside the bounds have its values.
-        spec: measures of `gradients.DIFFERENTIABLE` ("peak", "peak/final", "time of peak", "response time", "precision", ...)
-            and what each should be: a number above 0, or a range (low, high) with high up to infinity.
+        spec: measures of `gradients.DIFFERENTIABLE` ("peak", "peak/final", "time of peak", "response
+            time", "precision", ...) and what each should be: a number above 0, or a range (low, high), high up
+            to infinity.
         bounds: where each free parameter may lie.
         step, output, horizon: as for `respond`.
         method: "both" runs one after the other and says which won.
@@ -254,7 +255,7 @@ def _global(problem: _Problem, clock: _Clock, seed: int) -> None:
     generation = 0
     while not clock.over:
         differential_evolution(
-            losses, [(0.0, 1.0)] * len(problem.bounds), popsize=_POPULATION, maxiter=10_000, tol=0.0, atol=1e-12,
+            losses, [(0.0, 1.0)] * len(problem.bounds), popsize=_POPULATION, maxiter=10_000, tol=0.0,
             updating="deferred", vectorized=True, polish=False, rng=np.random.default_rng([seed, generation]),
             callback=lambda *_: clock.over,
         )  # fmt: skip

@@ -44,6 +44,11 @@ class HillLaw:
     sign: Literal[1, -1]
 
     @property
+    def constants(self) -> tuple[tuple[str, Expression], tuple[str, Expression]]:
+        """K and n by name."""
+        return ("K", self.K), ("n", self.n)
+
+    @property
     def name(self) -> str:
         """Its usual name."""
         if self.n.is_constant and self.n.value == 1:

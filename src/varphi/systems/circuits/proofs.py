@@ -183,7 +183,7 @@ class _Loop:
         return self.names[-1]
 
     def level(self, name: str, known: Mapping[str, Dual], p: Mapping[str, Ball]) -> Dual:
-        """The level of a species at rest, and its slope by the level where the loop is cut, from those of the others."""
+        """The level of a species at rest, and its slope by the level at the cut, from those of the others."""
         raise NotImplementedError
 
     def most(self, p: Mapping[str, Ball]) -> float:

@@ -29,7 +29,7 @@ def circuit_or_model(model: Model) -> Circuit | Model:
     """The model as a circuit where it is one; else as it is, with the reason.
 
     Raises:
-        ValueError: impossible values: a Hill function's K or n not above 0, a negative concentration of what acts by one.
+        ValueError: impossible values: a Hill function's K or n not above 0, a negative level of what acts by one.
     """
     try:
         return _Converter(model).circuit()
@@ -119,7 +119,7 @@ class _Converter:
         if translated:
             if len(parts) > 1 or translated[0].of != f"m{name}":
                 raise NotACircuit(
-                    f"{name} is made from {translated[0].of!r}: a circuit calls the mRNA of Y mY, and Y has no other source"
+                    f"{name} is made from {translated[0].of!r}: a circuit's mRNA of Y is called mY, and Y's only source"
                 )
             product = f"m{name}"
             if mrna.get(product) != name or self.model.start[product] != 0:
@@ -138,7 +138,7 @@ class _Converter:
             regulated, basal = basal, []
         gate, laws, rate = self.joined(product, regulated)
         regulators = tuple(
-            Regulation(w.species, w.sign, self.put(self.part(w.K), f"K_{w.species}_{name}"), self.put(self.part(w.n), f"n_{w.species}_{name}"))
+            Regulation(w.species, w.sign, *(self.put(self.part(e), f"{k}_{w.species}_{name}") for k, e in w.constants))
             for w in laws
         )  # fmt: skip
         if len({w.species for w in laws}) < len(laws):

@@ -96,8 +96,8 @@ def _flatten(library: Any, document: Any) -> None:
 class _Reader:
     """Reads one document.
 
-    Each symbol of the model has a base: a state or a parameter of the equations. It has the symbol's own name and value,
-    but where a species is a concentration in a compartment whose size changes, the base is its amount.
+    Each symbol of the model has a base: a state or a parameter of the equations. It has the symbol's own name and
+    value, but where a species is a concentration in a compartment whose size changes, the base is its amount.
     """
 
     def __init__(self, library: Any, document: Any, text: str) -> None:
@@ -132,9 +132,10 @@ class _Reader:
         m = self.model
         symbols = [*self.sizes, *self.species, *(p.getId() for p in m.getListOfParameters()), *self.references]
         changing = {*self.assigned, *self.rated, *self.targets}
+        by_reactions = [n for n in self.species if n not in self.assigned and n not in self.rated]
         self.by_amount = {
-            n: f"amount_{n}" for n, s in self.species.items()
-            if self.is_concentration(s) and s.getCompartment() in changing and n not in self.assigned and n not in self.rated
+            n: f"amount_{n}" for n in by_reactions
+            if self.is_concentration(self.species[n]) and self.species[n].getCompartment() in changing
         }  # fmt: skip
         for name in symbols:
             self.names[name] = variable(self.base(name))
@@ -371,30 +372,23 @@ class _Reader:
                 total = total + partial(e, base) * rate
         return constant(total)
 
-    def parameters(self, symbols: Iterable[str], rates: Mapping[str, Expression], start: Mapping[str, float]
-                   ) -> dict[str, float]:  # fmt: skip
+    def parameters(
+        self, symbols: Iterable[str], rates: Mapping[str, Expression], start: Mapping[str, float]
+    ) -> dict[str, float]:
         """The bases that do not change; those without a value only if nothing uses them."""
-        used = frozenset().union(
-            *(e.variables for e in (*rates.values(), *self.names.values())), *(e.variables for c in self.conditions().values() for e in c)
-        )  # fmt: skip
+        used = [*rates.values(), *(self.names[n] for n in (*self.assigned, *self.by_amount))]
+        used += [e for c in self.conditions().values() for e in c]
+        needed = {v for e in used for v in e.variables} | set(rates)
         found: dict[str, float] = {}
         for name in symbols:
             base = self.base(name)
             if name in self.assigned:
                 continue
-            if not math.isfinite(start[base]):
-                if base in rates or (base in used and self.needs(base, rates)):
-                    raise UnsupportedModel(f"{name!r} has no finite value at the start")
-                continue
-            if base not in rates:
+            if not math.isfinite(start[base]) and base in needed:
+                raise UnsupportedModel(f"{name!r} has no finite value at the start")
+            if math.isfinite(start[base]) and base not in rates:
                 found[base] = start[base]
         return found | self.values
-
-    def needs(self, base: str, rates: Mapping[str, Expression]) -> bool:
-        """Whether an equation, a rule or an event uses a base."""
-        own = [*rates.values(), *(self.names[n] for n in self.assigned), *(self.names[n] for n in self.by_amount)]
-        own += [e for c in self.conditions().values() for e in c]
-        return any(base in e.variables for e in own)
 
     def volumes(self, start: Mapping[str, float]) -> dict[str, float]:
         return {

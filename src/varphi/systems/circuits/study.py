@@ -181,11 +181,11 @@ CLAIMS = (
         name="topology and nonlinearity alone make the pulse",
         quote="Making a pulse and adapting are entirely due to the loop's topology and to its nonlinear, switch-like "
         "regulatory 'activation functions'.",
-        measure="Share of sets with a pulse, the same sets in both: I1 minus C1, and I1 minus random circuits of its size "
+        measure="Share of sets with a pulse: I1 minus C1 on the same sets, and I1 minus random circuits of its size "
         "(two genes, three regulations, random signs), for each gate and steepness (topology), and I1 at the largest n "
-        "minus I1 at n = 1 for each gate (switch-like). Supported if all are above 0 (95 %, Holm), 'only if' where some; "
-        "refuted if none is and some is below. 'Entirely' has a number beside it: the part of the variance of pulse or "
-        "none that lies between random circuits rather than between parameter sets of one.",
+        "minus I1 at n = 1 for each gate (switch-like). Supported if all are above 0 (95 %, Holm), 'only if' where "
+        "some; refuted if none is and some is below. 'Entirely' has a number beside it: the part of the variance of "
+        "pulse or none that lies between random circuits rather than between parameter sets of one.",
         judge=_topology,
     ),
 )
