@@ -1,5 +1,7 @@
 """Conductance-based neurons: models with proved special points, f–I curves, and the class of their excitability."""
 
+from .curves import Curves as Curves
+from .curves import curves as curves
 from .equilibria import Equilibria as Equilibria
 from .equilibria import Equilibrium as Equilibrium
 from .equilibria import Special as Special
