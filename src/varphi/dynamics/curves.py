@@ -205,6 +205,8 @@ class _Equilibria:
         self.refresh(begin)
         self.follower.sizes = sizes
         back = self.walk(begin, -tangent)
+        if back.ended == "closed":
+            return self.curve(kind, back, ("closed", "closed"))
         whole = _Trace(
             back.values[:0:-1] + forwards.values,
             back.states[:0:-1] + forwards.states,
@@ -445,6 +447,8 @@ class _Cycles:
             forwards.append(begin.shape)
         else:
             back, ended_back, tips_back = self.walk(replace(begin, tangent=f.normed(-begin.tangent, begin.shape)))
+        if ended_back == "closed" != ended:
+            forwards, ended, tips = [begin.shape], ended_back, []
         shapes = back[:0:-1] + forwards
         n = len(self.task.system.states)
         orbits = tuple(
