@@ -10,7 +10,7 @@ import typer
 from varphi.files import check_writable, whole
 
 from .arguments import Json
-from .console import print_json, say, waiting
+from .console import print_json, say, waiting, warn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -284,6 +284,7 @@ def plane(
                     for b in found.separatrices
                 ],
                 "orbits": [{"V": o[0], gate: o[1]} for o in found.orbits],
+                "failures": found.failures,
             }
         )
     else:
@@ -293,6 +294,8 @@ def plane(
             for d in row["directions"]:
                 v, x = d["vector"]
                 print(f"    eigenvalue {d['eigenvalue']:.6g} {per_time} along ({v:.4g}, {x:.4g})")
+        for reason, count in found.failures.items():
+            warn(f"{count} of {len(found.orbits)} orbits {reason}")
     if figure is not None:
         from varphi.systems.neurons.figures import draw_phase_plane
 

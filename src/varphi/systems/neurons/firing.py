@@ -95,7 +95,7 @@ class FICurve:
 
 def fi_curve(
     model: Model,
-    currents: Sequence[float] | np.ndarray,
+    currents: Sequence[float | str] | np.ndarray,
     *,
     rtol: float = 1e-8,
     longest: float = 1e6,
@@ -104,7 +104,7 @@ def fi_curve(
     """The f–I curve of a model.
 
     Args:
-        currents: µA/cm², in any order.
+        currents: µA/cm², or texts with a unit, in any order.
         rtol: relative tolerance of the integration; the frequency's relative error is about as large.
         longest: how long to wait for an orbit to close, ms, before it is called unresolved.
         threads: how many; all processors by default.
@@ -112,7 +112,8 @@ def fi_curve(
     Raises:
         ValueError: no currents, currents that are not finite, or ones at which no equilibrium lies in the window.
     """
-    wanted = np.asarray(currents, float).ravel()
+    plain = [model.applied(i) if isinstance(i, str) else i for i in np.ravel(currents).tolist()]
+    wanted = np.asarray(plain, float)
     if not wanted.size or not np.isfinite(wanted).all():
         raise ValueError("currents must be one or more finite numbers")
     folds = [p.V for p in special_points(model).folds]

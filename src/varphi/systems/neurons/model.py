@@ -257,9 +257,17 @@ class Model:
         by_gate = (partial(plain, name) for name in self.states[1:])
         return self._steadily(partial(plain, VOLTAGE)), tuple(self._steadily(e) for e in by_gate)
 
+    def applied(self, I: float | str) -> float:  # noqa: E741
+        """An applied current in µA/cm², from a number or a text with its unit.
+
+        Raises:
+            ValueError, TypeError: another kind of unit, no finite number.
+        """
+        return quantity(I, self.units[APPLIED], APPLIED)
+
     def system(self, I: float | str = 0.0) -> System:  # noqa: E741
         """The equations, with the applied current I (µA/cm²) among the parameters."""
-        return self._system(quantity(I, self.units[APPLIED], APPLIED))
+        return self._system(self.applied(I))
 
     @functools.lru_cache(maxsize=8)  # noqa: B019
     def _system(self, applied: float) -> System:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,9 +65,10 @@ class PhasePlane:
         voltage_nullcline: the gate at which dV/dt = 0 at each V; NaN where there is none.
         gate_nullcline: the gate at which it stands still itself, x∞(V).
         equilibria: where both meet, proved complete.
-        orbits: each (2, times): V and the gate from one start.
+        orbits: each (2, times): V and the gate from one start, as long as they are numbers.
         separatrices: the four branches of each saddle.
         field: the direction of motion on a grid.
+        failures: how many orbits ended before their time, by reason.
     """
 
     model: Model
@@ -79,6 +80,7 @@ class PhasePlane:
     orbits: tuple[Float[np.ndarray, "2 times"], ...]
     separatrices: tuple[Separatrix, ...]
     field: VectorField
+    failures: Mapping[str, int]
 
     def directions(self, equilibrium: Equilibrium) -> list[tuple[float, Float[np.ndarray, " 2"]]]:
         """(eigenvalue, eigenvector) of a node or saddle, 1/ms; nothing for a focus, which has no real ones."""
@@ -91,7 +93,7 @@ class PhasePlane:
 
 def phase_plane(
     model: Model,
-    I: float,  # noqa: E741
+    I: float | str,  # noqa: E741
     *,
     starts: Sequence[tuple[float, float]] = (),
     duration: float = 500.0,
@@ -109,6 +111,7 @@ def phase_plane(
         ValueError: a model of more or fewer than two variables, or whose gate stands in several currents; a current at
             which no equilibrium lies in the window.
     """
+    current = model.applied(I)
     if len(model.states) != 2:
         raise ValueError(f"a phase plane has two variables; {model.name} has {', '.join(model.states)}")
     gate = model.states[1]
@@ -116,7 +119,7 @@ def phase_plane(
     power = next(g.power for g in holders[0].gates if g.name == gate)
     if len(holders) > 1:
         raise ValueError(f"the gate {gate} stands in {len(holders)} currents: the V nullcline has no closed form")
-    found = equilibria(model, I)
+    found = equilibria(model, current)
     low, high = model.span
     v = np.linspace(low, high, points)
     # The ionic current is A(V) + B(V)·x^p.
@@ -125,7 +128,7 @@ def phase_plane(
     if not np.allclose(half, closed + (opened - closed) * 0.5**power, rtol=1e-9, atol=1e-9 * np.abs(opened).max()):
         raise ValueError(f"the current {holders[0].name} is no power of {gate}: the V nullcline has no closed form")
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = (I - closed) / (opened - closed)
+        share = (current - closed) / (opened - closed)
         nullcline = share if power == 1 else np.where(share >= 0, np.abs(share) ** (1 / power), np.nan)
     own = Equations(model).state(v, {})[:, 1]
     if not starts:
@@ -133,15 +136,14 @@ def phase_plane(
         starts = [(low + 0.1 * (high - low), float(own.min())), (low + 0.6 * (high - low), float(middle))]
     times = np.linspace(0, duration, 2001)
     course = simulate(
-        model.system(), duration, np.asarray(starts, float), parameters={APPLIED: I}, times=times, progress=False
+        model.system(), duration, np.asarray(starts, float), parameters={APPLIED: current}, times=times, progress=False
     )
-    field = _field(model, I, own)
+    field = _field(model, current, own)
     found_branches = tuple(
-        b for e in found if e.kind == "saddle" for b in _separatrices(model, I, e, field, duration)
+        b for e in found if e.kind == "saddle" for b in _separatrices(model, current, e, field, duration)
     )  # fmt: skip
-    return PhasePlane(
-        model, I, v, nullcline, own, found, tuple(s.T for s in course.states), found_branches, field
-    )  # fmt: skip
+    orbits = tuple(_finite(s.T) for s in course.states)
+    return PhasePlane(model, current, v, nullcline, own, found, orbits, found_branches, field, course.failures())
 
 
 def _field(model: Model, I: float, own: np.ndarray) -> VectorField:  # noqa: E741
@@ -183,9 +185,13 @@ def _separatrices(
         left = simulate(system, end, starts, **settings)
         for start, stop in zip(starts, left.end_times.tolist(), strict=True):
             course = simulate(system, stop, start, times=np.linspace(0, stop, _FINE), **settings).states[0].T
-            path = np.column_stack([here, course[:, np.isfinite(course).all(0)]])
+            path = np.column_stack([here, _finite(course)])
             branches.append(Separatrix(saddle, bool(value < 0), _thinned(path, size)))
     return branches
+
+
+def _finite(course: Float[np.ndarray, "2 times"]) -> Float[np.ndarray, "2 fewer"]:
+    return course[:, np.isfinite(course).all(0)]
 
 
 def _thinned(path: Float[np.ndarray, "2 points"], size: np.ndarray) -> Float[np.ndarray, "2 fewer"]:

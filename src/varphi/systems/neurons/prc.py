@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from varphi.dynamics.ensemble import simulate
 
 from .equilibria import equilibria
 from .firing import fi_curve
+from .gates import VOLTAGE
 from .model import APPLIED, Model
 from .sweep import Sweep
 
@@ -58,7 +60,7 @@ class PhaseResponse:
         ])  # fmt: skip
 
 
-def phase_response(model: Model, I: float, *, points: int = 400) -> PhaseResponse:  # noqa: E741
+def phase_response(model: Model, I: float | str, *, points: int = 400) -> PhaseResponse:  # noqa: E741
     """The phase response curve of the stable cycle at a current, by the adjoint equation.
 
     z' = -Jᵀ(t) z is integrated backwards along the cycle, where it forgets its start, and scaled to z·f = 1.
@@ -66,14 +68,17 @@ def phase_response(model: Model, I: float, *, points: int = 400) -> PhaseRespons
     Raises:
         ValueError: the membrane does not fire at this current, or too slowly for the method's steps.
     """
-    found = fi_curve(model, [I], rtol=1e-10)
+    current = model.applied(I)
+    found = fi_curve(model, [current], rtol=1e-10)
     if not found.fires[0]:
-        raise ValueError(f"{model.name} does not fire at I = {I:g} ({found.status[0]}): there is no phase to move")
+        raise ValueError(
+            f"{model.name} does not fire at I = {current:g} ({found.status[0]}): there is no phase to move"
+        )
     period = float(found.period[0])
     steps = points * max(10, int(np.ceil(period / _STEP / points)))
     if steps > _MOST_STEPS:
         raise ValueError(f"the period of {period:.6g} ms is too long here: at most {_MOST_STEPS * _STEP:g} ms")
-    system = model.system(I)
+    system = model.system(current)
     times = np.linspace(0, period, 2 * steps + 1)
     course = simulate(
         system, period * (1 + 1e-12), found.states[0], times=times, rtol=1e-11, atol=1e-12, progress=False
@@ -95,7 +100,7 @@ def phase_response(model: Model, I: float, *, points: int = 400) -> PhaseRespons
             break
     chosen = np.arange(0, steps + 1, steps // points)
     return PhaseResponse(
-        model, I, period, chosen / steps, states[2 * chosen, 0], before[chosen], closing
+        model, current, period, chosen / steps, states[2 * chosen, 0], before[chosen], closing
     )  # fmt: skip
 
 
@@ -174,6 +179,10 @@ class StrengthDuration:
     def __str__(self) -> str:
         unit, time = self.model.units[APPLIED], self.model.units["t"]
         rows = [f"{t:12.6g} {i:14.8g}" for t, i in zip(self.durations, self.threshold, strict=True)]
+        if not np.isfinite(self.threshold).any():
+            return (
+                f"{self.model.name}: no pulse tried brings V above {self.level:g} {self.model.units[VOLTAGE]}".rstrip()
+            )
         head = f"{'t (' + time + ')' if time else 't':>12} {'I (' + unit + ')' if unit else 'I':>14}"
         told = [f"rheobase {self.rheobase:.6g} {unit}, chronaxie {self.chronaxie:.6g} {time}"]
         told += [
@@ -216,11 +225,15 @@ def strength_duration(
     times = np.asarray(durations, float).ravel()
     if not times.size or not (np.isfinite(times) & (times > 0)).all():
         raise ValueError("durations must be one or more positive numbers of ms")
+    if not (math.isfinite(strongest) and strongest > 0 and math.isfinite(wait) and wait > 0):
+        raise ValueError(f"strongest and wait must be positive, got {strongest!r} µA/cm² and {wait!r} ms")
     stable = equilibria(model, 0.0).stable
     if not stable:
         raise ValueError(f"{model.name} has no stable rest without a current: there is no threshold")
     rest = np.array(list(stable[0].state.values()))
     height = level if level is not None else (rest[0] + model.span[1]) / 2
+    if not height > rest[0]:
+        raise ValueError(f"level must lie above the resting potential of {rest[0]:.6g} mV, got {height!r}")
     low, high = np.zeros(len(times)), np.full(len(times), float(strongest))
     fires = _spikes(model, rest, times, high, wait, height)
     for _ in range(40):

@@ -14,9 +14,9 @@ from varphi.numbers.jet import partial
 from .assembly import Equations, Range, assembled
 from .equilibria import equilibria
 from .gates import VOLTAGE
-from .model import APPLIED, Model
+from .model import Model
 from .recognise import joined, product, replaced, shared_factor, terms
-from .units import CAPACITANCE, CONDUCTANCE, CURRENT, POTENTIAL, RATE, TIME, quantity
+from .units import CAPACITANCE, CONDUCTANCE, CURRENT, POTENTIAL, RATE, TIME
 
 _PLAIN = "(1 dimensionless)^1"  # as libsbml prints it
 _POTENTIALS = ("V", "v", "Vm", "V_m", "V_membrane", "Vmem")
@@ -216,7 +216,7 @@ def to_sbml(model: Model, I: float | str = 0.0, start: Mapping[str, float] | Non
         UnsupportedModel: a function that SBML's mathematics cannot say.
     """
     library = libsbml()
-    system = model.system(quantity(I, model.units[APPLIED], APPLIED))
+    system = model.system(I)
     begin = system.named(start) if start is not None else _rest(model)
     document = library.SBMLDocument(3, 2)
     written = document.createModel()
