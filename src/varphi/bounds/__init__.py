@@ -5,11 +5,18 @@ from types import ModuleType
 from typing import Any
 
 from .api import Bounds as Bounds
+from .attack import Found as Found
+from .attack import attack as attack
 from .curvature import Curvature as Curvature
 from .curvature import curvature as curvature
 from .nodes import UncertifiedOperation as UncertifiedOperation
+from .radius import Radii as Radii
+from .radius import certified_radius as certified_radius
 from .relaxation import Lines as Lines
 from .relaxation import relax as relax
+from .splitting import Halfspaces as Halfspaces
+from .splitting import Verdict as Verdict
+from .splitting import decide as decide
 
 
 class _CallableModule(ModuleType):
