@@ -46,10 +46,12 @@ class Layer:
         error: a bound of the Frobenius norm of what `weight` is off by.
         least, greatest: slopes of each neuron, (batch, out).
         gain: instead of slopes, for what is no activation of single neurons: a bound of its Lipschitz constant.
+        size: of the output.
     """
 
     weight: Float[Tensor, "out in"] | None
     error: float
+    size: int
     least: Float[Tensor, "batch out"] | None = None
     greatest: Float[Tensor, "batch out"] | None = None
     gain: float = 1.0
@@ -139,8 +141,7 @@ def collapsed(layer: Layer, y: Tensor) -> Tensor:
     """Y' = (gain²·λ)·I for what is no activation of single neurons; `weight` leads to it."""
     a = through(layer.weight, y)
     top = largest_eigenvalue(a, slack_of(layer, y)) * layer.gain**2 * (1 + 8 * UNIT)
-    n = layer.least.shape[-1] if layer.least is not None else a.shape[-1]
-    return top[:, None, None] * torch.eye(n, dtype=a.dtype, device=a.device)
+    return top[:, None, None] * torch.eye(layer.size, dtype=a.dtype, device=a.device)
 
 
 Objective = Callable[[Tensor], Tensor]
@@ -182,7 +183,7 @@ def _proved_or_product(layer: Layer, y: Tensor, multiplier: Tensor) -> Tensor:
 def _product_multipliers(layers: Sequence[Layer], y: Tensor, away: float = 1e-7) -> list[Tensor | None]:
     found: list[Tensor | None] = []
     for layer in layers:
-        if layer.least is None or layer.gain != 1.0:
+        if layer.least is None:
             y = collapsed(layer, y)
             found.append(None)
             continue
