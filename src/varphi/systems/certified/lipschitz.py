@@ -100,7 +100,7 @@ def lipschitz(
             slopes between what they are on the proved intervals of each activation's input there.
         sample: inputs (n, ...): where the search for the lower side begins; needed for the shape where the model does
             not begin with a Linear.
-        steps: of the descent on the recursion's multipliers; None: 80, fewer in layers of more than 128 neurons.
+        steps: of the descent on the recursion's multipliers; None: 40, fewer in layers of more than 128 neurons.
         seed: of the search for the lower side.
 
     Returns:

@@ -19,7 +19,7 @@ from .recursion import Layer, ellipsoid, slack_of, through
 from .spectral import UNIT, gamma, largest_eigenvalue
 
 # Steps of the descent on multipliers, by the widest layer: each costs the cube of it. For each radius that is tried, few.
-_STEPS = {128: 80, 512: 20}
+_STEPS = {128: 40, 512: 16}
 _LEAST_STEPS, LOCAL_STEPS = 8, 12
 # Beyond so many neurons in a layer the recursion is left out.
 _MOST_NEURONS = 1024
@@ -32,7 +32,7 @@ class Constants:
     Attributes:
         structure: the model.
         run: intervals over regions, one for each sample; None for all inputs there are.
-        steps: of the recursion's descent; None: 80, fewer in layers of more than 128 neurons.
+        steps: of the recursion's descent; None: 40, fewer in layers of more than 128 neurons.
     """
 
     structure: Structure
