@@ -2,6 +2,7 @@
 
 # Where each study is declared: "module:attribute", loaded when it is asked for.
 STUDIES = {
+    "certified": "varphi.systems.certified.study:STUDY",
     "circuits": "varphi.systems.circuits.study:STUDY",
     "circuits_noise": "varphi.systems.circuits.noise_study:STUDY",
     "constrained": "varphi.systems.constrained.study:STUDY",
