@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from varphi.activation.uses import check_model
 
 from .arithmetic import Arithmetic
+from .deadline import check_deadline
 from .region import Region, region
 
 # The first step as a share of the region's size; the last is a hundredth of it.
@@ -251,6 +252,7 @@ def search(
     best, place = torch.full((batch * starts,), math.inf, dtype=torch.float64, device=x.device), x.clone()
     favoured: Tensor | None = None
     for step in range(steps + 1):
+        check_deadline()
         each, gradient = _differentiated(objective, x, favoured if step < steps // 2 else None)
         if favoured is None:
             favoured = _favoured(each, batch, starts)

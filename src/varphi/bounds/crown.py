@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .arithmetic import Arithmetic
+from .deadline import check_deadline
 from .nodes import Curve, Drawn, Input, Interval, Node, dot, summed
 from .region import Region
 from .relaxation import Lines
@@ -183,6 +184,7 @@ class Pass:
         shared = turn < n
         low, high = [], []
         for first in range(0, n, turn):
+            check_deadline()
             count = min(turn, n - first)
             rows = torch.zeros(count, n, dtype=self.number.dtype, device=self.region.centre.device)
             rows[torch.arange(count), first + torch.arange(count)] = 1.0

@@ -14,11 +14,12 @@ from .crown import Network, Pass, optimised
 from .graph import read
 from .question import inputs_of, rows_of
 from .region import Region, region
-from .splitting import Search
+from .splitting import Plane, Search
 
 Method: TypeAlias = Literal["ibp", "crown", "alpha-crown", "crown-split"]
 _METHODS = ("ibp", "crown", "alpha-crown", "crown-split")
 _DOUBLINGS = 40
+_FIRST = 0.8
 
 
 class Radii(NamedTuple):
@@ -78,7 +79,9 @@ def certified_radius(
         open_ = ((high - low > gap) & at_centre).nonzero().squeeze(1)
         if not len(open_):
             break
-        middle = (low[open_] + high[open_]) / 2
+        # Where nothing is proved yet, first near the attack.
+        share = torch.where(low[open_] > 0, 0.5, _FIRST)
+        middle = low[open_] + (high[open_] - low[open_]) * share
         tried = region(x[open_], middle, norm, number)
         good = _proved(network, tried, wanted[open_], method, effort)
         low[open_] = torch.where(good, middle, low[open_])
@@ -91,16 +94,17 @@ def _proved(network: Network, tried: Region, rows: Tensor, method: Method, effor
     if method == "alpha-crown":
         return (optimised(network, tried, rows, 20) > 0).all(1)
     with torch.no_grad():
-        least = Pass(network, tried, "ibp" if method == "ibp" else "crown").least(network.output, rows, rows.shape[1])
-    good = least > 0
-    if method != "crown-split" or bool(good.all()):
-        return good.all(1)
-    sample, row = (~good).nonzero(as_tuple=True)
-    part = Region(tried.centre[sample], tried.radius[sample], tried.norm, tried.arithmetic)
-    task = Search(network, part, rows[sample, row].unsqueeze(1), least.new_zeros(len(sample), 1))
-    for _ in range(effort):
-        if task.open:
-            task.advance()
+        run = Pass(network, tried, "ibp" if method == "ibp" else "crown")
+        plane = Plane.of(run, network, rows)
+        good = plane.least(tried) > 0
+        if method != "crown-split" or bool(good.all()):
+            return good.all(1)
+        sample, row = (~good).nonzero(as_tuple=True)
+        own, limits = rows[sample, row].unsqueeze(1), rows.new_zeros(len(sample), 1)
+        task = Search(network, tried.some(sample), own, limits).begun(run, sample, plane.some(sample, row))
+        for _ in range(effort):
+            if task.open:
+                task.advance()
     good[sample, row] = task.settled()
     return good.all(1)
 

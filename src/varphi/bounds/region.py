@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -46,6 +46,11 @@ class Region:
     norm: float
     arithmetic: Arithmetic
     cuts: Cuts | None = None
+
+    def some(self, index: Tensor) -> Region:
+        """Those of some samples."""
+        cuts = self.cuts if self.cuts is None else Cuts(self.cuts.normals[index], self.cuts.limits[index])
+        return replace(self, centre=self.centre[index], radius=self.radius[index], cuts=cuts)
 
     @cached_property
     def _flat(self) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Decisions and tighter bounds by cutting the set of inputs into cells until each is settled.
 
-A cell is a part of the region that may still hold a bad input: one whose output lies in an unsafe set, rows·y <= limits.
+A cell is a part of the region that may still hold a bad input: its output lies in an unsafe set, rows·y <= limits.
 One backward pass gives planes A·x + c <= rows·y on the cell. Where some plane stays above its limit there is no bad
 input. Otherwise all bad ones lie where A·x <= limit - c, and
 
@@ -40,9 +40,9 @@ from .relaxation import envelope
 Progress: TypeAlias = Callable[[int, int, float], None]
 
 # Half-spaces that a cell remembers; the oldest is forgotten first.
-_CUTS = 4
+_CUTS = 8
 # A cell is cut again as long as that closes such a share of what is missing.
-_GAIN = 0.25
+_GAIN = 0.1
 # Boxes of so few coordinates are split at a coordinate.
 _SMALL = 12
 _CELLS = 256
@@ -178,7 +178,7 @@ def split(
     inside = Inside.of(model, x, radius, norm)
     ceiling = _ceilings(model, inside, flat.view(batch, wanted, -1))
     owner = torch.arange(batch, device=least.device).repeat_interleave(wanted)
-    lifted = _lifted(network, _chosen(inputs, owner), flat, least[:, :wanted].flatten(), ceiling, begin + timeout)
+    lifted = _lifted(network, inputs.some(owner), flat, least[:, :wanted].flatten(), ceiling, begin + timeout)
     least = torch.cat([lifted.view(batch, wanted), least[:, wanted:]], 1)
     return Bounds(least[:, :half].reshape(shape), -least[:, half:].reshape(shape))
 
@@ -195,7 +195,7 @@ def _lifted(network: Network, region: Region, rows: Tensor, low: Tensor, high: T
         open_ = (target > low + 1e-3 * (high - low).abs()).nonzero().squeeze(1)
         if not len(open_):
             break
-        task = Search(network, _chosen(region, open_), rows[open_], target[open_].unsqueeze(1))
+        task = Search(network, region.some(open_), rows[open_], target[open_].unsqueeze(1))
         most = 64 * len(open_)
         while task.open and task.regions < most and time.monotonic() < deadline:
             task.advance()
@@ -298,7 +298,7 @@ class Cells:
 
     def some(self, index: Tensor) -> Cells:
         known = {node: (low[index], high[index]) for node, (low, high) in self.known.items()}
-        return Cells(_chosen(self.region, index), self.problem[index], self.bound[index], known)
+        return Cells(self.region.some(index), self.problem[index], self.bound[index], known)
 
     def cut(self, normals: Tensor, limits: Tensor) -> Cells:
         """The cells with further half-spaces, newest first."""
@@ -310,6 +310,13 @@ class Cells:
             torch.cat([limits, before.limits[:, :keep]], 1)[:, :_CUTS],
         )
         return replace(self, region=replace(self.region, cuts=cuts))
+
+    def trimmed(self) -> Region:
+        """The region with as many half-spaces as any cell has."""
+        cuts = self.region.cuts
+        assert cuts is not None
+        used = int((cuts.normals != 0).any(-1).sum(1).max()) if len(self) else 0
+        return replace(self.region, cuts=Cuts(cuts.normals[:, :used], cuts.limits[:, :used]) if used else None)
 
     @staticmethod
     def joined(parts: Sequence[Cells]) -> Cells:
@@ -331,13 +338,43 @@ class Cells:
         return Cells(region, cat([p.problem for p in parts]), cat([p.bound for p in parts]), known)
 
 
-def _chosen(region: Region, index: Tensor) -> Region:
-    cuts = region.cuts if region.cuts is None else Cuts(region.cuts.normals[index], region.cuts.limits[index])
-    return replace(region, centre=region.centre[index], radius=region.radius[index], cuts=cuts)
-
-
 def _repeated(region: Region, times: int) -> Region:
-    return _chosen(region, torch.zeros(times, dtype=torch.long, device=region.centre.device))
+    return region.some(torch.zeros(times, dtype=torch.long, device=region.centre.device))
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """normals·x + constant <= rows·output on a cell.
+
+    Attributes:
+        normals: (cells, rows, n), over the flattened input.
+        constant: (cells, rows).
+        number: the arithmetic they are in.
+    """
+
+    normals: Tensor
+    constant: Tensor
+    number: Arithmetic
+
+    @staticmethod
+    def of(run: Pass, network: Network, rows: Tensor) -> Plane:
+        a, constant = run.plane(network.output, rows, rows.shape[1])
+        shape, n = (len(run.region.centre), rows.shape[1]), run.region.centre[0].numel()
+        normals = rows.new_zeros(*shape, n) if a is None else a.flatten(2).expand(*shape, n)
+        return Plane(normals, rows.new_zeros(shape) if constant is None else constant.expand(shape), run.number)
+
+    def least(self, region: Region) -> Tensor:
+        """Below rows·output on a region: (cells, rows)."""
+        return self.number.down(self.constant + region.least(self.normals))
+
+    def beyond(self, limits: Tensor) -> Tensor:
+        """Limits of the half-spaces normals·x <= ... that hold every x with rows·output <= limits."""
+        slack = 8 * self.number.eps if self.number.sound else 0.0
+        return self.number.up(limits - self.constant) + (limits.abs() + self.constant.abs()) * slack
+
+    def some(self, cells: Tensor, rows: Tensor) -> Plane:
+        """One row of some cells."""
+        return Plane(self.normals[cells, rows].unsqueeze(1), self.constant[cells, rows].unsqueeze(1), self.number)
 
 
 class Search:
@@ -395,37 +432,46 @@ class Search:
 
     def _bounded(self, cells: Cells) -> list[Cells]:
         self.regions += len(cells)
-        rows, limits = self.rows[cells.problem], self.limits[cells.problem]
-        run = Pass(self.network, cells.region, "crown", known=cells.known)
-        a, constant = run.plane(self.network.output, rows, rows.shape[1])
-        shape = (len(cells), rows.shape[1])
-        if constant is None:
-            constant = rows.new_zeros(shape)
-        normals = (
-            rows.new_zeros(*shape, cells.region.centre[0].numel()) if a is None else a.flatten(2).expand(*shape, -1)
-        )
-        constant = constant.expand(shape)
-        total = constant if a is None else constant + cells.region.least(a)
-        each = self.number.down(total) - limits
-        value, row = self.number.down(each).max(1)
-        value = torch.where(run.empty, torch.full_like(value, math.inf), value)
+        rows = self.rows[cells.problem]
+        run = Pass(self.network, cells.trimmed(), "crown", known=cells.known)
+        plane = Plane.of(run, self.network, rows)
+        known = {p: run.tight(p) for node in self.curves for p in node.parents}
+        fresh, row = self._judged(cells, plane, known, run.empty)
+        left = (fresh.bound <= 0).nonzero().squeeze(1)
+        if not len(left):
+            return []
+        old = cells.bound[left]
+        gained = torch.isinf(old) | (fresh.bound[left] - old >= _GAIN * old.abs())
+        again, apart = left[gained], left[~gained]
+        parts = [fresh.some(again)] if len(again) else []
+        return [*parts, *self._split(fresh, run, plane.normals, row, apart)] if len(apart) else parts
+
+    def _judged(self, cells: Cells, plane: Plane, known: dict[Node, Interval], empty: Tensor) -> tuple[Cells, Tensor]:
+        """The cells with what a pass found about them, cut by its planes; the row that decides for each."""
+        limits = self.limits[cells.problem]
+        value, row = self.number.down(plane.least(cells.region) - limits).max(1)
+        value = torch.where(empty, torch.full_like(value, math.inf), value)
         value = torch.maximum(value, cells.bound)
         good = value > 0
         self._settle(cells.problem[good], value[good])
-        left = (~good).nonzero().squeeze(1)
-        if not len(left):
-            return []
-        known = {p: run.tight(p) for node in self.curves for p in node.parents}
-        old = cells.bound[left]
-        size = (
-            (limits.abs() + constant.abs()) * (8 * self.number.eps) if self.number.sound else torch.zeros_like(limits)
-        )
-        fresh = Cells(cells.region, cells.problem, value, known).cut(normals, limits - constant + size)
-        gained = value[left] - old >= _GAIN * old.abs()
-        gained |= torch.isinf(old)
-        again, apart = left[gained], left[~gained]
-        parts = [fresh.some(again)] if len(again) else []
-        return [*parts, *self._split(fresh, run, normals, row, apart)] if len(apart) else parts
+        fresh = Cells(cells.region, cells.problem, value, known)
+        return fresh.cut(plane.normals, plane.beyond(limits)), row
+
+    def begun(self, run: Pass, sample: Tensor, plane: Plane) -> Search:
+        """The same search after its first pass, which was made of all rows of each sample together.
+
+        Args:
+            run: of that pass.
+            sample: (problems,): which of its samples each problem belongs to.
+            plane: its planes, one for each problem.
+        """
+        known = {}
+        for node in self.curves:
+            for parent in node.parents:
+                known[parent] = _interval_of(run, parent, sample)
+        fresh, _ = self._judged(self.cells, plane, known, run.empty[sample])
+        self.cells = fresh.some((fresh.bound <= 0).nonzero().squeeze(1))
+        return self
 
     def _settle(self, problem: Tensor, value: Tensor) -> None:
         self._settled_bound.scatter_reduce_(0, problem, value, "amin")
@@ -485,20 +531,14 @@ class Search:
         here = cells.some(index)
         shape = (-1, *parent.shape)
         unit = torch.zeros_like(lower).scatter_(1, place, 1.0).view(shape)
-        part = Pass(self.network, here.region, "crown", known={n: _interval_of(run, n, index) for n in here.known})
-        a, constant = part.plane(parent, torch.stack([unit, -unit], 1), 2)
+        part = Pass(self.network, here.trimmed(), "crown", known={n: _interval_of(run, n, index) for n in here.known})
+        planes = Plane.of(part, replace(self.network, output=parent), torch.stack([unit, -unit], 1))
+        limits = planes.beyond(torch.cat([at, -at], 1))
         halves = []
-        for i, sign in ((0, 1.0), (1, -1.0)):
-            low = lower if sign > 0 else lower.scatter(1, place, at)
-            high = upper.scatter(1, place, at) if sign > 0 else upper
-            known = {**here.known, parent: (low.view(shape), high.view(shape))}
-            half = replace(here, known=known)
-            if a is not None:
-                flat = a.flatten(2).expand(len(index), -1, -1)[:, i : i + 1]
-                shift = torch.zeros_like(at) if constant is None else constant.expand(len(index), -1)[:, i : i + 1]
-                limit = sign * at - shift
-                half = half.cut(flat, self.number.up(limit, 8) + (at.abs() + shift.abs()) * (8 * self.number.eps))
-            halves.append(half)
+        for i in (0, 1):  # below `at`, above it
+            low, high = (lower, upper.scatter(1, place, at)) if i == 0 else (lower.scatter(1, place, at), upper)
+            half = replace(here, known={**here.known, parent: (low.view(shape), high.view(shape))})
+            halves.append(half.cut(planes.normals[:, i : i + 1], limits[:, i : i + 1]))
         return halves
 
     def _where(self, node: Curve, lower: Tensor, upper: Tensor) -> Tensor:
