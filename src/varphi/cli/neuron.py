@@ -196,6 +196,56 @@ def fi(
         _draw(figure, lambda: draw_fi(found))
 
 
+@neurons.command("curves")
+def bifurcation_curves(
+    name: Name,
+    parameter: Annotated[
+        str,
+        typer.Option("--parameter", metavar="NAME", help="The other parameter: --parameter V3.", show_default=False),
+    ],
+    span: Annotated[
+        tuple[float, float], typer.Option("--range", metavar="LOW HIGH", help="Its range.", show_default=False)
+    ],
+    variant: Variant = None,
+    class_: Class = None,
+    changes: Set = None,
+    given: Given = None,
+    cycles: Annotated[
+        bool, typer.Option(help="Also folds and doublings of cycles and homoclinic orbits, which takes seconds.")
+    ] = True,
+    figure: FigureFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bifurcations over the current and another parameter, and the points at which they meet."""
+    _check(figure)
+    model = _model(name, variant, class_, changes, given)
+    from varphi.systems.neurons import curves
+
+    with waiting(f"following the bifurcations of {model.name} ..."):
+        found = curves(model, parameter, *span, cycles=cycles)
+    if as_json:
+        print_json(
+            {
+                "model": model.name,
+                "parameter": found.parameter,
+                "units": {"I": model.units["I"], found.parameter: model.units.get(found.parameter, "")},
+                "curves": [
+                    {"kind": c.kind, "I": c.I, found.parameter: c.value, "V": c.V, "period": c.period}
+                    for c in found.lines
+                ],
+                "points": [
+                    {"kind": p.kind, "I": p.I, found.parameter: p.value, "certified": p.certified} for p in found.points
+                ],
+            }
+        )
+    else:
+        print(found)
+    if figure is not None:
+        from varphi.systems.neurons.figures import draw_curves
+
+        _draw(figure, lambda: draw_curves(found))
+
+
 @neurons.command()
 def plane(
     name: Name, current: Applied, variant: Variant = None, class_: Class = None, changes: Set = None,

@@ -1,5 +1,7 @@
 """Conductance-based neurons: models with proved special points, f–I curves, and the class of their excitability."""
 
+from .curves import Curves as Curves
+from .curves import curves as curves
 from .diagram import BifurcationDiagram as BifurcationDiagram
 from .diagram import bifurcation_diagram as bifurcation_diagram
 from .equilibria import Equilibria as Equilibria

@@ -26,7 +26,8 @@ from varphi.numbers.straight import StraightLine
 from .gates import VOLTAGE
 from .model import Model
 
-Number = Any  # an arb or an arb_series
+Number = Any  # an arb, an arb_series or an expression
+_ONE = arb(1)
 
 
 class Branch:
@@ -108,27 +109,29 @@ def _longer(v: arb_series) -> arb_series:
     return arb_series(list(v.coeffs()), v.prec + 1)
 
 
-def characteristic(a: Number, b: Sequence[Number], c: Sequence[Number], r: Sequence[Number]) -> list[Number]:
-    """The characteristic polynomial of the arrow, highest power first, the leading 1 included."""
-    whole = _times_linear(_product(r), -a)
+def characteristic(
+    a: Number, b: Sequence[Number], c: Sequence[Number], r: Sequence[Number], one: Number = _ONE
+) -> list[Number]:
+    """The characteristic polynomial of the arrow, highest power first, the leading `one` included."""
+    whole = _times_linear(_product(r, one), -a)
     for i in range(len(r)):
-        rest = _product([*r[:i], *r[i + 1 :]])
+        rest = _product([*r[:i], *r[i + 1 :]], one)
         offset = len(whole) - len(rest)
         for k, coefficient in enumerate(rest):
             whole[offset + k] = whole[offset + k] - b[i] * c[i] * coefficient
     return whole
 
 
-def _product(roots: Sequence[Number]) -> list[Number]:
+def _product(roots: Sequence[Number], one: Number) -> list[Number]:
     """Π(λ + r)."""
-    found: list[Number] = [arb(1)]
+    found: list[Number] = [one]
     for r in roots:
         found = _times_linear(found, r)
     return found
 
 
 def _times_linear(polynomial: Sequence[Number], constant: Number) -> list[Number]:
-    shifted = [*polynomial, arb(0)]
+    shifted = [*polynomial, 0 * polynomial[0]]
     return [shifted[0], *(high + constant * low for low, high in itertools.pairwise(shifted))]
 
 
@@ -143,7 +146,7 @@ def hurwitz(polynomial: Sequence[Number], order: int | None = None) -> Number:
 
     def minor(row: int, columns: tuple[int, ...]) -> Number:
         if not columns:
-            return arb(1)
+            return polynomial[0]  # 1
         key = columns
         if key not in known:
             total: Number = None

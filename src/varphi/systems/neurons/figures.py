@@ -14,8 +14,9 @@ from matplotlib.patches import Patch
 from varphi.study import Figure as Drawn
 from varphi.study.results import Results
 
+from .curves import Curves
 from .diagram import BifurcationDiagram
-from .equilibria import special_points
+from .equilibria import Special, special_points
 from .firing import BISTABLE, REST, SPIKING, UNRESOLVED, FICurve
 from .gates import VOLTAGE
 from .model import APPLIED, Model
@@ -295,6 +296,46 @@ def draw_map(found: ExcitabilityMap, axes: Axes | None = None) -> Axes:
     axes.set_title(found.model.name)
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.grid(visible=False)
+    return axes
+
+
+_CURVES: dict[str, tuple[str, str]] = {
+    "fold": (_BLUE, "-"),
+    "subcritical Hopf": (_ORANGE, "--"),
+    "supercritical Hopf": (_GREEN, "-"),
+    "fold of cycles": (_VERMILION, "-"),
+    "period doubling": (_PURPLE, ":"),
+    "homoclinic": ("black", "-."),
+}
+_MEETINGS = {
+    "cusp": ("^", "cusp"),
+    "bogdanov-takens": ("D", "Bogdanov–Takens point"),
+    "generalised hopf": ("o", "generalised Hopf point"),
+    "cusp of cycles": ("v", "cusp of cycles"),
+}
+
+
+def draw_curves(found: Curves, axes: Axes | None = None) -> Axes:
+    """The two-parameter bifurcation diagram: curves over the current and the parameter, and where they meet."""
+    axes = _axes(axes, (6.4, 4.4))
+    drawn: set[str] = set()
+    for line in found.lines:
+        colour, style = _CURVES[line.kind]
+        label = line.kind if line.kind not in drawn else None
+        axes.plot(line.I, line.value, color=colour, linestyle=style, linewidth=1.3, label=label)
+        drawn.add(line.kind)
+    for point in found.points:
+        marker, words = _MEETINGS[point.kind]
+        label = words if point.kind not in drawn else None
+        axes.scatter(
+            [point.I], [point.value], marker=marker, s=24, facecolor="white", edgecolor="black", label=label, zorder=3
+        )
+        drawn.add(point.kind)
+    axes.set_ylim(found.low, found.high)
+    axes.set_xlabel(_label(found.model, APPLIED, "applied current I"))
+    axes.set_ylabel(_label(found.model, found.parameter, found.parameter))
+    axes.set_title(found.model.name)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axes
 
 
