@@ -227,7 +227,7 @@ def test_a_current_that_is_none_is_refused(run, current, words):
 
 
 def test_a_current_may_carry_its_unit():
-    assert fi_curve(load("morris-lecar"), ["0.05 mA/cm2"], threads=1).currents.tolist() == [50]
+    assert fi_curve(load("morris-lecar"), ["0.05 mA/cm2"], threads=1).currents == pytest.approx([50])
     assert equilibria(load("morris-lecar"), "50 uA/cm2") == equilibria(load("morris-lecar"), 50.0)
 
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from varphi.dynamics.approach import approach
 from varphi.dynamics.cycles import CycleBranch, Orbit, continue_cycles, orbit_at_hopf, orbit_by_simulation
 
 from .equilibria import Special, special_points
-from .excitability import SNIC, slow_period
 from .firing import fi_curve, model_currents
 from .gates import VOLTAGE
 from .model import APPLIED, Model
@@ -52,8 +52,9 @@ class Mark:
 
     Attributes:
         kind: "fold of cycles", "period doubling", "torus", or where the period grows without bound "saddle-node on the
-            cycle" (as its law foretells) or "homoclinic".
-        I, low, high, period: there.
+            cycle" or "homoclinic", as the laws of both tell.
+        I, period: there; the period is infinite where it grows without bound.
+        low, high: extremes of V on the orbit there, or on the last one before.
     """
 
     kind: Literal["fold of cycles", "period doubling", "torus", "saddle-node on the cycle", "homoclinic"]
@@ -118,7 +119,7 @@ def bifurcation_diagram(model: Model, *, points: int = 1500) -> BifurcationDiagr
             continue
     if not branches:
         branches = _simulated(model)
-    marks = tuple(m for b in branches for m in _marks(model, b))
+    marks = tuple(m for b in branches for m in _marks(b))
     return BifurcationDiagram(model, v, current, stable, found.points, tuple(map(_cycles, branches)), marks)
 
 
@@ -174,24 +175,14 @@ def _cycles(branch: CycleBranch) -> Cycles:
     )
 
 
-def _marks(model: Model, branch: CycleBranch) -> list[Mark]:
+def _marks(branch: CycleBranch) -> list[Mark]:
     names: dict[str, Any] = {"fold": "fold of cycles", "period doubling": "period doubling", "torus": "torus"}
     found = [_mark(names[s.kind], s.orbit, s.parameter, s.period) for s in branch.specials if s.kind in names]
-    if branch.ended == "period":
-        last = branch.points[-1].orbit
-        kind = SNIC if _passes_a_ghost(model, last) else "homoclinic"
-        found.append(_mark(kind, last, last.parameter, last.period))
+    end = approach(branch)
+    if end is not None:
+        found.append(_mark(end.kind, branch.points[-1].orbit, end.parameter, math.inf))
     return found
 
 
 def _mark(kind: Any, orbit: Orbit, current: float, period: float) -> Mark:
     return Mark(kind, float(current), float(orbit.lows[0]), float(orbit.highs[0]), float(period))
-
-
-def _passes_a_ghost(model: Model, orbit: Orbit) -> bool:
-    """Whether the period is that of the law near one of the folds of equilibria."""
-    for fold in special_points(model).folds:
-        beyond = (orbit.parameter - fold.I) * -math.copysign(1.0, fold.curvature)
-        if beyond > 0 and 0.8 < slow_period(model, fold, beyond) / orbit.period < 1.25:
-            return True
-    return False
