@@ -1,12 +1,21 @@
 """Branches of periodic orbits against AUTO-07p's digits and closed forms."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from varphi.dynamics.approach import approach
 from varphi.dynamics.collocation import rule
-from varphi.dynamics.cycles import CycleBranch, Orbit, continue_cycles, orbit_at_hopf, orbit_by_simulation
+from varphi.dynamics.cycles import (
+    CycleBranch,
+    Orbit,
+    continue_cycles,
+    orbit_at_doubling,
+    orbit_at_hopf,
+    orbit_by_simulation,
+)
 from varphi.dynamics.system import System
 
 NERVE = System.of(
@@ -69,7 +78,7 @@ def test_a_branch_in_closed_form() -> None:
         expected = math.exp(2 * math.pi * (p + 3 * a2[0] - 5 * a2[0] ** 2))
         if 1e-6 < expected < 1e6:
             assert abs(point.multipliers[0]) == pytest.approx(expected, rel=1e-4)
-        assert abs(point.trivial - 1) < 1e-6
+        assert abs(point.trivial - 1) < 1e-6 and point.error < 1e-6
         if abs(p + 0.25) > 1e-3:
             assert point.stable == (a2[0] > 0.5)
 
@@ -160,3 +169,121 @@ def test_unusable_starts() -> None:
         continue_cycles(BAUTIN, "q", start, towards=towards, bounds=(-1, 1))
     with pytest.raises(ValueError, match="bounds must be finite"):
         continue_cycles(BAUTIN, "p", start, towards=towards, bounds=(1, -1))
+
+
+# Multipliers ----------------------------------------------------------------------------------------------------------
+
+
+def trace_along(system: System, orbit: Orbit) -> float:
+    """∫ trace of the Jacobian over a period, by Gauss's formula on the orbit's own intervals."""
+    points, weights = np.polynomial.legendre.leggauss(8)
+    name = next(iter(system.parameters))
+    total = 0.0
+    for low, high in zip(orbit.mesh[:-1], orbit.mesh[1:], strict=True):
+        phases = low + (high - low) * (points + 1) / 2
+        for state, weight in zip(orbit(phases), weights, strict=True):
+            values = dict(system.parameters) | {name: orbit.parameter, "t": 0.0}
+            values |= dict(zip(system.states, state.tolist(), strict=True))
+            diagonal = [system.jacobian[k][k] for k in range(len(system.states))]
+            trace = sum(float(e.evaluate(**{v: values[v] for v in e.variables})) for e in diagonal)
+            total += trace * weight / 2 * (high - low)
+    return total * orbit.period
+
+
+def test_the_product_of_multipliers_is_that_of_the_divergence() -> None:
+    """Liouville's formula, for an oscillator whose multipliers keep their digits and for the plane."""
+    oscillator = System.of({"x": "-y - z", "y": "x + 0.2*y", "z": "0.2 + z*(x - c)"}, {"c": 2.5})
+    orbit = orbit_by_simulation(oscillator, "c", 2.5, [1.0, 1.0, 0.5], section="y")
+    branch = continue_cycles(oscillator, "c", orbit, bounds=(2.3, 2.8), towards=1.0)
+    plane = from_hopf(morris_lecar(4.4, 2, 30, 0.04), [-25.27010488, 0.13967319], 93.857618373725, (50, 250))
+    seen = 0
+    for system, points in ((oscillator, branch.points[::3]), (morris_lecar(4.4, 2, 30, 0.04), plane.points[::12])):
+        for point in points:
+            expected = math.exp(trace_along(system, point.orbit))
+            if expected > 1e-5:
+                assert np.prod(point.multipliers).real == pytest.approx(expected, rel=1e-4)
+                assert point.error < 1e-5
+                seen += 1
+    assert seen >= 6
+
+
+def test_the_canard_has_its_folds() -> None:
+    """FitzHugh–Nagumo's cycles explode within 1e-8 of one current; the two folds are images of each other."""
+    nerve = System.of({"v": "v - v^3/3 - w + i", "w": "0.08*(v + 0.7 - 0.8*w)"}, {"i": 0.3})
+    v = -math.sqrt(0.936)
+    branch = from_hopf(nerve, [v, (v + 0.7) / 0.8], 0.331281337454746, (-1, 3))
+    low, high = sorted(f.parameter for f in branch.folds)
+    assert low + high == pytest.approx(1.75, abs=1e-10) and low == pytest.approx(0.324178522504, abs=1e-10)
+    hopf = branch.specials[-1]
+    assert hopf.kind == "hopf" and hopf.parameter == pytest.approx(1.418718662545254, abs=1e-12)
+    assert hopf.period == pytest.approx(2 * math.pi / math.sqrt(0.08 * (1 - 0.8 * 0.08 * 0.8)), rel=1e-10)
+
+
+def test_no_fold_is_reported_where_the_parameter_only_stands_still() -> None:
+    """The homoclinic end of I_Na,p + I_K, where the parameter is constant but for the mesh's error."""
+    neuron = System.of(
+        {
+            "v": "i - 8*(v+80) - 20*sigmoid((v+20)/15)*(v-60) - 10*n*(v+90)",
+            "n": "(sigmoid((v+25)/5) - n)/0.152",
+        },
+        {"i": 0.0},
+    )
+    orbit = orbit_by_simulation(neuron, "i", 10.0, [-40.0, 0.1], section="v + 40")
+    branch = continue_cycles(neuron, "i", orbit, bounds=(-50, 60), towards=-1.0, largest_period=1000)
+    assert branch.ended == "period" and not branch.folds
+
+
+def test_doublings_lead_to_doublings() -> None:
+    """Rössler's cascade, each branch from the one before; the single orbit loses its stability to the double one."""
+    oscillator = System.of({"x": "-y - z", "y": "x + 0.2*y", "z": "0.2 + z*(x - c)"}, {"c": 2.5})
+    orbit = orbit_by_simulation(oscillator, "c", 2.5, [1.0, 1.0, 0.5], section="y")
+    branch = continue_cycles(oscillator, "c", orbit, bounds=(2.0, 3.2), towards=1.0)
+    found = []
+    for upper in (4.0, 4.13):
+        (doubling,) = [s for s in branch.specials if s.kind == "period doubling"]
+        found.append(doubling)
+        start, towards = orbit_at_doubling(oscillator, "c", doubling)
+        branch = continue_cycles(oscillator, "c", start, towards=towards, bounds=(2.0, upper))
+        assert branch.points[1].stable and branch.periods[1] == pytest.approx(2 * doubling.period, rel=0.02)
+    assert [d.parameter for d in found] == pytest.approx([2.832445, 3.837358], abs=2e-6)
+    # What the doubled orbit is, a simulation finds.
+    known = orbit_by_simulation(oscillator, "c", 3.5, [1.0, 1.0, 0.5], section="y")
+    (first, towards) = orbit_at_doubling(oscillator, "c", found[0])
+    double = continue_cycles(oscillator, "c", first, towards=towards, bounds=(2.0, 3.8))
+    periods = np.interp(3.5, double.parameters, double.periods)
+    assert known.period == pytest.approx(periods, rel=1e-3)
+    with pytest.raises(ValueError, match="orbits double at a period doubling"):
+        orbit_at_doubling(oscillator, "c", replace(found[0], kind="torus"))
+
+
+# How a branch ends ----------------------------------------------------------------------------------------------------
+
+
+def test_a_saddle_node_on_the_cycle_in_closed_form() -> None:
+    """r' = r (1 - r²), φ' = p + 1 - cos φ: a fold of equilibria on the cycle at p = 0, T = 2π/√(p² + 2p)."""
+    ring = System.of(
+        {
+            "x": "x*(1-x^2-y^2) - y*(p + 1 - x/sqrt(x^2+y^2))",
+            "y": "y*(1-x^2-y^2) + x*(p + 1 - x/sqrt(x^2+y^2))",
+        },
+        {"p": 1.0},
+    )
+    orbit = orbit_by_simulation(ring, "p", 1.0, [0.5, 0.5], section="y")
+    branch = continue_cycles(ring, "p", orbit, bounds=(-1, 3), towards=-1.0, largest_period=2000)
+    p = branch.parameters
+    np.testing.assert_allclose(branch.periods, 2 * math.pi / np.sqrt(p**2 + 2 * p), rtol=1e-4)
+    found = approach(branch)
+    assert found is not None and found.kind == "saddle-node on the cycle" and found.follows_law
+    assert found.parameter == pytest.approx(0, abs=1e-9) and found.state == pytest.approx([1, 0], abs=1e-6)
+    assert found.measured == pytest.approx(-0.5, abs=0.01) and found.ratio == pytest.approx(1, abs=0.01)
+
+
+def test_a_homoclinic_orbit_and_its_rate() -> None:
+    branch = from_hopf(
+        morris_lecar(4, 12, 17.4, 0.23), [4.41075572, 0.29477035], 36.316217496203, (0, 150), largest_period=3000
+    )
+    found = approach(branch)
+    assert found is not None and found.kind == "homoclinic" and found.law == "logarithm" and found.follows_law
+    assert found.parameter == pytest.approx(35.006734198, abs=1e-9)  # AUTO-07p at T = 3000
+    assert found.measured == pytest.approx(found.expected, rel=0.02)
+    assert approach(from_hopf(BAUTIN, [0.0, 0.0], 0.0, (-1.0, 2.0))) is None

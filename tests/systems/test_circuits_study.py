@@ -114,11 +114,41 @@ def test_sweep_and_classify(tmp_path):
     assert "Y ⊣ Z" in invoke("classify", "I1") and "feed-forward loop I1: X, Y, Z" in invoke("classify", "I1")
 
 
+def test_sweeps_of_other_measures(tmp_path):
+    pytest.importorskip("antimony", reason="needs varphi[circuits]")
+    text = tmp_path / "loop.ant"
+    text.write_text(
+        "species $X, Y, Z; X = 0; Y = 0; Z = 0; J1: => Y; X^n/(K^n + X^n); J2: Y => ; a*Y; "
+        "J3: => Z; X^n/(K^n + X^n)/(1 + (Y/L)^n); J4: Z => ; Z; a = 1; K = 0.1; L = 0.5; n = 2;"
+    )
+    words = ("-r", "L=0.01:10", "-r", "a=0.1:10", "--step", "X=0.5:1", "--samples", "100")
+    figure = tmp_path / "map.svg"
+    found = json.loads(invoke("sweep", str(text), *words, "--measure", "precision", "-o", str(figure), "--json"))
+    assert found["measure"] == "precision" and found["present"] == 100 and found["unit"] == "1"
+    assert "L" in figure.read_text()
+    assert "precision: 5 %" in invoke("sweep", str(text), *words, "--measure", "precision")
+    with pytest.raises(ValueError, match="no measure 'height'; there are first"):
+        invoke("sweep", str(text), *words, "--measure", "height")
+
+
+def test_sensitivity_and_design():
+    pytest.importorskip("SALib", reason="needs varphi[circuits]")
+    words = ("simple", "-r", "beta_Z=0.5:2", "-r", "alpha_Z=0.5:2", "--measure", "last")
+    shares = json.loads(invoke("sensitivity", *words, "--size", "256", "--json"))
+    assert shares["first"]["beta_Z"] == pytest.approx(shares["first"]["alpha_Z"], abs=0.1)
+    effects = json.loads(invoke("sensitivity", *words, "--method", "morris", "--size", "20", "--json"))
+    assert set(effects["mean"]) == {"beta_Z", "alpha_Z"} and effects["error"]["beta_Z"] > 0
+    assert "beta_Z" in invoke("sensitivity", *words, "--method", "morris", "--size", "20")
+    want = ("-w", "last=3", "-w", "response time=1:2", "--seconds", "1", "--method", "gradient")
+    told = invoke("design", "simple", *want, "-r", "alpha_Z=0.1:10", "-r", "beta_Z=0.1:100")
+    assert "meets the specification" in told and "gradient: loss" in told and "response time" in told
+
+
 def test_files_of_people(tmp_path):
     pytest.importorskip("antimony", reason="needs varphi[circuits]")
     text = tmp_path / "loop.ant"
     text.write_text("species $X, Z; X = 1; Z = 0; J: => Z; X^2/(4 + X^2); D: Z => ; 0.5*Z;")
-    assert "Hill activator of X: K = 2, n = 2" in invoke("classify", str(text))
+    assert "Hill activator of X on Z: K = 2, n = 2" in invoke("classify", str(text))
     found = json.loads(invoke("simulate", str(text), "--horizon", "60", "--json"))
     assert found["after"] == pytest.approx(0.4) and found["response_time"] == pytest.approx(2 * np.log(2), rel=1e-6)
 
@@ -142,6 +172,9 @@ def test_motifs(tmp_path):
         (("sweep", "I1"), "no parameter has a range"),
         (("sweep", "I1", "-r", "K_Y_Z"), "a range is NAME=LOW:HIGH"),
         (("motifs", "absent.txt"), "absent.txt"),
+        (("design", "simple", "-w", "last"), "what is wanted is MEASURE=VALUE"),
+        (("design", "simple", "-w", "last=1"), "no parameter is free"),
+        (("sensitivity", "simple", "--method", "luck"), "the method is sobol or morris"),
     ],
 )
 def test_the_command_line_refuses_in_words(words, message):

@@ -6,7 +6,7 @@ A rule takes the reader, then what the call was given; tensors that depend on th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
 
+from . import composites
 from .nodes import Concat, Maximum, Node
 
 if TYPE_CHECKING:
@@ -114,8 +115,10 @@ def _transposed_convolution_module(dimensions: int) -> Callable[..., Node]:
 
 def _padded(reader: Reader, input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Node:
     node, ends = reader.node_of(input), [int(n) for n in pad]
-    if mode != "constant" or len(ends) > 2 * len(node.shape) or min(ends) < 0:
-        reader.refuse(f"padding of mode {mode!r}, of the batch dimension, or by less than nothing,")
+    if len(ends) > 2 * len(node.shape) or min(ends) < 0:
+        reader.refuse("padding of the batch dimension, or by less than nothing,")
+    if mode != "constant":  # the tensor's own elements
+        return reader.moved(F.pad, (node, ends, mode), {})
     inner = [-n for n in ends]
 
     def apply(z: Tensor) -> Tensor:
@@ -257,16 +260,18 @@ def _max_pool_module(dimensions: int) -> Callable[..., Node]:
 
 
 def _concat(reader: Reader, tensors: Any, dim: int = 0) -> Node:
-    nodes = []
-    for tensor in tensors:
-        if isinstance(tensor, Tensor):
-            reader.refuse("concatenation with a constant")
-        nodes.append(reader.node_of(tensor))
-    value = torch.cat([reader.values[n] for n in nodes], dim)
-    dim = dim % value.dim()
-    if dim == 0:
+    first = next(t for t in tensors if not isinstance(t, Tensor))
+    axis = dim % (len(reader.node_of(first).shape) + 1)
+    if axis == 0:
         reader.refuse("concatenation along the batch dimension")
-    return reader.add(Concat(reader.path, tuple(value.shape[1:]), tuple(nodes), dim - 1), value)
+
+    def join(nodes: Sequence[Node]) -> Node:
+        value = torch.cat([reader.values[n] for n in nodes], axis)
+        return reader.add(Concat(reader.path, tuple(value.shape[1:]), tuple(nodes), axis - 1), value)
+
+    if any(isinstance(t, Tensor) for t in tensors):
+        return composites.concat(reader, tensors, axis, join)
+    return join([reader.node_of(t) for t in tensors])
 
 
 def _reduced(average: bool) -> Callable[..., Node]:
@@ -281,12 +286,6 @@ def _reduced(average: bool) -> Callable[..., Node]:
         return _mean_map(reader, node, lambda z: operation(z, dims, keepdim), count)
 
     return rule
-
-
-def _matmul(reader: Reader, first: Any, second: Any) -> Node:
-    if isinstance(second, Tensor) and second.dim() == 2:
-        return linear(reader, first, second.T)
-    reader.refuse("a matrix product of two tensors that depend on the input, or with a constant on the left")
 
 
 def _identity(reader: Reader, module: Any, value: Any) -> Any:
@@ -305,6 +304,9 @@ MODULES: dict[Any, Callable[..., Any]] = {
     nn.ConvTranspose2d: _transposed_convolution_module(2),
     nn.ConvTranspose3d: _transposed_convolution_module(3),
     (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d): lambda r, m, x: _padded(r, x, m.padding, value=m.value),
+    (nn.ReflectionPad1d, nn.ReflectionPad2d): lambda r, m, x: _padded(r, x, m.padding, "reflect"),
+    (nn.ReplicationPad1d, nn.ReplicationPad2d): lambda r, m, x: _padded(r, x, m.padding, "replicate"),
+    (nn.CircularPad1d, nn.CircularPad2d): lambda r, m, x: _padded(r, x, m.padding, "circular"),
     (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): _batch_norm_module,
     (nn.AvgPool1d, nn.AvgPool2d): _average_pool_module,
     (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d): _adaptive_average_module,
@@ -312,6 +314,7 @@ MODULES: dict[Any, Callable[..., Any]] = {
     nn.MaxPool2d: _max_pool_module(2),
     (nn.Flatten, nn.Unflatten): lambda r, m, x: r.reshaped(m, (x,), {}),
     (nn.Identity, *_DROPOUTS): _identity,
+    **composites.MODULES,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "linear": linear,
@@ -335,6 +338,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "concatenate": _concat,
     "mean": _reduced(True),
     "sum": _reduced(False),
-    "matmul": _matmul,
-    "mm": _matmul,
+    **composites.FUNCTIONS,
 }

@@ -2,8 +2,9 @@
 
 The orbit is a polynomial of degree m on each interval of a mesh, scaled to [0, 1], that satisfies y' = T f(y, p) at the
 m Gauss points of each interval (de Boor & Swartz 1973; used for continuation by Doedel's AUTO). Unknown are its values
-at m + 1 equidistant places of each interval, the period T and one parameter p; conditions besides collocation are
-periodicity, a phase condition and the pseudo-arclength.
+at m + 1 equidistant places of each interval and some scalars, such as the period T and a parameter p. Conditions
+besides collocation are that each state returns to ± itself, and as many linear ones as there are scalars, such as a
+phase condition and the pseudo-arclength.
 
 Within an interval all values follow from the one at its beginning. What is left, a chain of n × n blocks, is eliminated
 by Householder reflections from the first interval to the last (structured orthogonal factorisation; Wright, SIAM J.
@@ -80,22 +81,20 @@ def newton(
     slopes,
     rate,  # (intervals * m, n) f at the Gauss points
     jacobian,  # (intervals * m, n * n)
-    by_parameter,  # (intervals * m, n) ∂f/∂p
-    phase,  # (intervals * m + 1, n) the phase condition's weights
-    phase_rest,  # its residual
-    arc,  # (intervals * m + 1, n) the arclength condition's weights
-    arc_period,
-    arc_parameter,
-    arc_rest,
-    step,  # out (2, intervals * m + 1, n): the Newton step; the tangent (arclength condition 1, all else 0)
-    step_rest,  # out (2, 2): of period and parameter
+    by_scalar,  # (intervals * m, n * scalars) ∂(T f)/∂scalar, state by state
+    returns,  # (n,) 1 or -1: y(1) = returns * y(0)
+    weights,  # (scalars, intervals * m + 1, n) of the linear conditions
+    of_scalars,  # (scalars, scalars)
+    conditions_rest,  # (scalars,) their residuals
+    step,  # out (2, intervals * m + 1, n): the Newton step; the tangent (last condition 1, all else 0)
+    step_rest,  # out (2, scalars)
     pair,  # out (2, n, n): C y_0 + D y_N = 0 links the ends of the linearised orbit
 ):
     """Returns whether the linear system could be solved."""
-    intervals, (m, n) = mesh.shape[0], (values.shape[0], y.shape[1])
-    size = m * n
-    local = np.empty((intervals, size, n + 4))  # on y_i, T, p, and the two right-hand sides
-    a, b = np.empty((size, size)), np.empty((size, n + 4))
+    intervals, (m, n), scalars = mesh.shape[0], (values.shape[0], y.shape[1]), of_scalars.shape[0]
+    size, rest_of = m * n, scalars + 2
+    local = np.empty((intervals, size, n + rest_of))  # on y_i, the scalars, and the two right-hand sides
+    a, b = np.empty((size, size)), np.empty((size, n + rest_of))
     for i in range(intervals):
         for c in range(m):
             point = i * m + c
@@ -113,48 +112,51 @@ def newton(
                             b[row, s] = -entry
                         else:
                             a[row, (k - 1) * n + s] = entry
-                b[row, n] = rate[point, r]
-                b[row, n + 1] = period * by_parameter[point, r]
-                b[row, n + 2] = -rest
-                b[row, n + 3] = 0.0
+                for q in range(scalars):
+                    b[row, n + q] = by_scalar[point, r * scalars + q]
+                b[row, n + scalars] = -rest
+                b[row, n + scalars + 1] = 0.0
         if not _solve(a, b):
             return False
         local[i] = b
-    # Border rows, condensed to the mesh points: on y_0 ... y_N, T, p, two right-hand sides.
-    border = np.zeros((2, intervals + 1, n))
-    border_rest = np.zeros((2, 4))
-    border_rest[1, 0], border_rest[1, 1] = arc_period, arc_parameter
-    border_rest[0, 2], border_rest[1, 2], border_rest[1, 3] = -phase_rest, -arc_rest, 1.0
-    for which in range(2):
-        weights = phase if which == 0 else arc
+    # Border rows, condensed to the mesh points: on y_0 ... y_N, the scalars, two right-hand sides.
+    border = np.zeros((scalars, intervals + 1, n))
+    border_rest = np.zeros((scalars, rest_of))
+    for which in range(scalars):
+        for q in range(scalars):
+            border_rest[which, q] = of_scalars[which, q]
+        border_rest[which, scalars] = -conditions_rest[which]
         for i in range(intervals):
             for s in range(n):
-                border[which, i, s] += weights[i * m, s]
+                border[which, i, s] += weights[which, i * m, s]
             for k in range(1, m):
                 for r in range(n):
-                    w = weights[i * m + k, r]
+                    w = weights[which, i * m + k, r]
+                    if w == 0.0:
+                        continue
                     row = (k - 1) * n + r
                     for s in range(n):
                         border[which, i, s] += w * local[i, row, s]
-                    border_rest[which, 0] += w * local[i, row, n]
-                    border_rest[which, 1] += w * local[i, row, n + 1]
-                    border_rest[which, 2] -= w * local[i, row, n + 2]
-                    border_rest[which, 3] -= w * local[i, row, n + 3]
+                    for q in range(scalars):
+                        border_rest[which, q] += w * local[i, row, n + q]
+                    for q in range(scalars, rest_of):
+                        border_rest[which, q] -= w * local[i, row, n + q]
         for s in range(n):
-            border[which, intervals, s] += weights[intervals * m, s]
-    # y_{i+1} = (last rows of local): C y_0 + D y_{i+1} + e (T, p) = r, carried from interval to interval.
+            border[which, intervals, s] += weights[which, intervals * m, s]
+    border_rest[scalars - 1, scalars + 1] += 1.0
+    # y_{i+1} = (last rows of local): C y_0 + D y_{i+1} + e (scalars) = r, carried from interval to interval.
     last = size - n
-    width = 3 * n + 4
+    width = 3 * n + rest_of
     saved = np.empty((intervals, n, width))
-    relation = np.zeros((n, 2 * n + 4))  # on y_0, y_i, T, p, right-hand sides
+    relation = np.zeros((n, 2 * n + rest_of))  # on y_0, y_i, scalars, right-hand sides
     for r in range(n):
         for s in range(n):
             relation[r, s] = local[0, last + r, s]
         relation[r, n + r] = -1.0
-        for q in range(2):
-            relation[r, 2 * n + q] = local[0, last + r, n + q]
-            relation[r, 2 * n + 2 + q] = -local[0, last + r, n + 2 + q]
-    table = np.empty((2 * n, width))  # on y_i, y_0, y_{i+1}, T, p, right-hand sides
+        for q in range(rest_of):
+            sign = 1.0 if q < scalars else -1.0
+            relation[r, 2 * n + q] = sign * local[0, last + r, n + q]
+    table = np.empty((2 * n, width))  # on y_i, y_0, y_{i+1}, scalars, right-hand sides
     for i in range(1, intervals):
         table[:] = 0.0
         for r in range(n):
@@ -163,11 +165,10 @@ def newton(
                 table[r, n + s] = relation[r, s]
                 table[n + r, s] = local[i, last + r, s]
             table[n + r, 2 * n + r] = -1.0
-            for q in range(2):
+            for q in range(rest_of):
+                sign = 1.0 if q < scalars else -1.0
                 table[r, 3 * n + q] = relation[r, 2 * n + q]
-                table[r, 3 * n + 2 + q] = relation[r, 2 * n + 2 + q]
-                table[n + r, 3 * n + q] = local[i, last + r, n + q]
-                table[n + r, 3 * n + 2 + q] = -local[i, last + r, n + 2 + q]
+                table[n + r, 3 * n + q] = sign * local[i, last + r, n + q]
         _triangularise(table, n)
         for r in range(n):
             for s in range(width):
@@ -175,40 +176,44 @@ def newton(
             for s in range(n):
                 relation[r, s] = table[n + r, n + s]
                 relation[r, n + s] = table[n + r, 2 * n + s]
-            for q in range(4):
+            for q in range(rest_of):
                 relation[r, 2 * n + q] = table[n + r, 3 * n + q]
-        for which in range(2):
+        for which in range(scalars):
             _eliminate(saved[i], border[which, i], n, border[which, 0], border[which, i + 1], border_rest[which])
-    # What is left: y_0, y_N, T, p.
-    order = 2 * n + 2
+    # What is left: y_0, y_N, the scalars.
+    order = 2 * n + scalars
     final, right = np.zeros((order, order)), np.zeros((order, 2))
     for r in range(n):
         for s in range(n):
             final[r, s], final[r, n + s] = relation[r, s], relation[r, n + s]
             pair[0, r, s], pair[1, r, s] = relation[r, s], relation[r, n + s]
-        for q in range(2):
+        for q in range(scalars):
             final[r, 2 * n + q] = relation[r, 2 * n + q]
-            right[r, q] = relation[r, 2 * n + 2 + q]
-        final[n + r, r], final[n + r, n + r] = 1.0, -1.0
-        right[n + r, 0] = -(y[0, r] - y[intervals * m, r])
-    for which in range(2):
+        for q in range(2):
+            right[r, q] = relation[r, 2 * n + scalars + q]
+        final[n + r, r], final[n + r, n + r] = returns[r], -1.0
+        right[n + r, 0] = -(returns[r] * y[0, r] - y[intervals * m, r])
+    for which in range(scalars):
         for s in range(n):
             final[2 * n + which, s] = border[which, 0, s]
             final[2 * n + which, n + s] = border[which, intervals, s]
-        for q in range(2):
+        for q in range(scalars):
             final[2 * n + which, 2 * n + q] = border_rest[which, q]
-            right[2 * n + which, q] = border_rest[which, 2 + q]
+        for q in range(2):
+            right[2 * n + which, q] = border_rest[which, scalars + q]
     if not _solve(final, right):
         return False
     for q in range(2):
         for s in range(n):
             step[q, 0, s] = right[s, q]
             step[q, intervals * m, s] = right[n + s, q]
-        step_rest[q, 0], step_rest[q, 1] = right[2 * n, q], right[2 * n + 1, q]
+        for c in range(scalars):
+            step_rest[q, c] = right[2 * n + c, q]
         for i in range(intervals - 1, 0, -1):
             for r in range(n - 1, -1, -1):
-                total = saved[i, r, 3 * n + 2 + q] - saved[i, r, 3 * n] * step_rest[q, 0]
-                total -= saved[i, r, 3 * n + 1] * step_rest[q, 1]
+                total = saved[i, r, 3 * n + scalars + q]
+                for c in range(scalars):
+                    total -= saved[i, r, 3 * n + c] * step_rest[q, c]
                 for s in range(n):
                     total -= saved[i, r, n + s] * step[q, 0, s] + saved[i, r, 2 * n + s] * step[q, (i + 1) * m, s]
                 for s in range(r + 1, n):
@@ -218,8 +223,9 @@ def newton(
             for k in range(1, m):
                 for r in range(n):
                     row = (k - 1) * n + r
-                    total = local[i, row, n] * step_rest[q, 0] + local[i, row, n + 1] * step_rest[q, 1]
-                    total += local[i, row, n + 2 + q]
+                    total = local[i, row, n + scalars + q]
+                    for c in range(scalars):
+                        total += local[i, row, n + c] * step_rest[q, c]
                     for s in range(n):
                         total += local[i, row, s] * step[q, i * m, s]
                     step[q, i * m + k, r] = total
@@ -238,7 +244,7 @@ def _eliminate(saved, here, n, first, following, rest):
         for s in range(n):
             first[s] -= factor * saved[r, n + s]
             following[s] -= factor * saved[r, 2 * n + s]
-        for q in range(4):
+        for q in range(rest.shape[0]):
             rest[q] -= factor * saved[r, 3 * n + q]
 
 

@@ -8,72 +8,37 @@ parameter alone: two folds that lie close together are seen as two.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from varphi.numbers.jet import partial
-
-from .collocation import Rule, evaluate, newton, rule
 from .ensemble import Cycle, Status, simulate
+from .equilibria import hopf_near
+from .orbits import (
+    PERIOD,
+    Condition,
+    Corrected,
+    Direction,
+    Follower,
+    Orbit,
+    Shape,
+    illinois,
+    places,
+    shares_through_rest,
+    split,
+)
 from .system import System
+from .variation import null_solution
 
 Complex: TypeAlias = "np.ndarray[Any, np.dtype[np.complex128]]"
-
-
-@dataclass(frozen=True, eq=False)
-class Orbit:
-    """A periodic orbit as a piecewise polynomial.
-
-    Attributes:
-        mesh: the ends of its intervals, from 0 to 1 (intervals + 1,).
-        y: its states at `degree` + 1 equidistant places of each interval, ends shared (intervals · degree + 1, states).
-        period, parameter: T, and the parameter's value.
-    """
-
-    mesh: Float[np.ndarray, " edges"]
-    y: Float[np.ndarray, "places states"]
-    period: float
-    parameter: float
-
-    @property
-    def degree(self) -> int:
-        return (len(self.y) - 1) // (len(self.mesh) - 1)
-
-    @cached_property
-    def lows(self) -> Float[np.ndarray, " states"]:
-        return self.y.min(0)
-
-    @cached_property
-    def highs(self) -> Float[np.ndarray, " states"]:
-        return self.y.max(0)
-
-    def __call__(self, phase: Float[np.ndarray, " points"]) -> Float[np.ndarray, "points states"]:
-        """The states at phases, counted in periods."""
-        t = np.mod(np.asarray(phase, float), 1.0)
-        interval = np.clip(np.searchsorted(self.mesh, t, side="right") - 1, 0, len(self.mesh) - 2)
-        local = (t - self.mesh[interval]) / np.diff(self.mesh)[interval]
-        nodes = np.linspace(0, 1, self.degree + 1)
-        found = np.zeros((len(t), self.y.shape[1]))
-        for k in range(self.degree + 1):
-            others = np.delete(nodes, k)
-            weight = np.prod([(local - o) / (nodes[k] - o) for o in others], axis=0)
-            found += weight[:, None] * self.y[interval * self.degree + k]
-        return found
-
-    def on(self, mesh: Float[np.ndarray, " edges"]) -> Orbit:
-        """The same orbit on another mesh."""
-        return replace(self, mesh=mesh, y=self(_places(mesh, self.degree) * (1 - 1e-16)))
-
-
-def _places(mesh: np.ndarray, degree: int) -> np.ndarray:
-    inner = np.linspace(0, 1, degree + 1)[:-1]
-    return np.append((mesh[:-1, None] + np.diff(mesh)[:, None] * inner).ravel(), 1.0)
+# How far beside the single orbit a doubled one is begun, relative to its size.
+_BESIDE = 0.02
+# A fold is found again on meshes of so many times as many intervals, until one agrees with the one before.
+_MESHES = (2, 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,19 +48,21 @@ class Point:
     Attributes:
         orbit: the orbit.
         multipliers: its Floquet multipliers but the trivial one, largest first.
-        trivial: the multiplier that ought to be 1: how accurate the others are.
+        trivial: the multiplier that ought to be 1.
+        error: how far the linearised flow misses f after a period, relative to f: how accurate the multipliers are.
         parameter_slope: how fast the parameter changes along the branch; 0 at a fold.
     """
 
     orbit: Orbit
     multipliers: Complex
-    trivial: complex
+    trivial: float
+    error: float
     parameter_slope: float
 
     @property
     def is_reliable(self) -> bool:
         """Whether the multipliers have digits: near a homoclinic orbit they differ by too many powers of ten."""
-        return abs(self.trivial - 1) < 1e-3
+        return self.error < 1e-3
 
     @property
     def stable(self) -> bool | None:
@@ -188,10 +155,39 @@ def orbit_at_hopf(
     largest = int(np.argmax(np.abs(q)))
     size = 5e-3 * max(1.0, abs(state[largest]))
     mesh = np.linspace(0, 1, intervals + 1)
-    wave = np.real(np.exp(2j * np.pi * _places(mesh, degree))[:, None] * q)
+    wave = np.real(np.exp(2j * np.pi * places(mesh, degree))[:, None] * q)
     period = 2 * math.pi / float(frequency)
     orbit = Orbit(mesh, state + size * wave, period, value)
     return orbit, Orbit(mesh, wave, 0.0, 0.0)
+
+
+def orbit_at_doubling(
+    system: System,
+    parameter: str,
+    doubling: Special,
+    *,
+    parameters: Mapping[str, float] | None = None,
+) -> tuple[Orbit, Orbit]:
+    """An orbit of twice the period beside a period doubling, and the direction in which it leaves the single one.
+
+    Both are starts for `continue_cycles`, as those of `orbit_at_hopf` are.
+
+    Args:
+        doubling: from a branch's `specials`.
+        parameters: values of the other parameters, where not the usual ones.
+
+    Raises:
+        ValueError: another kind of special point.
+    """
+    if doubling.kind != "period doubling":
+        raise ValueError(f"orbits double at a period doubling; this is a point of kind {doubling.kind!r}")
+    single = doubling.orbit
+    setting = system.values({**(parameters or {}), parameter: doubling.parameter})
+    v, _ = null_solution(system, setting, single, -1)
+    mesh = np.append(single.mesh[:-1] / 2, (single.mesh + 1) / 2)
+    twice, alternating = (np.vstack([first[:-1], second]) for first, second in ((single.y, single.y), (v, -v)))
+    orbit = Orbit(mesh, twice + _BESIDE * alternating, 2 * doubling.period, doubling.parameter)
+    return orbit, Orbit(mesh, alternating, 0.0, 0.0)
 
 
 def orbit_by_simulation(
@@ -228,8 +224,8 @@ def orbit_by_simulation(
     moves = np.linalg.norm(np.diff(course.states[0], axis=0) / np.ptp(course.states[0], axis=0), axis=1)
     length = np.concatenate([[0], np.cumsum(moves / moves.sum() + 1 / fine)]) / 2
     mesh = np.interp(mesh, length, np.linspace(0, 1, fine + 1))
-    places = _places(mesh, degree)
-    states = simulate(system, period, found.ends[0], times=np.minimum(places, 1 - 1e-12) * period, **options).states[0]
+    times = np.minimum(places(mesh, degree), 1 - 1e-12) * period
+    states = simulate(system, period, found.ends[0], times=times, **options).states[0]
     states[-1] = states[0]
     return Orbit(mesh, states, period, value)
 
@@ -268,47 +264,47 @@ def continue_cycles(
     low, high = bounds
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"bounds must be finite and increasing, got {bounds!r}")
-    walker = _Walker(system, parameter, system.values(parameters or {}), tolerance, abs(high - low))
+    walker = Walker.of(system, parameter, system.values(parameters or {}), tolerance, abs(high - low))
     return walker.walk(start, towards, bounds, largest_period, most_points, largest_step)
 
 
-@dataclass
-class _Direction:
-    """A change of everything: orbit, period, parameter."""
-
-    y: np.ndarray
-    period: float
-    parameter: float
+def _phase(follower: Follower, behind: Shape) -> list[Condition]:
+    return [follower.phase(behind)]
 
 
-@dataclass
-class _Corrected:
-    orbit: Orbit
-    tangent: _Direction
-    pair: np.ndarray
-    iterations: int
+class Walker(Follower):
+    """A follower of cycles: the period and one parameter are free."""
 
+    @staticmethod
+    def of(system: System, parameter: str, setting: dict[str, Any], tolerance: float, parameter_size: float) -> Walker:
+        return Walker(
+            system, (PERIOD, parameter), setting, {parameter: parameter_size}, _phase, tolerance=tolerance
+        )  # fmt: skip
 
-@dataclass
-class _Walker:
-    system: System
-    parameter: str
-    setting: dict[str, float]
-    tolerance: float
-    parameter_size: float
-    sizes: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """The range of each state on the orbits so far: what distances are measured by."""
+    @property
+    def parameter(self) -> str:
+        return self.free[1]
 
-    def __post_init__(self) -> None:
-        if self.parameter not in self.setting:
-            raise ValueError(f"no parameter {self.parameter!r}; there are {', '.join(self.setting)}")
-        self.place = list(self.setting).index(self.parameter)
-        by_parameter = [partial(r, self.parameter) for r in self.system.rates]
-        n = len(self.system.states)
-        expressions = [*self.system.rates, *(e for row in self.system.jacobian for e in row), *by_parameter]
-        self.code = self.system.function(expressions)
-        self.rows, self.room = np.zeros((self.code.inputs, 8)), np.zeros((self.code.outputs, 8))
-        self.n = n
+    def begin(self, start: Orbit, towards: Orbit | float) -> Corrected:
+        """The first orbit.
+
+        Raises:
+            ArithmeticError: the start cannot be corrected to one.
+        """
+        self.sizes = np.ptp(start.y, axis=0)
+        shape = Shape(start.mesh, start.y, np.array([start.period, start.parameter]))
+        if isinstance(towards, Orbit):
+            first = Direction(towards.y.copy(), np.zeros(2))
+        else:
+            first = Direction(np.zeros_like(start.y), np.array([0.0, math.copysign(1.0, towards)]))
+        found = self.correct(shape, self.normed(first, shape))
+        if found is None:
+            raise ArithmeticError(
+                f"no periodic orbit was found near the start at {self.parameter} = {start.parameter:g}"
+            )
+        if not isinstance(towards, Orbit) and slope(found) * towards < 0:
+            found.tangent = -found.tangent
+        return found
 
     def walk(
         self,
@@ -319,21 +315,9 @@ class _Walker:
         most: int,
         widest: float,
     ) -> CycleBranch:
-        self.sizes = np.ptp(start.y, axis=0)
-        first = (
-            _Direction(towards.y.copy(), 0.0, 0.0)
-            if isinstance(towards, Orbit)
-            else _Direction(np.zeros_like(start.y), 0.0, math.copysign(1.0, towards))
-        )
-        found = self.correct(start, self.normed(first, start))
-        if found is None:
-            raise ArithmeticError(
-                f"no periodic orbit was found near the start at {self.parameter} = {start.parameter:g}"
-            )
-        current = found
-        if not isinstance(towards, Orbit) and current.tangent.parameter * towards < 0:
-            current.tangent = _reversed(current.tangent)
-        points, specials = [self.point(current)], []
+        current = self.begin(start, towards)
+        points: list[Point] = [point(current)]
+        specials: list[Special] = []
         step, ended = 0.05, "steps"
         while len(points) < most:
             ahead = self.step(current, step)
@@ -343,19 +327,19 @@ class _Walker:
                     ended = "lost"
                     break
                 continue
-            hopf = self.through_rest(current.orbit, ahead.orbit)
+            hopf = self.through_rest(current.shape, ahead.shape)
             if hopf is not None:
                 specials.append(hopf)
                 ended = "rest"
                 break
-            specials += self.between(current, ahead, step)
+            now = point(ahead)
+            specials += self.between(current, ahead, points[-1], now, step)
             current = ahead
-            points.append(self.point(current))
-            orbit = current.orbit
-            if not bounds[0] <= orbit.parameter <= bounds[1]:
+            points.append(now)
+            if not bounds[0] <= now.orbit.parameter <= bounds[1]:
                 ended = "parameter"
                 break
-            if orbit.period > longest:
+            if now.orbit.period > longest:
                 ended = "period"
                 break
             if current.iterations <= 3:
@@ -364,217 +348,183 @@ class _Walker:
                 step *= 0.6
             if len(points) % 3 == 0:
                 current = self.remeshed(current)
-            self.sizes = np.maximum(self.sizes, np.ptp(current.orbit.y, axis=0))
-            current.tangent = self.normed(current.tangent, current.orbit)
+                # Where the slope is as small as the change of mesh, the turn lies about here.
+                if slope(current) * slope(ahead) < 0:
+                    specials += self.confirmed_fold(current, -step, step)
+            self.sizes = np.maximum(self.sizes, np.ptp(current.shape.y, axis=0))
+            current.tangent = self.normed(current.tangent, current.shape)
         return CycleBranch(self.system, self.parameter, tuple(points), tuple(specials), ended)
 
-    # Measuring ------------------------------------------------------------------------------------------------------
-
-    def weights(self, orbit: Orbit) -> np.ndarray:
-        """The share of the period that each place stands for."""
-        m = orbit.degree
-        each = np.diff(orbit.mesh)[:, None] / m
-        shares = np.zeros(len(orbit.y))
-        for k in range(m):
-            shares[k:-1:m] += each[:, 0] / 2
-            shares[k + 1 :: m] += each[:, 0] / 2
-        return shares
-
-    def inner(self, a: _Direction, b: _Direction, orbit: Orbit) -> float:
-        states = float(np.sum(self.weights(orbit)[:, None] * a.y * b.y / self.sizes**2))
-        return states + a.period * b.period / orbit.period**2 + a.parameter * b.parameter / self.parameter_size**2
-
-    def normed(self, d: _Direction, orbit: Orbit) -> _Direction:
-        length = math.sqrt(self.inner(d, d, orbit))
-        return _Direction(d.y / length, d.period / length, d.parameter / length)
-
-    # Correcting -----------------------------------------------------------------------------------------------------
-
-    def step(self, current: _Corrected, length: float) -> _Corrected | None:
-        """The orbit at some distance along the branch."""
-        t, orbit = current.tangent, current.orbit
-        period = orbit.period + length * t.period
-        if period <= 0:
-            return None
-        guess = Orbit(orbit.mesh, orbit.y + length * t.y, period, orbit.parameter + length * t.parameter)
-        return self.correct(guess, t, orbit)
-
-    def correct(self, guess: Orbit, tangent: _Direction, behind: Orbit | None = None) -> _Corrected | None:
-        """Newton's method to the orbit in the plane through the guess that is normal to the tangent."""
-        gauss, m, n = rule(guess.degree), guess.degree, self.n
-        mesh = np.diff(guess.mesh)
-        reference = behind or guess
-        phase = self.phase(reference, gauss, mesh)
-        arc = self.weights(guess)[:, None] * tangent.y / self.sizes**2
-        arc_period, arc_parameter = tangent.period / guess.period**2, tangent.parameter / self.parameter_size**2
-        y, period, parameter = guess.y.copy(), guess.period, guess.parameter
-        step, rest, pair = np.empty((2, *y.shape)), np.empty((2, 2)), np.empty((2, n, n))
-        out = np.empty((len(mesh) * m, self.code.outputs))
-        for iteration in range(1, 9):
-            self.setting[self.parameter] = parameter
-            constants = np.array([*self.setting.values(), 0.0])
-            states = np.einsum("ck,iks->ics", gauss.values, self.blocks(y, m)).reshape(-1, n)
-            evaluate(self.code.address, self.rows, self.room, np.ascontiguousarray(states), constants, out)
-            moved = float(np.sum(arc * (y - guess.y)))
-            arc_rest = moved + arc_period * (period - guess.period) + arc_parameter * (parameter - guess.parameter)
-            solved = newton(
-                mesh, y, period, gauss.values, gauss.slopes,
-                np.ascontiguousarray(out[:, :n]), np.ascontiguousarray(out[:, n : n + n * n]),
-                np.ascontiguousarray(out[:, n + n * n :]), phase, float(np.sum(phase * (y - reference.y))),
-                arc, arc_period, arc_parameter, arc_rest, step, rest, pair,
-            )  # fmt: skip
-            if not solved or not np.isfinite(step).all() or not np.isfinite(rest).all():
-                return None
-            change = _Direction(step[0], rest[0, 0], rest[0, 1])
-            y, period, parameter = y + step[0], period + float(rest[0, 0]), parameter + float(rest[0, 1])
-            if period <= 0:
-                return None
-            orbit = Orbit(guess.mesh, y, period, parameter)
-            size = math.sqrt(self.inner(change, change, orbit))
-            if size > 2.0:
-                return None
-            if size < self.tolerance:
-                ahead = self.normed(_Direction(step[1].copy(), rest[1, 0], rest[1, 1]), orbit)
-                return _Corrected(orbit, ahead, pair.copy(), iteration)
-        return None
-
-    @staticmethod
-    def blocks(y: np.ndarray, m: int) -> np.ndarray:
-        """The values of each interval, ends included: (intervals, m + 1, states)."""
-        intervals = (len(y) - 1) // m
-        return y[np.arange(intervals)[:, None] * m + np.arange(m + 1)]
-
-    def phase(self, reference: Orbit, gauss: Rule, mesh: np.ndarray) -> np.ndarray:
-        """The weights of the phase condition ∫ y·y'_reference = const, each state by its size."""
-        m = reference.degree
-        slopes = np.einsum("ck,iks->ics", gauss.slopes, self.blocks(reference.y, m)) / mesh[:, None, None]
-        weighted = slopes * gauss.weights[None, :, None] * mesh[:, None, None] / self.sizes**2
-        spread = np.einsum("ck,ics->iks", gauss.values, weighted)
-        found = np.zeros_like(reference.y)
-        for k in range(m + 1):
-            found[k : k + m * len(mesh) : m] += spread[:, k]
-        return found
-
-    # Seeing ---------------------------------------------------------------------------------------------------------
-
-    def is_resolved(self, behind: _Corrected, ahead: _Corrected, length: float) -> bool:
+    def is_resolved(self, behind: Corrected, ahead: Corrected, length: float) -> bool:
         """Whether the branch between two points is as smooth as it looks from them."""
-        cosine = self.inner(behind.tangent, ahead.tangent, ahead.orbit)
+        cosine = self.inner(behind.tangent, ahead.tangent, ahead.shape)
         if cosine < 0.9:
             return False
-        a, b = behind.tangent.parameter, ahead.tangent.parameter
-        secant = (ahead.orbit.parameter - behind.orbit.parameter) / length
+        a, b = slope(behind), slope(ahead)
+        secant = float(ahead.shape.scalars[1] - behind.shape.scalars[1]) / length
         bend = abs(secant - (a + b) / 2)
-        return bend <= 0.15 * max(abs(a), abs(b)) or bend * length <= 1e-7 * self.parameter_size
+        return bend <= 0.15 * max(abs(a), abs(b)) or bend * length <= 1e-7 * self.scales[self.parameter]
 
-    def through_rest(self, behind: Orbit, ahead: Orbit) -> Special | None:
+    def through_rest(self, behind: Shape, ahead: Shape) -> Special | None:
         """The Hopf point between two orbits that swing in opposite phase, if they do: the branch went through it."""
-        share = self.weights(behind)[:, None] / self.sizes**2
-        a, b = (o.y - np.average(o.y, axis=0, weights=self.weights(o)) for o in (behind, ahead))
-        first, product = float(np.sum(share * a * a)), float(np.sum(share * a * b))
-        if product >= 0:
+        place = shares_through_rest(behind, ahead, self.share(behind), self.sizes)
+        if place is None:
             return None
-        # The parameter is quadratic in the amplitude there.
-        second = (product / math.sqrt(first)) ** 2
-        shares = (1.0, 0.0) if abs(second - first) < 1e-6 * first else (second, -first)
+        period, parameter = behind.scalars + place * (ahead.scalars - behind.scalars)
+        means = [self.share(behind) @ o.y for o in (behind, ahead)]
+        centre = means[0] + place * (means[1] - means[0])
+        exact = hopf_near(
+            self.system, self.parameter, self.setting, centre, float(parameter), 2 * math.pi / float(period)
+        )
+        if exact is not None:
+            parameter, period = exact[1], 2 * math.pi / exact[2]
+        return Special("hopf", float(parameter), float(period), orbit_of(behind))
 
-        def at_zero(p: float, q: float) -> float:
-            return (p * shares[0] + q * shares[1]) / sum(shares)
-
-        parameter, period = at_zero(behind.parameter, ahead.parameter), at_zero(behind.period, ahead.period)
-        return Special("hopf", parameter, period, behind)
-
-    def between(self, behind: _Corrected, ahead: _Corrected, length: float) -> list[Special]:
+    def between(self, behind: Corrected, ahead: Corrected, last: Point, now: Point, length: float) -> list[Special]:
         """What happens on the way from one point to the next."""
         found: list[Special] = []
-        if behind.tangent.parameter * ahead.tangent.parameter < 0:
-            fold = self.fold(behind, ahead, length)
-            if fold is not None:
-                found.append(fold)
-        kind = _crossing(self.point(behind), self.point(ahead))
+        if slope(behind) * slope(ahead) < 0:
+            found += self.confirmed_fold(behind, 0.0, length)
+        kind = _crossing(last, now)
         if kind is not None:
-            found.append(self.crossing(kind, behind, length))
+            found += self.confirmed_crossing(kind, behind, length)
         return found
 
-    def crossing(self, kind: Literal["period doubling", "torus"], behind: _Corrected, length: float) -> Special:
-        """Where multipliers pass the unit circle, by bisection."""
-        low, high, start = 0.0, length, self.point(behind)
-        orbit = behind.orbit
-        for _ in range(30):
-            middle = self.step(behind, (low + high) / 2)
-            if middle is None:
-                break
-            orbit = middle.orbit
-            if _crossing(start, self.point(middle)) is None:
-                low = (low + high) / 2
-            else:
-                high = (low + high) / 2
-        return Special(kind, orbit.parameter, orbit.period, orbit)
+    # Folds ----------------------------------------------------------------------------------------------------------
 
-    def fold(self, behind: _Corrected, ahead: _Corrected, length: float) -> Special | None:
-        """Where the parameter turns: a zero of its slope along the branch, by Illinois' method."""
-        low, high = 0.0, length
-        a, b = behind.tangent.parameter, ahead.tangent.parameter
-        best, side = ahead, 0
-        for _ in range(40):
-            at = (low * b - high * a) / (b - a)
-            if not low < at < high:
-                at = (low + high) / 2
-            tried = self.step(behind, at)
-            if tried is None:
-                return None
-            best, c = tried, tried.tangent.parameter
-            if abs(c) <= 1e-9 * max(abs(behind.tangent.parameter), abs(ahead.tangent.parameter)) or high - low < 1e-11:
-                break
-            if c * b > 0:
-                high, b = at, c
-                a = a / 2 if side == 1 else a
-                side = 1
-            else:
-                low, a = at, c
-                b = b / 2 if side == -1 else b
-                side = -1
-        turn = best.orbit.parameter
-        swing = max(abs(behind.orbit.parameter - turn), abs(ahead.orbit.parameter - turn))
-        # Near a homoclinic orbit the parameter stands still and its slope is rounding.
-        if swing <= 1e-8 * max(abs(turn), 1e-3 * self.parameter_size):
-            return None
-        return Special("fold", float(turn), float(best.orbit.period), best.orbit)
+    def confirmed_fold(self, origin: Corrected, low: float, high: float) -> list[Special]:
+        """The fold between two places along the branch, if it is one.
 
-    def point(self, at: _Corrected) -> Point:
-        values: Complex = np.asarray(scipy.linalg.eigvals(at.pair[0], -at.pair[1]), np.complex128)
-        values = values[np.isfinite(values)]
-        trivial = int(np.argmin(np.abs(values - 1)))
-        others = np.delete(values, trivial)
-        return Point(at.orbit, others[np.argsort(-np.abs(others))], complex(values[trivial]), at.tangent.parameter)
+        Near a homoclinic orbit the parameter stands still, and turns of it come from the mesh. At a fold its slopes on
+        both sides are the same on two meshes, and a multiplier passes 1.
+        """
+        margin = (high - low) / 2
+        ends, before = (low - margin, high + margin), self.slopes(origin, (low - margin, high + margin))
+        if before is None or before[0] * before[1] > 0:
+            ends, before = (low, high), self.slopes(origin, (low, high))
+        for finer in _MESHES:
+            start = None if before is None else self.moved(origin, split(origin.shape.mesh, finer))
+            slopes = None if start is None else self.slopes(start, ends)
+            if before is None or start is None or slopes is None:
+                return []
+            if _agree(slopes, before):
+                if slopes[0] * slopes[1] > 0:
+                    return []
+                at = self.zero(start, ends, slopes, slope)
+                return [special("fold", at)] if at is not None and self.may_fold(start, ends) else []
+            before = slopes
+        return []
 
-    def remeshed(self, at: _Corrected) -> _Corrected:
-        """The same orbit on a mesh with as much error in each interval, by its highest derivative."""
-        orbit, m = at.orbit, at.orbit.degree
-        lengths = np.diff(orbit.mesh)
-        differences = np.array([(-1) ** (m - k) * math.comb(m, k) for k in range(m + 1)], float)
-        highest = np.einsum("k,iks->is", differences, self.blocks(orbit.y, m)) / self.sizes
-        highest = highest * (m / lengths[:, None]) ** m
-        jump = np.abs(highest - np.roll(highest, 1, axis=0)) / ((lengths + np.roll(lengths, 1)) / 2)[:, None]
-        jump = (jump + np.roll(jump, -1, axis=0)).max(1) / 2
-        density = np.maximum(jump, 1e-30) ** (1 / (m + 1))
-        density = density / np.sum(density * lengths) + 0.2
-        reached = np.concatenate([[0], np.cumsum(density * lengths)])
-        mesh = np.interp(np.linspace(0, reached[-1], len(lengths) + 1), reached, orbit.mesh)
-        mesh[0], mesh[-1] = 0.0, 1.0
-        moved = orbit.on(mesh)
-        tangent = replace(orbit, y=at.tangent.y).on(mesh)
-        guess = _Direction(tangent.y, at.tangent.period, at.tangent.parameter)
-        found = self.correct(moved, self.normed(guess, moved))
-        if found is None:
-            return at
-        if self.inner(found.tangent, guess, moved) < 0:
-            found.tangent = _reversed(found.tangent)
-        return found
+    def slopes(self, origin: Corrected, ends: tuple[float, float]) -> tuple[float, float] | None:
+        found = [self.at(origin, e) for e in ends]
+        return None if found[0] is None or found[1] is None else (slope(found[0]), slope(found[1]))
+
+    def at(self, origin: Corrected, place: float) -> Corrected | None:
+        return origin if place == 0 else self.step(origin, place)
+
+    def zero(
+        self,
+        origin: Corrected,
+        ends: tuple[float, float],
+        values: tuple[float, float],
+        test: Callable[[Corrected], float | None],
+    ) -> Corrected | None:
+        """Where a test of an orbit is zero, between two places along the branch at which it has these values."""
+        last: list[Corrected] = []
+
+        def along(place: float) -> float | None:
+            there = self.at(origin, place)
+            last[:] = [] if there is None else [there]
+            return None if there is None else test(there)
+
+        place = illinois(along, *ends, *values, rtol=1e-7)
+        return None if place is None else last[0]
+
+    def may_fold(self, origin: Corrected, ends: tuple[float, float]) -> bool:
+        """Whether the number of real multipliers above 1 changes by an odd one, as far as they have digits."""
+        counts = []
+        for place in ends:
+            there = self.at(origin, place)
+            seen = None if there is None else point(there)
+            if seen is None or not seen.is_reliable:
+                return True
+            counts.append(int(np.sum(_real(seen.multipliers) > 1)))
+        return (counts[0] - counts[1]) % 2 == 1
+
+    # Multipliers that leave the unit circle -------------------------------------------------------------------------
+
+    def confirmed_crossing(
+        self, kind: Literal["period doubling", "torus"], origin: Corrected, length: float
+    ) -> list[Special]:
+        """Where multipliers pass the unit circle, on a mesh twice as fine; nothing if there they do not."""
+        start = self.moved(origin, split(origin.shape.mesh, 2))
+        if start is None:
+            return []
+        first, last = start, self.step(start, length)
+        if last is None:
+            return []
+
+        def test(at: Corrected) -> float | None:
+            return _outside(kind, point(at))
+
+        values = test(first), test(last)
+        if values[0] is None or values[1] is None or values[0] * values[1] > 0:
+            return []
+        found = self.zero(start, (0.0, length), (values[0], values[1]), test)
+        return [special(kind, found)] if found is not None and point(found).is_reliable else []
 
 
-def _reversed(d: _Direction) -> _Direction:
-    return _Direction(-d.y, -d.period, -d.parameter)
+def slope(at: Corrected) -> float:
+    """How fast the parameter changes along the branch."""
+    return float(at.tangent.scalars[1])
+
+
+def orbit_of(shape: Shape) -> Orbit:
+    """An orbit whose free scalars are the period and one parameter."""
+    return Orbit(shape.mesh, shape.y, float(shape.scalars[0]), float(shape.scalars[1]))
+
+
+def special(kind: Any, at: Corrected) -> Special:
+    """A special point at an orbit."""
+    orbit = orbit_of(at.shape)
+    return Special(kind, orbit.parameter, orbit.period, orbit)
+
+
+def point(at: Corrected) -> Point:
+    """An orbit with its Floquet multipliers."""
+    # C y_0 + D y_N = 0 with y_N = μ y_0. The flow is a solution with μ = 1; what is left of the pair has the others,
+    # which therefore keep their digits where one of them passes 1.
+    c, d = at.pair[0], at.pair[1]
+    basis = np.linalg.qr(np.column_stack([at.flow, np.eye(len(at.flow))]))[0]
+    ends = c @ basis[:, 0], d @ basis[:, 0]
+    rows = np.linalg.qr(np.column_stack([ends[1], np.eye(len(at.flow))]))[0]
+    rest = [(rows.T @ part @ basis)[1:, 1:] for part in (c, d)]
+    values: Complex = np.asarray(scipy.linalg.eigvals(rest[0], -rest[1]), np.complex128)
+    values = values[np.isfinite(values)]
+    trivial = -float(ends[0] @ ends[1] / (ends[1] @ ends[1]))
+    error = float(np.linalg.norm(ends[0] + ends[1]) / np.linalg.norm(ends[1]))
+    return Point(orbit_of(at.shape), values[np.argsort(-np.abs(values))], trivial, error, slope(at))
+
+
+def _agree(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether numbers on two meshes are the same, sign and size."""
+    return all(abs(x - y) <= 0.2 * abs(x) for x, y in zip(a, b, strict=True))
+
+
+def _real(multipliers: Complex) -> np.ndarray:
+    return multipliers.real[np.abs(multipliers.imag) <= 1e-9 * np.abs(multipliers)]
+
+
+def _pairs(multipliers: Complex) -> Complex:
+    return multipliers[multipliers.imag > 1e-6 * np.abs(multipliers)]
+
+
+def _outside(kind: Literal["period doubling", "torus"], at: Point) -> float | None:
+    """A smooth number that changes sign as a multiplier passes -1, or a pair the unit circle; None without a pair."""
+    if kind == "period doubling":
+        return float(np.prod((1 + at.multipliers) / (1 + np.abs(at.multipliers))).real)
+    found = np.log(np.abs(_pairs(at.multipliers)))
+    return float(found[np.argmin(np.abs(found))]) if found.size else None
 
 
 def _crossing(before: Point, after: Point) -> Literal["period doubling", "torus"] | None:
@@ -582,10 +532,10 @@ def _crossing(before: Point, after: Point) -> Literal["period doubling", "torus"
     if not (before.is_reliable and after.is_reliable):
         return None
     values = before.multipliers, after.multipliers
-    below = [int(np.sum((np.abs(v.imag) <= 1e-9 * np.abs(v)) & (v.real < -1))) for v in values]
+    below = [int(np.sum(_real(v) < -1)) for v in values]
     if below[0] != below[1]:
         return "period doubling"
-    pairs = [v[v.imag > 1e-6 * np.abs(v)] for v in values]
+    pairs = [_pairs(v) for v in values]
     outside = [int(np.sum(np.abs(p) > 1)) for p in pairs]
     return "torus" if outside[0] != outside[1] and len(pairs[0]) == len(pairs[1]) else None
 

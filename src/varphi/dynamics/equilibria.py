@@ -121,12 +121,58 @@ def continue_equilibria(
     state = np.array([float(v) for v in system.named(start).values()])
     if not np.isfinite(state).all():
         raise ValueError("the start must be finite numbers")
-    follower = _Follower(system, parameter, system.values(parameters or {}), high - low, tolerance)
+    follower = EquilibriumFollower(system, parameter, system.values(parameters or {}), high - low, tolerance)
     return follower.follow(state, first, bounds, most_points, largest_step)
 
 
+def hopf_near(
+    system: System,
+    parameter: str,
+    setting: Mapping[str, Any],
+    state: Float[np.ndarray, " states"],
+    value: float,
+    frequency: float,
+) -> tuple[Float[np.ndarray, " states"], float, float] | None:
+    """The Hopf point near a state and a parameter: state, parameter, angular frequency; None if none is met.
+
+    A zero, by secants in the parameter, of the real part of the pair that turns about this fast.
+    """
+    follower = EquilibriumFollower(system, parameter, dict(setting), max(abs(value), 1e-3), 1e-13)
+    follower.sizes = np.append(np.maximum(np.abs(state), 1e-3), follower.range)
+    fixed = np.append(np.zeros(follower.n), 1.0)
+
+    def pair(z: np.ndarray) -> complex:
+        values = follower.point(z).eigenvalues
+        return complex(values[np.argmin(np.abs(values - 1j * frequency))])
+
+    tried: list[tuple[np.ndarray, float]] = []
+    at, guess = value, np.append(state, value)
+    for _ in range(30):
+        z = follower.corrected(np.append(guess[:-1], at), fixed)
+        if z is None:
+            return None
+        turning = pair(z)
+        tried.append((z, turning.real))
+        if abs(turning.real) <= 1e-14 * abs(turning) or (len(tried) > 2 and tried[-1][0][-1] == tried[-2][0][-1]):
+            break
+        if len(tried) == 1:
+            at = value + 1e-4 * follower.range
+        else:
+            (p, a), (q, b) = ((float(t[0][-1]), t[1]) for t in tried[-2:])
+            if a == b:
+                break
+            at = q - b * (q - p) / (b - a)
+        guess = z
+    z, rest = min(tried, key=lambda t: abs(t[1]))
+    turning = pair(z)
+    near = abs(z[-1] - value) <= 0.05 * follower.range
+    return (z[:-1], float(z[-1]), abs(turning.imag)) if near and abs(rest) <= 1e-9 * abs(turning) else None
+
+
 @dataclass
-class _Follower:
+class EquilibriumFollower:
+    """Corrects and follows equilibria z = (states, parameter)."""
+
     system: System
     parameter: str
     setting: dict[str, Any]
@@ -216,6 +262,59 @@ class _Follower:
             return None
         direction = vectors[-1]
         return direction if direction @ ahead >= 0 else -direction
+
+    def null(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The right and left singular vectors of the Jacobian's smallest singular value, with product 1."""
+        u, _, v = np.linalg.svd(self.evaluated(z)[1][:, : self.n])
+        right, left = v[-1], u[:, -1]
+        return right, left / (left @ right)
+
+    def bent(self, z: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """B(v, v): the second derivative of f in this direction, by differences of J v."""
+        h = 1e-4 * float(np.min(self.sizes[:-1] / np.maximum(np.abs(v), 1e-300)))
+        step = np.append(h * v, 0.0)
+        sides = [self.evaluated(z + s * step)[1][:, : self.n] @ v for s in (1, -1)]
+        return (sides[0] - sides[1]) / (2 * h)
+
+    def slow_motion(self, fold: np.ndarray) -> tuple[float, float]:
+        """α, β of x' = α (p - p_f) + β x² along the slow direction of a fold."""
+        right, left = self.null(fold)
+        by_parameter = self.evaluated(fold)[1][:, self.n]
+        return float(left @ by_parameter), float(left @ self.bent(fold, right)) / 2
+
+    def fold_near(self, z: np.ndarray) -> np.ndarray | None:
+        """The fold near a state and a parameter, None if Newton's method meets none.
+
+        In the border form f = 0, left·J·right = 0, whose gradient along v is left·B(v, right).
+        """
+        n, z = self.n, z.copy()
+        for _ in range(40):
+            f, slopes = self.evaluated(z)
+            u, s, v = np.linalg.svd(slopes[:, :n])
+            right, left = v[-1], u[:, -1]
+            steps = self.sizes * 1e-5
+            gradient = np.empty(n + 1)
+            for k in range(n + 1):
+                there = z.copy()
+                there[k] += steps[k]
+                back = z.copy()
+                back[k] -= steps[k]
+                ahead, behind = (self.evaluated(x)[1][:, :n] for x in (there, back))
+                gradient[k] = left @ (ahead - behind) @ right / (2 * steps[k])
+            matrix = np.vstack([slopes, gradient]) * self.sizes
+            rest = -np.append(f, s[-1])
+            scale = np.maximum(np.abs(matrix).max(1), 1e-300)
+            try:
+                change = np.linalg.solve(matrix / scale[:, None], rest / scale)
+            except np.linalg.LinAlgError:
+                return None
+            size = float(np.abs(change).max())
+            if not math.isfinite(size) or size > 10:
+                return None
+            z = z + change * self.sizes * min(1.0, 0.3 / max(size, 1e-300))
+            if size < 1e-10:
+                return z
+        return None
 
     def point(self, z: np.ndarray) -> Equilibrium:
         _, slopes = self.evaluated(z)

@@ -85,7 +85,8 @@ class FICurve:
 
     def __str__(self) -> str:
         unit = self.model.frequency[1]
-        lines = [f"{self.model.name}", f"{'I':>12} {'f (' + unit + ')':>16} {'± error':>10}  status"]
+        current = f"I{self.model.unit(APPLIED)}"
+        lines = [f"{self.model.name}", f"{current:>12} {'f (' + unit + ')':>16} {'± error':>10}  status"]
         rows = zip(self.currents, self.frequency, self.error, self.status, self.reasons, strict=True)
         for i, f, e, s, why in rows:
             lines.append(f"{i:12.6g} {f:16.9g} {e:10.1e}  {s}" + (f": {why}" if why else ""))

@@ -46,15 +46,15 @@ class Current:
         g: largest conductance, mS/cm².
         E: reversal potential, mV.
         gates: whose product, with their powers, is the open fraction.
-        formula: instead of g and E, the current itself (µA/cm²) as a formula in V, its gates and the model's
-            parameters: for rectifying or non-ohmic currents.
+        formula: instead of g and E, the current itself (µA/cm²) as a formula or expression in V, its gates and the
+            model's parameters: for rectifying or non-ohmic currents.
     """
 
     name: str
     g: float | str | None = None
     E: float | str | None = None
     gates: Sequence[Gate] = ()
-    formula: str | None = None
+    formula: str | Expression | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -223,7 +223,12 @@ class Model:
     def _current(self, current: Current) -> Any:
         if current.formula is not None:
             known = {VOLTAGE, *(g.name for g in current.gates), *self.parameters}
-            return read(current.formula, known.__contains__, f"V, its gates and parameters: {', '.join(sorted(known))}")
+            told = f"V, its gates and parameters: {', '.join(sorted(known))}"
+            if isinstance(current.formula, str):
+                return read(current.formula, known.__contains__, told)
+            if odd := current.formula.variables - known:
+                raise ValueError(f"{min(odd)!r} is unknown in the current {current.name}; it has {told}")
+            return current.formula
         flow: Any = variable("g" + current.name)
         for gate in current.gates:
             flow = flow * variable(gate.name) ** gate.power
