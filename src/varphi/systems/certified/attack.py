@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 _GROWTH = 0.05
 _HALVINGS = 16
+# The k-th further start is at random, so many times k as far as the linearised boundary.
+_REACH = 1.0
 # Coordinates moved at once in L1, where one alone is slow.
 _COORDINATES = 4
 _MOST_POINTS = 8192
@@ -42,7 +44,7 @@ def nearest(
     clip: tuple[float, float] | None = None,
     *,
     rivals: int = 9,
-    starts: int = 2,
+    starts: int = 3,
     steps: int = 60,
     seed: int = 0,
 ) -> Nearest:
@@ -54,7 +56,7 @@ def nearest(
         norm: 1, 2 or inf.
         clip: inputs stay within these numbers.
         rivals: how many other classes are aimed at, the nearest by margin first.
-        starts: for each of them; the first from the sample, the others from near it at random.
+        starts: for each of them; the first from the sample, the others around it at random.
         steps: of each walk.
         seed: of the random starts.
     """
@@ -64,6 +66,8 @@ def nearest(
     targets = others[:, : min(rivals, logits.shape[1] - 1)]
     generator = torch.Generator().manual_seed(seed)
     best, place = torch.full((len(x),), math.inf, dtype=torch.float64, device=x.device), x.clone()
+    if not len(x):
+        return Nearest(place, best)
     share = max(1, _MOST_POINTS // (targets.shape[1] * starts))
     wide = copy.deepcopy(model).double()
     for rows in torch.arange(len(x), device=x.device).split(share):
@@ -100,7 +104,8 @@ class _Walk:
         radius = (margin.abs() / slope).clamp(max=1e6) * 1.05 + 1e-9
         noise = torch.randn(self.centre.shape, generator=generator, dtype=torch.float64).to(self.x.device)
         noise[: self.first] = 0.0
-        delta = self._kept(self._shrunk(noise, 0.5 * radius))
+        reach = _REACH * torch.arange(len(radius), device=radius.device).div(self.first, rounding_mode="floor")
+        delta = self._kept(self._scaled(noise, reach * radius))
         best = torch.full((len(self.x),), math.inf, dtype=torch.float64, device=self.x.device)
         kept = delta
         for step in range(steps):
@@ -140,6 +145,10 @@ class _Walk:
     def _size(self, point: Tensor, rows: slice | Tensor = slice(None)) -> Tensor:
         d = point.flatten(1).double() - self.centre[rows]
         return torch.linalg.vector_norm(d, ord=self.norm, dim=1) * (1 + (d.shape[1] + 8) * 2.0**-52)
+
+    def _scaled(self, delta: Tensor, size: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(delta, ord=self.norm, dim=1).clamp_min(1e-300)
+        return delta * (size / length).unsqueeze(1)
 
     def _shrunk(self, delta: Tensor, radius: Tensor) -> Tensor:
         if self.norm == math.inf:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,6 +22,9 @@ from .products import Constants
 from .spectral import UNIT
 
 _POINTS, _ROUNDS, _KEPT = 256, 20, 32
+# A Jacobian of more elements is not written out for its 2-norm; so many elements are held at once; points shrink with it.
+_LARGE, _AT_ONCE, _WORK = 2**13, 2**20, 2**22
+_TURNS = 12
 
 
 class Ball(NamedTuple):
@@ -181,21 +185,24 @@ def attained(
     """
     wide = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(seed)
-    given = sample[:_POINTS].detach().double().cpu()
+    size = sample[0].numel() * model(sample[:1].to(_format(model))).numel()
+    many = max(4, min(_POINTS, _WORK // size))
+    few, rounds = max(1, min(_KEPT, many // 8)), _ROUNDS if many == _POINTS else 4
+    given = sample[:many].detach().double().cpu()
 
     def draw(around: Tensor, size: Tensor | float) -> Tensor:
         moved = around + size * torch.randn(around.shape, generator=generator, dtype=torch.float64)
         return moved if where is None else _within(moved, where)
 
     reach = 1.0 if where is None else float(where.radius.max())
-    some = given[torch.randint(len(given), (_POINTS,), generator=generator)]
+    some = given[torch.randint(len(given), (many,), generator=generator)]
     starts = [given, draw(some, 0.3 * reach)]
     if where is None:
         starts += [draw(torch.zeros_like(some), size) for size in (0.3, 1.0, 3.0)]
     points = torch.cat(starts)
     values = _jacobian_norms(wide, points, norm)
-    for step in range(_ROUNDS):
-        best = values.topk(min(_KEPT, len(values))).indices
+    for step in range(rounds):
+        best = values.topk(min(few, len(values))).indices
         kept, sizes = points[best], values[best]
         share = torch.rand(4 * len(kept), *[1] * (kept.dim() - 1), generator=generator, dtype=torch.float64)
         fresh = draw(kept.repeat(4, *[1] * (kept.dim() - 1)), reach * share**3 * 0.85**step)
@@ -203,6 +210,10 @@ def attained(
         values = torch.cat([sizes, _jacobian_norms(wide, fresh, norm)])
     i = int(values.argmax())
     return points[i : i + 1], float(values[i]) * (1 - 1e-9)
+
+
+def _format(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters()), torch.get_default_dtype())
 
 
 def _within(points: Tensor, where: Region) -> Tensor:
@@ -218,8 +229,23 @@ def _jacobian_norms(model: nn.Module, points: Tensor, norm: float) -> Float[Tens
     def one(x: Tensor) -> Tensor:
         return model(x.unsqueeze(0)).flatten()
 
+    size = points[0].numel() * one(points[0]).numel()
+    if norm == 2 and size > _LARGE:
+        return torch.cat([_stretched(one, chunk) for chunk in points.split(8)])
     found = []
-    for chunk in points.split(128):
+    for chunk in points.split(max(1, min(128, _AT_ONCE // size))):
         jacobian = torch.func.vmap(torch.func.jacrev(one))(chunk).flatten(2).detach()
         found.append(torch.linalg.matrix_norm(jacobian, ord=norm))
     return torch.cat(found).nan_to_num(0.0)
+
+
+def _stretched(one: Callable[[Tensor], Tensor], points: Tensor) -> Float[Tensor, " points"]:
+    """‖J·v‖ for a v of length 1 that was turned towards the longest image: from below, whatever v is."""
+    v = torch.ones_like(points)
+    size = torch.zeros(len(points), dtype=points.dtype)
+    for _ in range(_TURNS):
+        v = v / torch.linalg.vector_norm(v.flatten(1), dim=1).clamp_min(1e-300).view(-1, *[1] * (v.dim() - 1))
+        image = torch.func.vmap(lambda x, t: torch.func.jvp(one, (x,), (t,))[1])(points, v).detach()
+        size = torch.linalg.vector_norm(image, dim=1)
+        v = torch.func.vmap(lambda x, t: torch.func.vjp(one, x)[1](t)[0])(points, image).detach()
+    return size.nan_to_num(0.0)

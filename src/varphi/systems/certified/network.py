@@ -71,15 +71,27 @@ def plain(model: nn.Module) -> nn.Module:
         return model
     if isinstance(model, ours):
         return model.plain()
+    if parametrize.is_parametrized(model):
+        return _unparametrised(model)
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, ours):
                 setattr(module, name, child.plain())
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            elif parametrize.is_parametrized(child):
+                setattr(module, name, _unparametrised(child))
     return model
+
+
+def _unparametrised(module: nn.Module) -> nn.Module:
+    """A copy with its weights as parameters of its own. (torch's removal changes the class that copies share.)"""
+    found = copy.deepcopy(module)
+    weights = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # pyright: ignore
+    found.__class__ = parametrize.type_before_parametrizations(module)
+    del found.parametrizations
+    for name, weight in weights.items():
+        found.register_parameter(name, nn.Parameter(weight))
+    return found
 
 
 class Structure:

@@ -168,7 +168,7 @@ class _Question:
         index = correct.nonzero().squeeze(1)
         attacked, adversarial = torch.zeros(size, dtype=torch.float64, device=self.x.device), self.x.clone()
         found = {m: _Found.empty(size, self.x.device) for m in methods}
-        parts, attack_seconds = index.split(_BATCH), 0.0
+        parts, attack_seconds = index.split(_BATCH) if len(index) else (), 0.0
         for number, part in enumerate(parts):
             here, start = self.some(part), time.perf_counter()
             hit = nearest(self.model, here.x, here.y, self.norm, self.clip, steps=attack_steps, seed=seed + number)

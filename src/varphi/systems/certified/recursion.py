@@ -160,7 +160,7 @@ def ellipsoid(
     batch = max((len(layer.least) for layer in layers if layer.least is not None), default=1)
     start = torch.eye(inputs, dtype=torch.float64).expand(batch, -1, -1)
     multipliers = _product_multipliers(layers, start)
-    if steps:
+    if steps and any(m is not None for m in multipliers):
         multipliers = _descended(layers, start, multipliers, objective, steps)
     y = start
     for layer, multiplier in zip(layers, multipliers, strict=True):

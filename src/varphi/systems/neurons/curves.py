@@ -7,6 +7,7 @@ are followed from the model's own value of p by collocation.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -261,7 +262,7 @@ def _runs(wanted: np.ndarray, label: np.ndarray | None = None) -> list[slice]:
     key = np.where(wanted, 1 if label is None else label + 1, 0)
     edges = np.flatnonzero(np.diff(key)) + 1
     bounds = [0, *edges.tolist(), len(key)]
-    return [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True) if b > a and key[a] > 0]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds) if b > a and key[a] > 0]
 
 
 # Cycles -------------------------------------------------------------------------------------------------------------
@@ -291,7 +292,7 @@ def _curves_of_cycles(model: Model, name: str, span: tuple[float, float]) -> lis
                         {APPLIED: widest, name: span},
                         most_points=400,
                         largest_period=_LONGER * orbit.period,
-                    )  # fmt: skip
+                    )
                 )
             except ArithmeticError:
                 continue

@@ -19,7 +19,20 @@ from varphi.numbers import Expression, variable
 from varphi.numbers.expression import evaluate, without_slopes
 from varphi.numbers.jet import Jet, partial
 
-from .excitability import MECHANISMS, NEVER, NO_CYCLE, OFF_CYCLE, PASSES, SLOW, SNIC, SUBCRITICAL, SUPERCRITICAL, TYPES
+from .excitability import (
+    DOUBTFUL,
+    FALLS,
+    MECHANISMS,
+    NEARER,
+    NEVER,
+    NO_CYCLE,
+    OFF_CYCLE,
+    SLOW,
+    SNIC,
+    SUBCRITICAL,
+    SUPERCRITICAL,
+    TYPES,
+)
 from .firing import Firing
 from .gates import VOLTAGE
 from .model import APPLIED, Model
@@ -174,17 +187,39 @@ def _folds(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kind and frequency of samples whose rest is lost in a fold."""
     distance = slow_distances(equations, v, numbers)
+    search = _above(model, equations, v, current + distance, numbers, 8 * SLOW, threads)
+    ratio = search.period / SLOW
+    on_cycle = ratio >= DOUBTFUL[1]
+    doubtful = np.flatnonzero(search.found & (ratio > DOUBTFUL[0]) & ~on_cycle)
+    if doubtful.size:
+        own = {k: x[doubtful] for k, x in numbers.items()}
+        near = current[doubtful] + NEARER * distance[doubtful]
+        again = _above(model, equations, v[doubtful], near, own, 8 * SLOW / math.sqrt(NEARER), threads)
+        on_cycle[doubtful] = np.log(again.period / search.period[doubtful]) > -FALLS * math.log(NEARER)
+    kind = np.where(search.came_to_rest, KINDS.index(NO_CYCLE), KINDS.index(UNRESOLVED))
+    kind = np.where(search.found, np.where(on_cycle, KINDS.index(SNIC), KINDS.index(OFF_CYCLE)), kind)
+    frequency = np.where(on_cycle, 0.0, model.frequency[0] / search.period)
+    return kind, np.where(search.found, frequency, np.nan)
+
+
+def _above(
+    model: Model,
+    equations: Equations,
+    v: np.ndarray,
+    current: np.ndarray,
+    numbers: dict[str, np.ndarray],
+    longest: float,
+    threads: int | None,
+) -> Firing:
+    """Firing at currents above a fold, from the rest that has vanished there."""
     grid = np.linspace(*model.span, _GRID)
-    search = Firing(model, current + distance, numbers, grid, rtol=1e-6, longest=8 * SLOW, threads=threads)
+    search = Firing(
+        model, current, numbers, grid, rtol=1e-6, longest=longest, threads=threads, equations=equations
+    )  # fmt: skip
     start = equations.state(v, numbers)
     start[:, 0] += 1e-3 * (model.span[1] - model.span[0])
     search.attempt(np.arange(len(v)), start)
-    fires = search.found
-    ratio = search.period / SLOW
-    kind = np.where(search.came_to_rest, KINDS.index(NO_CYCLE), KINDS.index(UNRESOLVED))
-    kind = np.where(fires, np.where(ratio > PASSES, KINDS.index(SNIC), KINDS.index(OFF_CYCLE)), kind)
-    frequency = np.where(ratio > PASSES, 0.0, model.frequency[0] / search.period)
-    return kind, np.where(fires, frequency, np.nan)
+    return search
 
 
 def slow_distances(

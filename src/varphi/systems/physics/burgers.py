@@ -45,11 +45,13 @@ STUDY = Study(
     ),
     sizes={
         "full": Size(
-            seeds=10, takes="about 25 minutes on one core", options={"iterations": 120, "adam": 3000, "lbfgs": 1000}
+            seeds=10,
+            takes="about 14 minutes on one core, 10 more with DeepXDE",
+            options={"iterations": 120, "adam": 3000, "lbfgs": 1000},
         ),
         "demo": Size(
             seeds=8,
-            takes="about 7 minutes on one core",
+            takes="about 4 minutes on one core, 3 more with DeepXDE",
             options={"iterations": 60, "adam": 1000, "lbfgs": 400},
             factors={"activation": ("tanh", "sin", "relu3", "relu2", "relu")},
         ),

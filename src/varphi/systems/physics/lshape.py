@@ -45,11 +45,13 @@ STUDY = Study(
     ),
     sizes={
         "full": Size(
-            seeds=10, takes="about 20 minutes on one core", options={"iterations": 100, "adam": 3000, "lbfgs": 1000}
+            seeds=10,
+            takes="about 10 minutes on one core, 13 more with DeepXDE",
+            options={"iterations": 100, "adam": 3000, "lbfgs": 1000},
         ),
         "demo": Size(
             seeds=8,
-            takes="about 6 minutes on one core",
+            takes="about 3 minutes on one core, 3 more with DeepXDE",
             options={"iterations": 60, "adam": 1000, "lbfgs": 400},
             factors={"activation": ("tanh", "sin", "relu3", "relu2", "relu")},
         ),

@@ -233,7 +233,7 @@ class Problem:
         columns = [coefficients[n] for n in self.coefficients] + [f(x) for f in self.given.values()]
         return operator(_extended(call, columns), x)[1]
 
-    def in_its_terms(self, what: Sequence[Equation]) -> Operator:
+    def in_its_terms(self, what: Sequence[str | Callable[..., Any]]) -> Operator:
         """Expressions in the fields, their derivatives, the coefficients, the given functions and the coordinates.
 
         Raises:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from varphi.files import check_writable, whole
 from .field import MLP
 from .gate import check_derivable
 from .least_squares import Residuals, Unknowns
-from .problem import Equation, Problem
+from .problem import Problem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _FRESH = 2048
 # Seeds of fresh points, far from those that points are drawn with.
 _FRESH_SEED = 1_000_003
+# A formula, or a function of one argument that has every quantity as an attribute.
+Expressed: TypeAlias = "str | Callable[[Any], Any]"
 # What is stored of a solution as it is.
 _KEPT = ("method", "history", "reason", "seconds", "cpu_seconds", "told")
 _FORMAT = 1
@@ -150,7 +152,7 @@ class Solution:
             return self.unknowns.field(self._points(x))
 
     def evaluate(
-        self, what: Equation | Sequence[Equation], x: Tensor | np.ndarray | Sequence[Any]
+        self, what: Expressed | Sequence[Expressed], x: Tensor | np.ndarray | Sequence[Any]
     ) -> Float[Tensor, "n expressions"]:
         """Derivatives of the fields, and what is made of them, at points: a flux, a stress, an energy's density.
 

@@ -125,11 +125,13 @@ STUDY = Study(
     claims=CLAIMS,
     sizes={
         "full": Size(
-            seeds=12, takes="about 15 minutes on one core", options={"iterations": 120, "adam": 2000, "lbfgs": 1000}
+            seeds=12,
+            takes="about 10 minutes on one core, 10 more with DeepXDE",
+            options={"iterations": 120, "adam": 2000, "lbfgs": 1000},
         ),
         "demo": Size(
             seeds=10,
-            takes="about 3 minutes on one core",
+            takes="about 2 minutes on one core, 4 more with DeepXDE",
             options={"iterations": 60, "adam": 1000, "lbfgs": 300},
             factors={"activation": ("tanh", "sin", "relu3", "relu2", "relu")},
         ),
