@@ -243,6 +243,22 @@ def test_gates_that_follow_at_once_and_branches_that_mean_something():
         assert model.system(0.0)([v, 0.25])[1] == pytest.approx((limit - 0.25) / tau)
 
 
+def test_functions_that_choose_by_a_number_constants_of_nature_and_locals_of_the_file():
+    more = """
+    LOCAL shared
+    UNITS { KB = (k) (joule/degC) E0 = (e) (coulombs) F = (faraday) (kilocoulombs) S = -1.5 (1) }
+    FUNCTION rate(v (mV), i) (/ms) { v = v + 30 if (i == 0) { rate = .5*exp(v/20) } else if (i == 1) { rate = 2 } }
+    PROCEDURE rates(v (mV)) { shared = rate(v, 0) ninf = shared/(shared + rate(v, 1))
+      ntau = 1(/ms)/(shared + rate(v, 1))
+      w = exp(S*(.001)*E0/KB/(273.15 + celsius)*F)
+    }"""
+    model = from_nmodl(channel("i = g*n*w*(v - e)", more), currents=[LEAK], numbers={"celsius": 6.3})
+    alpha = 0.5 * math.exp(-10 / 20)
+    assert model.system(0.0)([-40.0, 0.3])[1] == pytest.approx(alpha * 0.7 - 2 * 0.3)
+    factor = math.exp(-1.5 * 1.602176634e-22 / 1.380649e-23 / 279.45 * 96.48533212331)
+    assert model.values["g" + model.currents[0].name] == pytest.approx(5 * factor)
+
+
 def test_several_files_make_one_membrane():
     sodium = channel("i = g*n^3*(v - e)", head="USEION na READ ena WRITE ina").replace("i = g", "ina = g").replace(
         "SUFFIX one", "SUFFIX fast").replace("(v - e)", "(v - ena)").replace("vh = -30", "vh = -25")  # fmt: skip
@@ -261,6 +277,7 @@ def test_several_files_make_one_membrane():
         (channel("i = g*n*(v - e)", head="POINTER p NONSPECIFIC_CURRENT i"), "line 2: POINTER"),
         (channel("i = g*n*(v - e)", head="USEION ca WRITE cai"), "line 2: it writes cai, which is no current"),
         (channel("i = g*n*(v - x)"), "line 6: x is not declared"),
+        (channel("i = g*n*(v - e)", "UNITS { h = (planck) (joule) }"), "line 8: the constant .planck. .joule. is not"),
         (channel("i = g*n*(v - e)*t"), "line 6: t in a formula"),
         (channel("i = g*n*(v - e"), "line 6: '\\)' is needed"),
         (channel("i = g*n*(v - e) while (1) { }"), "line 6: while is not supported"),

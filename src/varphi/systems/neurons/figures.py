@@ -16,7 +16,7 @@ from varphi.study.results import Results
 
 from .curves import Curves
 from .diagram import BifurcationDiagram
-from .equilibria import Special, special_points
+from .equilibria import special_points
 from .firing import BISTABLE, REST, SPIKING, UNRESOLVED, FICurve
 from .gates import VOLTAGE
 from .model import APPLIED, Model

@@ -9,6 +9,7 @@ A procedure is run over expressions: what it leaves in `minf` is the formula of 
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +49,12 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "exp": (1, exp), "log": (1, log), "log10": (1, lambda x: log(x) / log(10)), "sqrt": (1, sqrt), "fabs": (1, abs),
     "abs": (1, abs), "sin": (1, sin), "cos": (1, cos), "sinh": (1, sinh), "cosh": (1, cosh), "tanh": (1, tanh),
     "pow": (2, operator.pow), "exprelr": (1, lambda x: explinear(-x)),
+}  # fmt: skip
+# Constants of nature by NMODL's names (SI Brochure 2019: exact).
+_PHYSICS = {
+    ("faraday", "coulomb"): 96485.33212331001, ("faraday", "kilocoulomb"): 96.48533212331001,
+    ("k-mole", "joule/degC"): 8.31446261815324, ("k", "joule/degC"): 1.380649e-23, ("e", "coulomb"): 1.602176634e-19,
+    ("pi", "1"): math.pi, ("pi", ""): math.pi,
 }  # fmt: skip
 _LOOPS = ("while", "for", "FROM", "forall")
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
@@ -222,13 +229,16 @@ class _Tokens:
         why = _WHY.get(token.text)
         self.fail(f"{token.text}{f' ({why})' if why else ''} is not supported", token.line)
 
-    def skip_unit(self) -> None:
-        """(mV), where it stands."""
+    def unit(self) -> str:
+        """What stands in (mV), where it stands."""
+        found = ""
         if not self.take("("):
-            return
+            return found
         while not self.take(")"):
-            if self.next().kind == "end":
+            if self.now.kind == "end":
                 self.fail("a unit's parenthesis is not closed")
+            found += self.next().text
+        return found
 
     def skip_block(self) -> None:
         self.expect("{")
@@ -287,7 +297,9 @@ class _Parser:
             token = t.next()
             if token.text in ("UNITSON", "UNITSOFF", "THREADSAFE"):
                 continue
-            if token.text in _SKIPPED:
+            if token.text == "LOCAL":
+                self.file.assigned.update(self.names())
+            elif token.text in _SKIPPED:
                 t.skip_block()
             elif token.text in blocks:
                 t.expect("{")
@@ -350,18 +362,26 @@ class _Parser:
         t = self.tokens
         while not t.take("}"):
             if t.has("("):
-                t.skip_unit()
+                t.unit()
                 t.expect("=")
-                t.skip_unit()
+                t.unit()
                 continue
             name = t.name()
             t.expect("=")
             if t.now.kind == "number" or t.has("-"):
                 self.file.parameters[name] = self.number()
-                t.skip_unit()
-            else:  # FARADAY = (faraday) (coulomb): unknown where it is used
-                t.skip_unit()
-                t.skip_unit()
+                t.unit()
+            else:
+                self.constant(name)
+
+    def constant(self, name: str) -> None:
+        """FARADAY = (faraday) (coulomb)."""
+        t = self.tokens
+        line, quantity, unit = t.now.line, t.unit(), t.unit().removesuffix("s")
+        if (quantity, unit) not in _PHYSICS:
+            known = ", ".join(f"({q}) ({u})" for q, u in _PHYSICS)
+            t.fail(f"the constant ({quantity}) ({unit}) is not known; these are: {known}", line)
+        self.file.parameters[name] = _PHYSICS[quantity, unit]
 
     def parameters(self) -> None:
         t = self.tokens
@@ -378,7 +398,7 @@ class _Parser:
     def declared(self) -> None:
         """(unit) <low, high>, or FROM low TO high."""
         t = self.tokens
-        t.skip_unit()
+        t.unit()
         if t.take("FROM"):
             self.number()
             t.expect("TO")
@@ -422,9 +442,9 @@ class _Parser:
             t.expect("(")
             while not t.take(")"):
                 arguments.append(t.name())
-                t.skip_unit()
+                t.unit()
                 t.take(",")
-            t.skip_unit()
+            t.unit()
         if name in self.file.routines:
             t.fail(f"{name} is written twice", line)
         self.file.routines[name] = _Routine(kind, name, arguments, self.block())
@@ -575,7 +595,7 @@ class _Parser:
         t = self.tokens
         token = t.next()
         if token.kind == "number":
-            t.skip_unit()
+            t.unit()
             value = float(token.text)
             return lambda scope: constant(int(value) if value.is_integer() else value)
         if token.text == "(":
@@ -713,6 +733,11 @@ class _Scope:
     def branch(
         self, choose: Callable[[Expression, Expression], Expression], yes: list[_Statement], no: list[_Statement]
     ) -> None:
+        decided = choose(constant(1), constant(0))
+        if decided.is_constant:
+            for statement in yes if decided.value else no:
+                statement(self)
+            return
         sides = []
         for body in (yes, no):
             kept = dict(self.globals), [dict(names) for names in self.locals]
