@@ -309,7 +309,8 @@ EVENTFUL = (
     "species A, B; A = 5; B = 0; J: A => B; A*B/(1 + A) + 0.1; D: B => ; 0.7*B; at 0.35 after (B > 0.6): A = A + B; "
     "at (time > 2 && A < 3): A = 4;",
     "compartment c = 2; species A in c; A = 3; c' = 0.3*c; J: A => ; c*A*0.5; at (A < 1.5): c = c*0.5;",
-    "compartment c = 2; species A in c, B in c; A = 3; B = 1; c := 2 + 0.5*time; J: A => 2B; c*A*B*0.2; at (B > 2): B = 1;",
+    "compartment c = 2; species A in c, B in c; A = 3; B = 1; c := 2 + 0.5*time; J: A => 2B; c*A*B*0.2; "
+    "at (B > 2): B = 1;",
     "p = 0; x = 1; x' = -x + p; at 0.5 after (x < 0.5), persistent=false: p = 2; at (x > 1.5): p = 0;",
     "x = 1; y = 0; x' = y; y' = -x; n = 0; at (x < 0): n = n + 1, y = y*1.1; "
     "at 1.1 after (y > 0.5), fromTrigger=false: x = x + 0.1*n;",
@@ -432,6 +433,21 @@ def test_impossible_values_of_a_text_are_refused(change: tuple[str, str], messag
     odd = TEXT.replace("; ay*Y;", "; ay*Y*Y;").replace(*change)
     with pytest.raises(ValueError, match=r"must be above 0|must not be negative"):
         Circuit.from_antimony(odd)
+
+
+def test_units_that_clash_are_refused() -> None:
+    declared = (
+        "unit substance = 1e-9 mole; unit extent = 1e-9 mole; unit time_unit = 60 second; unit volume = litre; "
+        "unit rate = 1 / (60 second); unit level = 1e-9 mole / litre; unit made = 1e-9 mole / (litre * 60 second);"
+    )
+    text = declared + (
+        "compartment c = 1; c has volume; species $X in c, Z in c; X = 1; Z = 0; J: => Z; c*b*X/(K + X); "
+        "D: Z => ; c*a*Z; a = 1; b = 1; K = 1; a has rate; b has made; K has {};"
+    )
+    with pytest.raises(ValueError, match=r"units clash: .*K \+ X.* or read it with check_units=False"):
+        Circuit.from_antimony(text.format("rate"))
+    assert isinstance(Circuit.from_antimony(text.format("rate"), check_units=False), Circuit)
+    assert isinstance(Circuit.from_antimony(text.format("level")), Circuit)
 
 
 def test_competition_is_recognised() -> None:
