@@ -19,6 +19,7 @@ from varphi.numbers.jet import partial
 
 from .happenings import Happening, simulate_happenings
 from .laws import HillLaw, sign_of_slope
+from .mathml import UnsupportedModel
 from .subject import Subject
 from .units import Units
 
@@ -88,10 +89,10 @@ class Model(Subject):
         """Its differential equations.
 
         Raises:
-            ValueError: for a model with events, which no equations hold: it has time courses (`simulate`) only.
+            UnsupportedModel: for a model with events, which no equations hold: it has time courses (`simulate`) only.
         """
         if self.happenings:
-            raise ValueError(
+            raise UnsupportedModel(
                 f"the model has events ({self.happenings[0].name!r}): it has time courses (simulate), but no steady "
                 "states and no answer to a step; take the events out, and let `respond` make the step"
             )

@@ -57,6 +57,34 @@ def from_sbml(source: str | Path) -> Model:
     return _Reader(library, document, text).read()
 
 
+def refuse_unit_clashes(text: str) -> None:
+    """Refuse SBML whose declared units contradict each other; what has no units contradicts nothing.
+
+    Raises:
+        ValueError: the first clash, in libsbml's words.
+    """
+    library = libsbml()
+    document = library.readSBMLFromString(text)
+    for category in _CHECKS:
+        document.setConsistencyChecks(getattr(library, f"LIBSBML_CAT_{category}"), category == "UNITS_CONSISTENCY")
+    document.checkConsistency()
+    for i in range(document.getNumErrors()):
+        error = document.getError(i)
+        if error.getErrorId() in _UNIT_CLASHES:
+            told = error.getMessage().strip().splitlines()[-1].strip()
+            raise ValueError(
+                f"the model's units clash: {told} Correct the units or take them out, or read it with check_units=False"
+            )
+
+
+_CHECKS = (
+    "GENERAL_CONSISTENCY", "IDENTIFIER_CONSISTENCY", "UNITS_CONSISTENCY", "MATHML_CONSISTENCY", "SBO_CONSISTENCY",
+    "OVERDETERMINED_MODEL", "MODELING_PRACTICE",
+)  # fmt: skip
+_UNIT_CLASHES = range(10501, 10600)
+"""libsbml's errors on units that contradict each other; those on units that are missing have other numbers."""
+
+
 def sbml_text(source: str | Path) -> tuple[str, str]:
     """The text of a file or the text itself, and what to call it.
 
