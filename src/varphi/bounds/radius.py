@@ -45,6 +45,7 @@ def certified_radius(
     arithmetic: Literal["sound32", "float64", "fast"] | None = None,
     effort: int = 6,
     largest: float | None = None,
+    attacked: Float[Tensor, " batch"] | None = None,
     seed: int = 0,
 ) -> Radii:
     """The largest radius for each sample at which every row of rows·output is proved to stay positive.
@@ -56,6 +57,7 @@ def certified_radius(
         tol: of the bisection, relative to the radius that the attack reaches.
         effort: of "crown-split": how often the open cells are bounded, for each radius that is tried.
         largest: no larger radius is tried; None: whatever the attack leaves.
+        attacked: radii at which an attack is known to succeed, inf where none is; None: one is made.
         seed: of the attack.
 
     Raises:
@@ -70,7 +72,9 @@ def certified_radius(
         network = read(model, inputs.centre, number)
         wanted = rows_of(rows, network, inputs)[0]
     wanted = wanted[:, : wanted.shape[1] // 2].expand(len(x), -1, *network.output.shape)
-    attacked = _attacked(model, x, rows, norm, tol, largest, seed)
+    if attacked is None:
+        attacked = _attacked(model, x, rows, norm, tol, largest, seed)
+    attacked = _checked_radii(attacked, len(x))
     at_centre = _proved(network, inputs, wanted, "crown", 1)
     low = torch.zeros_like(attacked)
     high = torch.where(torch.isfinite(attacked), attacked, torch.full_like(attacked, largest or 2.0**_DOUBLINGS))
@@ -87,6 +91,12 @@ def certified_radius(
         low[open_] = torch.where(good, middle, low[open_])
         high[open_] = torch.where(good, high[open_], middle)
     return Radii(low, attacked)
+
+
+def _checked_radii(attacked: Tensor, batch: int) -> Tensor:
+    if attacked.shape != (batch,) or not attacked.is_floating_point() or not bool((attacked >= 0).all()):
+        raise ValueError(f"attacked must be ({batch},) numbers >= 0, one for each sample, got {attacked!r}")
+    return attacked.detach().double()
 
 
 def _proved(network: Network, tried: Region, rows: Tensor, method: Method, effort: int) -> Tensor:
@@ -127,7 +137,8 @@ def _attacked(
             break
         high = torch.where(found, high, 2 * high)
         found = broken(high)
-    low = torch.zeros_like(high)
+    low, at_centre = torch.zeros_like(high), broken(torch.zeros_like(high))
+    high = torch.where(at_centre, low, high)
     while bool(((high - low > tol / 2 * high) & found).any()):
         middle = (low + high) / 2
         good = broken(middle)
