@@ -250,7 +250,9 @@ def test_slow_adaptation_is_waited_for(tau):
     model = Model(name="adapting", currents=[*plain.currents, slow])
     system = model.system()
     found = fi_curve(model, [15.0], threads=1)
-    orbit = orbit_by_simulation(system, "I", 15.0, dict(zip(model.states, found.states[0], strict=True)), section="V + 40")
+    orbit = orbit_by_simulation(
+        system, "I", 15.0, dict(zip(model.states, found.states[0], strict=True)), section="V + 40"
+    )
     branch = continue_cycles(system, "I", orbit, bounds=(14.9, 15.3), towards=-1.0, most_points=40, largest_step=0.02)
     back = continue_cycles(
         system, "I", branch.points[-1].orbit, bounds=(14.8, 15.3), towards=1.0, most_points=60, largest_step=0.02
