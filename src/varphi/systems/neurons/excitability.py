@@ -40,9 +40,9 @@ TYPES: Mapping[str, str] = {
 }  # fmt: skip
 # Near a fold the law of SNIC is tested at the current where it foretells this period, ms.
 SLOW = 5000.0
-# An orbit that takes at least the second share of that period passes the ghost of the fold, one that takes less than the
-# first does not. Between them, near where the two cases meet, it is tried again at a sixteenth of the distance: the
-# frequency then falls with an exponent near 1/2, or hardly.
+# An orbit that takes at least the second share of that period passes the ghost of the fold, one that takes less than
+# the first does not. Between them, near where the two cases meet, it is tried again at a sixteenth of the distance:
+# the frequency then falls with an exponent near 1/2, or hardly.
 DOUBTFUL = (0.2, 0.95)
 NEARER = 1 / 16
 FALLS = 0.25
