@@ -19,6 +19,7 @@ from varphi.dynamics.sbml import UnsupportedModel, sbml_formula
 from varphi.systems.neurons import (
     Current,
     Gate,
+    Model,
     boltzmann,
     from_file,
     from_neuroml,
@@ -26,6 +27,8 @@ from varphi.systems.neurons import (
     from_sbml,
     load,
     special_points,
+    steady,
+    to_neuroml,
     to_sbml,
 )
 from varphi.systems.neurons.library import MODELS, SETS
@@ -405,6 +408,48 @@ def test_includes_are_followed(tmp_path: Path):
 def test_what_neuroml_says_beyond_that_is_refused_by_name(text, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         from_neuroml(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "set_"), [(n, s) for n in MODELS if n != "fitzhugh-nagumo" for s in SETS.get(n, (None,))]
+)
+def test_a_membrane_comes_back_from_neuroml(name, set_):
+    model = load(name, set_)
+    text = to_neuroml(model)
+    again = from_neuroml(text, ranges={"a": (0, 1.02)} if name == "connor-stevens" else None)
+    assert again.states == model.states
+    random = np.random.default_rng(0)
+    low, high = model.span
+    for _ in range(5):
+        state = [random.uniform(low, high), *random.uniform(0, 1, len(model.states) - 1)]
+        assert again.system(7.5)(state) == pytest.approx(model.system(7.5)(state), rel=1e-9, abs=1e-9)
+    # The order that the schema asks for.
+    kinds = re.findall(r"^  <(\w+)", text, re.M)
+    assert kinds == sorted(kinds, key=["ionChannelHH", "cell", "ComponentType"].index)
+
+
+def test_rates_are_written_as_neuroml_knows_them():
+    text = to_neuroml(load("hodgkin-huxley"))
+    assert '<forwardRate type="HHExpLinearRate" rate="1.0 per_ms" midpoint="-40.0 mV" scale="10.0 mV" />' in text
+    assert '<reverseRate type="HHExpRate" rate="4.0 per_ms" midpoint="-65.0 mV" scale="-18.0 mV" />' in text
+    assert '<reverseRate type="HHSigmoidRate" rate="1.0 per_ms" midpoint="-35.0 mV" scale="10.0 mV" />' in text
+    assert "ComponentType" not in text
+    text = to_neuroml(load("izhikevich", "homoclinic"))
+    assert '<timeCourse type="fixedTimeCourse" tau="0.152 ms" />' in text
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (load("fitzhugh-nagumo"), "has no units"),
+        (Model([Current("K", formula="V^3"), Current("L", 1, -65)], window=(-90, 0)), "the current K is a formula"),
+        (Model([Current("K", 1, -80, [Gate("n", steady("normal_cdf(V/9)", tau=1))]), LEAK]), "have no normal_cdf"),
+        (Model([Current("K", 1, -80, [Gate("n", steady("where(V < 0, 0.2, 0.3)", tau=1))]), LEAK]), "have no"),
+    ],
+)
+def test_what_neuroml_cannot_say_is_refused(model, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        to_neuroml(model)
 
 
 # SBML -----------------------------------------------------------------------------------------------------------------

@@ -434,19 +434,23 @@ def pulses(
 @neurons.command()
 def export(
     name: Name,
-    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="An SBML file (.xml or .sbml).")],
+    to: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="An SBML file (.xml, .sbml) or a NeuroML one (.nml).")
+    ],
     variant: Variant = None,
     class_: Class = None,
     changes: Set = None,
     given: Given = None,
     current: Annotated[float, typer.Option("--current", "-I", metavar="I", help="Applied current, µA/cm².")] = 0.0,
 ) -> None:
-    """Write a model as SBML."""
-    check_writable(to, (".xml", ".sbml"))
+    """Write a model as SBML, or as NeuroML, which has no applied current."""
+    check_writable(to, (".xml", ".sbml", ".nml"))
+    if to.suffix.lower() == ".nml" and current:
+        raise ValueError("a NeuroML cell has no applied current: leave --current out")
     model = _model(name, variant, class_, changes, given)
-    from varphi.systems.neurons import to_sbml
+    from varphi.systems.neurons import to_neuroml, to_sbml
 
-    text = to_sbml(model, current)
+    text = to_neuroml(model) if to.suffix.lower() == ".nml" else to_sbml(model, current)
     with whole(to) as part:
         part.write_text(text, "utf-8")
     say(f"wrote {to}", "dim")

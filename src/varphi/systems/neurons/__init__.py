@@ -22,6 +22,7 @@ from .library import load as load
 from .model import Current as Current
 from .model import Model as Model
 from .neuroml import from_neuroml as from_neuroml
+from .neuroml_writing import to_neuroml as to_neuroml
 from .nmodl import from_nmodl as from_nmodl
 from .organising import Organising as Organising
 from .organising import organising_points as organising_points

@@ -217,7 +217,7 @@ def to_sbml(model: Model, I: float | str = 0.0, start: Mapping[str, float] | Non
     """
     library = libsbml()
     system = model.system(I)
-    begin = system.named(start) if start is not None else _rest(model)
+    begin = system.named(start) if start is not None else rest_state(model)
     document = library.SBMLDocument(3, 2)
     written = document.createModel()
     written.setId("".join(c if c.isascii() and c.isalnum() else "_" for c in model.name).strip("_") or "membrane")
@@ -255,7 +255,8 @@ def _define(library: Any, written: Any, name: str, parts: tuple[tuple[str, int, 
         unit.setMultiplier(1.0)
 
 
-def _rest(model: Model) -> dict[str, float]:
+def rest_state(model: Model) -> dict[str, float]:
+    """The first stable equilibrium without a current, or the middle of the window with the gates at rest there."""
     low, high = model.span
     try:
         found = equilibria(model, 0.0).stable
