@@ -267,13 +267,18 @@ def test_the_radius_of_a_linear_classifier_is_its_distance(norm):
 
 
 def test_splitting_certifies_further_than_planes_and_no_further_than_the_attack():
-    model, x = network("tanh", 12, 8), torch.randn(40, 12, generator=torch.Generator().manual_seed(4))
-    x = x[(model(x) @ FIRST[0]) > 0.1][:3]
-    plain = certified_radius(model, x, FIRST, 2, tol=1e-2)
-    split = certified_radius(model, x, FIRST, 2, "crown-split", tol=1e-2, effort=3, attacked=plain.attacked)
+    model, x = network("silu", 12, 8), torch.randn(3, 12, generator=torch.Generator().manual_seed(4))
+    rows = FIRST * (model(x) @ FIRST[0]).sign().detach().view(-1, 1, 1)
+    plain = certified_radius(model, x, rows, 2, tol=1e-2)
+    split = certified_radius(model, x, rows, 2, "crown-split", tol=1e-2, effort=3, attacked=plain.attacked)
     assert (split.certified <= split.attacked).all()
     assert (split.certified >= 0.98 * plain.certified).all()
     assert split.certified.mean() > plain.certified.mean()
+    bounded = nn.Sequential(nn.Linear(12, 2), nn.Tanh(), nn.Linear(2, 2, bias=False), nn.Linear(2, 2)).eval()
+    bounded[3].bias.data[0] = 50.0  # no input changes the class
+    nowhere = certified_radius(bounded, x, FIRST, 2, tol=1e-2)
+    assert torch.isinf(nowhere.attacked).all()
+    assert (nowhere.certified > 1e6).all()
     with pytest.raises(ValueError, match="attacked must be"):
         certified_radius(model, x, FIRST, 2, attacked=torch.zeros(9))
     with pytest.raises(ValueError, match="method is one of"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -18,8 +19,10 @@ from .splitting import Plane, Search
 
 Method: TypeAlias = Literal["ibp", "crown", "alpha-crown", "crown-split"]
 _METHODS = ("ibp", "crown", "alpha-crown", "crown-split")
-_DOUBLINGS = 40
+# Where nothing bounds a radius it grows by such a factor, so often.
+_GROWTH, _STEPS = 4.0, 12
 _FIRST = 0.8
+_BISECTIONS = 64
 
 
 class Radii(NamedTuple):
@@ -76,21 +79,44 @@ def certified_radius(
         attacked = _attacked(model, x, rows, norm, tol, largest, seed)
     attacked = _checked_radii(attacked, len(x))
     at_centre = _proved(network, inputs, wanted, "crown", 1)
-    low = torch.zeros_like(attacked)
-    high = torch.where(torch.isfinite(attacked), attacked, torch.full_like(attacked, largest or 2.0**_DOUBLINGS))
+
+    def proved(index: Tensor, radius: Tensor) -> Tensor:
+        return _proved(network, region(x[index], radius, norm, number), wanted[index], method, effort)
+
+    low, high = _bracketed(proved, attacked, at_centre, _scale(x), largest)
     gap = tol * high
-    for _ in range(64):
+    for _ in range(_BISECTIONS):
         open_ = ((high - low > gap) & at_centre).nonzero().squeeze(1)
         if not len(open_):
             break
         # Where nothing is proved yet, first near the attack.
-        share = torch.where(low[open_] > 0, 0.5, _FIRST)
-        middle = low[open_] + (high[open_] - low[open_]) * share
-        tried = region(x[open_], middle, norm, number)
-        good = _proved(network, tried, wanted[open_], method, effort)
+        middle = low[open_] + (high[open_] - low[open_]) * torch.where(low[open_] > 0, 0.5, _FIRST)
+        good = proved(open_, middle)
         low[open_] = torch.where(good, middle, low[open_])
         high[open_] = torch.where(good, high[open_], middle)
     return Radii(low, attacked)
+
+
+def _bracketed(
+    proved: Callable[[Tensor, Tensor], Tensor], attacked: Tensor, at_centre: Tensor, scale: float, largest: float | None
+) -> tuple[Tensor, Tensor]:
+    """A radius that is proved, or 0, and one above: that of the attack, or else the first that is not proved."""
+    low, limit = torch.zeros_like(attacked), scale * _GROWTH**_STEPS if largest is None else largest
+    high = torch.where(torch.isfinite(attacked), attacked, torch.full_like(attacked, min(scale, limit)))
+    growing = torch.isinf(attacked) & at_centre
+    while bool(growing.any()):
+        index = growing.nonzero().squeeze(1)
+        good = proved(index, high[index])
+        low[index] = torch.where(good, high[index], low[index])
+        more = good & (high[index] < limit)
+        high[index] = torch.where(more, (_GROWTH * high[index]).clamp_max(limit), high[index])
+        growing[index] = more
+    return low, high
+
+
+def _scale(x: Tensor) -> float:
+    """A radius to begin with."""
+    return float(x.detach().abs().max()) / 8 + 2.0**-10
 
 
 def _checked_radii(attacked: Tensor, batch: int) -> Tensor:
@@ -130,12 +156,12 @@ def _attacked(
         inside = Inside.of(model, x, radius, norm)
         return search(objective, inside, starts=8, steps=40, seed=seed, done=lambda v: bool((v <= 0).all())).value <= 0
 
-    high = torch.full_like(most, largest if largest is not None else float(x.detach().abs().max()) / 8 + 2.0**-10)
+    high = torch.full_like(most, _scale(x) if largest is None else largest)
     found = broken(high)
-    for _ in range(0 if largest is not None else _DOUBLINGS):
+    for _ in range(_STEPS if largest is None else 0):
         if bool(found.all()):
             break
-        high = torch.where(found, high, 2 * high)
+        high = torch.where(found, high, _GROWTH * high)
         found = broken(high)
     low, at_centre = torch.zeros_like(high), broken(torch.zeros_like(high))
     high = torch.where(at_centre, low, high)
