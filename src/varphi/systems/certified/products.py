@@ -19,8 +19,9 @@ from .network import Structure, joined, overlap
 from .recursion import Layer, ellipsoid, slack_of, through
 from .spectral import UNIT, gamma, largest_eigenvalue
 
-# Steps of the descent on multipliers, by the widest layer: each costs the cube of it. For each radius that is tried,
-few._STEPS = {128: 40, 512: 16}
+# Steps of the descent on multipliers, by the widest layer: each costs the cube of it.
+_STEPS = {128: 40, 512: 16}
+# In wider ones; and for each radius that is tried, a few.
 _LEAST_STEPS, LOCAL_STEPS = 8, 12
 # Beyond so many neurons in a layer the recursion is left out.
 _MOST_NEURONS = 1024
