@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable
 
 import torch
-from bounds import digits, trained
 from torch import nn
 
+from bounds import digits, trained
 from varphi.systems.certified import compare, lipschitz
 from varphi.systems.certified.network import Structure
 from varphi.systems.certified.products import Constants
@@ -73,8 +73,8 @@ def constants(models: dict[str, nn.Sequential], x: torch.Tensor, with_peer: bool
         ratio = value / found.lower
         goal = f"{'met' if ratio <= GOAL and seconds < 1 else 'MISSED'} (<= {GOAL}, < 1 s)" if name == "relu" else ""
         print(
-            f"{name:>10}{found.bounds['product']:>10.3f}{value:>10.3f}{seconds:>9.3f}{found.lower:>10.3f}{ratio:>8.3f}  "
-            f"{goal}"
+            f"{name:>10}{found.bounds['product']:>10.3f}{value:>10.3f}{seconds:>9.3f}{found.lower:>10.3f}{ratio:>8.3f}"
+            f"  {goal}"
         )
         if with_peer and name in WITHIN_0_1:
             peer = plain_torch(name, model)

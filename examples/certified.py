@@ -1,4 +1,4 @@
-"""How far can a digit be changed before a trained network may read another one? Proved radii, and a network trained for them.
+"""How far can a digit be changed before a network may read another one? Proved radii, and a network trained for them.
 
 Run: python examples/certified.py      (some seconds)
 """

@@ -1,5 +1,6 @@
 """Certified radii: against closed forms, brute force and attacks; refusals; what the answer says of itself."""
 
+import itertools
 import json
 import math
 import sys
@@ -27,7 +28,7 @@ METHODS = ("product", "pairwise", "lipschitz", "local-lipschitz", "ibp", "crown"
 def network(*sizes: int, activation: str = "tanh", seed: int = 0, scale: float = 1.0) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     layers: list[nn.Module] = []
-    for n, m in zip(sizes, sizes[1:], strict=False):
+    for n, m in itertools.pairwise(sizes):
         linear = nn.Linear(n, m)
         linear.weight.data = torch.randn(m, n, generator=generator) * scale / math.sqrt(n)
         linear.bias.data = torch.randn(m, generator=generator) * 0.3

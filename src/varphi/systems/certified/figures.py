@@ -50,14 +50,20 @@ def _accuracy(results: Results, net: str) -> Figure:
         panel.set_ylim(0, 1)
     axes[0].set_ylabel("certified accuracy")
     marks = [
-        Line2D([], [], color="0.4" if n == "attack" else f"C{i}", linestyle="--" if n == "attack" else "-", label=_LABELS[n])
+        Line2D(
+            [],
+            [],
+            color="0.4" if n == "attack" else f"C{i}",
+            linestyle="--" if n == "attack" else "-",
+            label=_LABELS[n],
+        )
         for i, n in enumerate((*METHODS, "attack"))
     ]
     drawing.legend(handles=marks, loc="outside lower center", ncols=2)
     return Figure(
         f"Certified accuracy against radius, {net}",
-        "ReLU. Share of held-out images that are classified correctly and certified to a radius; median over seeds with the "
-        "middle half. Between a method and the dashed line nothing is known.",
+        "ReLU. Share of held-out images that are classified correctly and certified to a radius; median over seeds "
+        "with the middle half. Between a method and the dashed line nothing is known.",
         drawing,
     )
 
@@ -149,7 +155,7 @@ def _lines(panel: Axes, names: Sequence[str], label: str) -> None:
 
 
 def _legend(drawing: Any, labels: Sequence[str]) -> None:
-    marks = [Line2D([], [], color=f"C{i}", marker="o", linestyle="", markersize=4, label=t) for i, t in enumerate(labels)]
+    marks = [
+        Line2D([], [], color=f"C{i}", marker="o", linestyle="", markersize=4, label=t) for i, t in enumerate(labels)
+    ]
     drawing.legend(handles=marks, loc="outside lower center", ncols=min(3, len(labels)))
-
-
