@@ -121,6 +121,12 @@ def test_a_frequency_just_above_the_saddle_node_where_two_seconds_show_nothing()
     assert found.period[0] == pytest.approx(np.diff(truth.t_events[0])[0], rel=1e-6)
 
 
+def test_the_period_at_the_end_of_the_known_branch():
+    # By collocation, without varphi: I = 39.9665533 where T = 3050 ms.
+    found = fi_curve(load("morris-lecar", "class 1"), [39.9665533], threads=1)
+    assert found.period[0] == pytest.approx(3050, abs=1)
+
+
 def test_the_period_grows_as_one_over_the_root_at_a_saddle_node_on_the_cycle():
     distances = np.array([1e-4, 1e-3, 1e-2])
     found = fi_curve(load("morris-lecar", "class 1"), 39.963153092745 + distances, threads=1)

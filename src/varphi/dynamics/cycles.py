@@ -28,6 +28,7 @@ from .orbits import (
     Shape,
     illinois,
     places,
+    shares,
     shares_through_rest,
     split,
 )
@@ -293,13 +294,20 @@ class Walker(Follower):
         Raises:
             ArithmeticError: the start cannot be corrected to one.
         """
-        self.sizes = np.ptp(start.y, axis=0)
-        shape = Shape(start.mesh, start.y, np.array([start.period, start.parameter]))
-        if isinstance(towards, Orbit):
-            first = Direction(towards.y.copy(), np.zeros(2))
-        else:
-            first = Direction(np.zeros_like(start.y), np.array([0.0, math.copysign(1.0, towards)]))
-        found = self.correct(shape, self.normed(first, shape))
+        found: Corrected | None = None
+        centre = shares(start.mesh, start.degree) @ start.y
+        # Around a Hopf point a small orbit may drown in rounding: then a larger one.
+        for larger in (1.0, 4.0, 16.0) if isinstance(towards, Orbit) else (1.0,):
+            y = centre + larger * (start.y - centre)
+            self.sizes = np.ptp(y, axis=0)
+            shape = Shape(start.mesh, y, np.array([start.period, start.parameter]))
+            if isinstance(towards, Orbit):
+                first = Direction(towards.y.copy(), np.zeros(2))
+            else:
+                first = Direction(np.zeros_like(y), np.array([0.0, math.copysign(1.0, towards)]))
+            found = self.correct(shape, self.normed(first, shape))
+            if found is not None:
+                break
         if found is None:
             raise ArithmeticError(
                 f"no periodic orbit was found near the start at {self.parameter} = {start.parameter:g}"
