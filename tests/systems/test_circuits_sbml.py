@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from varphi.dynamics.mathml import UnsupportedModel
 from varphi.dynamics.stochastic import simulate_counts
 from varphi.systems.circuits import Circuit, Pulse, Transcript, Units
 from varphi.systems.circuits.antimony import from_antimony
 from varphi.systems.circuits.model import Model
-from varphi.systems.circuits.sbml import UnsupportedModel, from_sbml
+from varphi.systems.circuits.sbml import from_sbml
 from varphi.systems.circuits.writing import to_sbml
 
 libsbml = pytest.importorskip("libsbml", reason="needs varphi[circuits]")

@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float
 
 from varphi.dynamics.ensemble import Ensemble
+from varphi.dynamics.happenings import Happening, simulate_happenings
+from varphi.dynamics.mathml import UnsupportedModel
 from varphi.dynamics.stochastic import Network, Reaction
 from varphi.dynamics.system import System
 from varphi.numbers import Expression, evaluate, variable
 from varphi.numbers.jet import partial
 
-from .happenings import Happening, simulate_happenings
 from .laws import HillLaw, sign_of_slope
-from .mathml import UnsupportedModel
 from .subject import Subject
 from .units import Units
 

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from varphi.dynamics.sbml import refuse_unit_clashes
 from varphi.numbers import Expression, evaluate, variable
 
 from .circuit import Circuit, Gate, Gene, Regulation, Transcript, hill
 from .laws import HillLaw, competition, factors, signed_terms
 from .model import Model
-from .sbml import refuse_unit_clashes
 from .units import Units
 
 
