@@ -1,4 +1,5 @@
 import os
+import signal
 
 from hypothesis import settings
 
@@ -8,6 +9,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A shell that starts `make test` in the background has it ignore Ctrl-C, and every child process inherits that: the
+# tests that interrupt a command would wait for an end that never comes.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A first example may compile a kernel, so no deadline. CI draws the same examples every time;
 # elsewhere they are new in each run, and a failure is kept and replayed. `--hypothesis-profile NAME` overrides.

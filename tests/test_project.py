@@ -126,7 +126,7 @@ def test_all_holds_every_extra():
 
 def test_extras_of_systems_bear_the_names_of_systems():
     extras = set(PYPROJECT["project"]["optional-dependencies"])
-    assert extras - {"all", "dev", "docs", "grpc", "parquet", "postgres"} <= set(SYSTEMS)
+    assert extras - {"all", "dev", "docs", "grpc", "onnx", "parquet", "postgres"} <= set(SYSTEMS)
 
 
 def test_every_part_has_its_place_in_the_import_contract():

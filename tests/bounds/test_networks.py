@@ -13,54 +13,10 @@ from torch import Tensor, nn
 import varphi as vp
 from varphi.bounds import UncertifiedOperation
 
+from .networks import Functional, assert_encloses, attacked, seeded
+
 METHODS = ("ibp", "crown", "alpha-crown")
 NORMS = (1, 2, math.inf)
-
-
-def seeded(*layers: nn.Module, seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    model = nn.Sequential(*layers)
-    for p in model.parameters():
-        nn.init.normal_(p, std=0.5)
-    return model.eval()
-
-
-def in_ball(x: Tensor, radius: float, norm: float, count: int, on_surface: bool = False) -> Tensor:
-    """Random points of the ball around each sample: (count, *x.shape)."""
-    d = torch.randn(count, *x.shape, dtype=torch.float64)
-    if norm == 1:  # to the corners
-        d = d * torch.rand_like(d) ** 8
-    flat = d.flatten(2)
-    scale = flat.sign() if norm == math.inf and on_surface else flat / flat.norm(p=norm, dim=-1, keepdim=True)
-    share = 1.0 if on_surface else torch.rand(count, len(x), 1, dtype=torch.float64)
-    return (x.double() + (scale * share * radius * (1 - 1e-9)).view_as(d)).to(x.dtype)
-
-
-def attacked(model: nn.Module, x: Tensor, radius: float, rows: Tensor, steps: int = 30) -> Tensor:
-    """The least rows·output that projected gradient steps find in the L∞ ball: (batch, rows)."""
-    model = copy.deepcopy(model).double()
-    least = []
-    for row in rows.double():
-        d = torch.zeros_like(x, dtype=torch.float64)
-        for step in range(steps):
-            d.requires_grad_()
-            value = model(x.double() + d).flatten(1) @ row
-            (g,) = torch.autograd.grad(value.sum(), d)
-            d = (d.detach() - radius * 2 / (step + 2) * g.sign()).clamp(-radius, radius)
-        least.append((model(x.double() + d).flatten(1) @ row).detach())
-    return torch.stack(least, 1)
-
-
-def assert_encloses(model: nn.Module, x: Tensor, radius: float, norm: float, method: str, **options) -> None:
-    lower, upper = vp.bounds(model, x, radius, norm, method, **options)
-    exact = copy.deepcopy(model).double()
-    with torch.no_grad():
-        for surface in (False, True):
-            samples = in_ball(x, radius, norm, 200, surface)
-            flat = samples.flatten(0, 1)
-            for run, inputs in ((exact, flat.double()), (model, flat)):
-                y = run(inputs).view(200, *lower.shape).double()
-                assert (y >= lower.double()).all() and (y <= upper.double()).all()
 
 
 class Residual(nn.Module):
@@ -367,15 +323,6 @@ def test_the_model_is_left_as_it_is():
     assert all(p.grad is None for p in model.parameters())
 
 
-class Softmaxed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(nn.Linear(4, 3), nn.Softmax(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x)
-
-
 class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
@@ -392,17 +339,6 @@ class Overwriting(nn.Module):
 class AcrossSamples(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.relu().unsqueeze(1) + x.tanh()
-
-
-class Functional(nn.Module):
-    """A forward given as a function."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 class Counting(nn.Module):
@@ -423,21 +359,21 @@ class Reversed(nn.Module):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2)), nn.ConvTranspose1d(2, 2, 2)), "2: ConvTranspose1d"),
-        (Softmaxed(), "inner.1: Softmax"),
-        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "1: LayerNorm"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Softmin(1))), r"1\.1: Softmin"),
+        (nn.Sequential(nn.Linear(4, 4), nn.LocalResponseNorm(2)), "1: LocalResponseNorm"),
         (Branching(), "cannot be read by torch.fx"),
         (Overwriting(), "overwrites a tensor"),
         (AcrossSamples(), "broadcasts across samples"),
         (Functional(lambda x: x.max(1, keepdim=True)), "max over a dimension"),
-        (Functional(lambda x: torch.softmax(x, 1)), "softmax has no rule"),
+        (Functional(lambda x: torch.softmax(x, 0)), "softmax over the batch dimension"),
+        (Functional(lambda x: torch.cumsum(x, 1)), "cumsum has no rule"),
         (Functional(F.dropout), "dropout in training mode"),
         (Functional(lambda x: x.half().float()), "conversion from torch.float32 to torch.float16"),
         (Functional(lambda x: x + torch.randn(4)), "draws random numbers"),
         (Functional(lambda x: 2 * (x * torch.full((1, 1, 1), 3.0))), "by broadcasting"),
         (Functional(lambda x: x @ x.T), r"\.T has no rule"),
         (Functional(lambda x: x @ x.transpose(0, 1)), "between samples"),
-        (Functional(lambda x: x.unsqueeze(1) @ x.unsqueeze(2)), "matrix product"),
+        (Functional(lambda x: x.unsqueeze(1) @ torch.ones(2, 4, 1)), "matrix product"),
         (Functional(lambda x: x.sum()), "over the batch dimension"),
         (Functional(lambda x: torch.cat([x, x])), "along the batch dimension"),
         (Counting(), "other values than its graph"),

@@ -1,6 +1,11 @@
 """Ensembles against closed forms, scipy at tight tolerances, and published figures."""
 
+import hashlib
 import math
+import os
+import subprocess
+import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from varphi.dynamics import steps
 from varphi.dynamics.ensemble import Cycle, Ensemble, Event, Status, simulate
-from varphi.dynamics.steps import factorise, solve
+from varphi.dynamics.machine import BYTES, Code, aligned, digest
+from varphi.dynamics.steps import ROOM, Steps
 from varphi.dynamics.system import System
+from varphi.numbers.kernel.compile import engine
+from varphi.numbers.kernel.lanes import I8, I64
 
 DECAY = System.of({"x": "-k*x"}, {"k": 1.0})
 ROTATION = System.of({"x": "w*y", "y": "-w*x"}, {"w": 1.0})
@@ -99,6 +108,64 @@ def test_rates_that_depend_on_time() -> None:
         assert found.ends[0, 0] == pytest.approx(math.cos(3.0), abs=1e-7)
 
 
+def test_stiff_samples_wait_and_lose_nothing() -> None:
+    """Every other sample is stiff: it gives up its lane and goes on later, from the same point."""
+    relaxed = System.of({"x": "-k*(x - cos(t)) - sin(t)", "n": "1"}, {"k": 1.0})
+    k = np.where(np.arange(45) % 2, 1.5, np.geomspace(4e3, 1e5, 45))
+    times = np.linspace(0, 5, 201)
+    options = {"times": times, "rtol": 1e-7, "atol": 1e-9}
+    found = run(relaxed, 5.0, [2.0, 0.0], parameters={"k": k}, **options)
+    exact = np.cos(times) + np.exp(-k[:, None] * times)
+    # (RODAS's continuous extension is of order 3 only, and less for what is dragged along.)
+    np.testing.assert_allclose(found.state("x"), exact, atol=2e-3)
+    np.testing.assert_allclose(found.ends[:, 0], exact[:, -1], atol=1e-6)
+    np.testing.assert_allclose(found.state("n"), np.broadcast_to(times, exact.shape), atol=1e-12)
+    assert found.ok.all() and (found.end_times == 5.0).all() and (found.highs[:, 0] == 2.0).all()
+    assert ((found.steps[:, 1] > 0) == (k > 100)).all() and (found.steps[:, 0] > 0).all()
+    np.testing.assert_allclose(found.lows[1::2, 0], exact[1::2].min(1), atol=2e-2)
+    for sample in (0, 1, 44):
+        alone = run(relaxed, 5.0, [2.0, 0.0], parameters={"k": k[sample]}, **options)
+        np.testing.assert_array_equal(alone.states[0], found.states[sample])
+        np.testing.assert_array_equal(alone.steps[0], found.steps[sample])
+    few = run(relaxed, 5.0, [2.0, 0.0], parameters={"k": k}, most_steps=60, **options)
+    assert (few.status[k > 1e4] == Status.TOO_MANY_STEPS).all() and few.ok[1::2].all()
+    assert (few.steps.sum(1) <= 60).all()
+
+
+def test_events_of_stiff_samples() -> None:
+    """Where events are looked for, stiff samples keep their lanes beside the others."""
+    relaxed = System.of({"x": "-k*(x - cos(t)) - sin(t)"}, {"k": 1.0})
+    k = np.array([1e4, 1.5] * 9)
+    options = {"rtol": 1e-7, "atol": 1e-9, "events": [Event("x")], "times": [1.0, 8.0], "largest_step": 0.05}
+    found = run(relaxed, 9.0, [2.0], parameters={"k": k}, **options)
+    assert ((found.steps[:, 1] > 0) == (k > 100)).all()
+    zeros = np.pi * np.array([0.5, 1.5, 2.5])
+    np.testing.assert_allclose(found.event_times[::2, :3], np.tile(zeros, (9, 1)), atol=1e-5)
+    assert (np.abs(np.cos(found.event_times[1::2, :3]) + np.exp(-1.5 * found.event_times[1::2, :3])) < 1e-6).all()
+    np.testing.assert_allclose(found.state("x"), np.cos([1.0, 8.0]) + np.exp(-k[:, None] * [1.0, 8.0]), atol=1e-5)
+
+
+def test_events_without_a_compiler() -> None:
+    """With numba's compiler off the same is found, as Python, and it is said."""
+    code = """if 1:
+        import warnings
+        from varphi.dynamics import Cycle, Event, System, simulate
+        rotation = System.of({"x": "y", "y": "-x"})
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = simulate(rotation, 30.0, [0.0, 1.0], events=[Event("x")], cycle=Cycle("x + 0.3"), progress=False)
+        print(found.periods[0].hex(), found.event_times[0, 3].hex(), [str(w.message) for w in told])
+    """
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    period, fourth, told = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    ).stdout.split(maxsplit=2)
+    found = run(System.of({"x": "y", "y": "-x"}), 30.0, [0.0, 1.0], events=[Event("x")], cycle=Cycle("x + 0.3"))
+    assert float.fromhex(period) == pytest.approx(found.periods[0], rel=1e-12)
+    assert float.fromhex(fourth) == pytest.approx(found.event_times[0, 3], rel=1e-12)
+    assert "numba's compiler is off" in told
+
+
 @settings(max_examples=20)
 @given(st.floats(0.3, 3.0), st.floats(-0.9, 0.9))
 def test_events_of_a_rotation(w: float, level: float) -> None:
@@ -131,15 +198,36 @@ def test_a_zero_that_is_met_exactly() -> None:
     assert found.ok.all() and 0.5 <= found.event_times[0, 0] <= 0.75
 
 
-def test_a_singular_matrix_spoils_no_other_lane() -> None:
-    matrix, pivots, sound = np.zeros((2, 2, 8)), np.zeros((2, 8), np.int64), np.ones(8, bool)
-    matrix[0, 0], matrix[1, 1] = 2.0, 4.0
-    matrix[:, :, 3] = 0.0
-    factorise(matrix, pivots, sound)
-    b = np.ones((2, 8))
-    solve(matrix, pivots, b)
-    assert list(sound) == [lane != 3 for lane in range(8)]
-    np.testing.assert_array_equal(np.delete(b, 3, axis=1), [[0.5] * 7, [0.25] * 7])
+class Elimination(Steps):
+    """Machine code that solves one system of equations in each lane."""
+
+    arguments: ClassVar = {**ROOM, "states": I64, "parameter_count": I64, "sound": BYTES}
+
+    def __init__(self) -> None:
+        super().__init__("elimination", self.arguments)
+        sound = self.factorise()
+        self.solve(self.y)
+        self.builder.store(self.builder.bitcast(sound.value, I8), self.given["sound"])
+        self.builder.ret_void()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_each_lane_solves_its_own_equations(n: int) -> None:
+    random = np.random.default_rng(n)
+    matrices = random.normal(size=(8, n, n)) * np.exp(random.uniform(-9, 9, (8, n, 1)))
+    matrices[1] = np.eye(n)[::-1]  # every pivot is 0 at first
+    matrices[2][:, -1] = 0.0  # singular
+    right = random.normal(size=(8, n))
+    matrix, b = aligned(n * n, 8), aligned(n, 8)
+    matrix[:], b[:] = matrices.reshape(8, -1).T, right.T
+    sound = np.zeros(1, np.uint8)
+    room = dict.fromkeys(ROOM, aligned(1, 8)) | {"matrix": matrix, "y": b, "swaps": np.zeros(n * n, np.uint8)}
+    key = hashlib.sha256(f"elimination {digest(steps.__file__)}".encode()).hexdigest()
+    code = Code(engine(key, lambda: Elimination().module), "elimination", Elimination.arguments)
+    code(**room, states=n, parameter_count=0, sound=sound)
+    assert sound[0] == 0b11111011
+    for lane in (0, 1, 3, 4, 5, 6, 7):
+        np.testing.assert_allclose(b[:, lane], np.linalg.solve(matrices[lane], right[lane]), rtol=1e-8)
 
 
 def test_the_last_events_are_kept_in_order() -> None:

@@ -7,7 +7,8 @@ import pytest
 import scipy.stats
 
 from varphi.dynamics.ensemble import simulate
-from varphi.dynamics.stochastic import Counts, Network, Outcome, Reaction, simulate_counts
+from varphi.dynamics.status import Status
+from varphi.dynamics.stochastic import Counts, Network, Reaction, simulate_counts
 
 BIRTH_DEATH = Network.of([Reaction("b", {"x": 1}), Reaction("d*x", {"x": -1})], ["x"], {"b": 80.0, "d": 1.0})
 DIMER = Network.of(
@@ -26,7 +27,7 @@ def test_birth_and_death_is_poisson() -> None:
     expected = np.diff(scipy.stats.poisson(80).cdf(np.concatenate([[-1], edges, [1000]])))
     observed = np.histogram(counts, np.concatenate([[-1], edges, [1000]]) + 0.5)[0]
     assert scipy.stats.chisquare(observed, expected * len(counts)).pvalue > 1e-4
-    assert (found.outcome == Outcome.DONE).all()
+    assert (found.status == Status.DONE).all()
 
 
 def test_moments_over_time() -> None:
@@ -80,15 +81,41 @@ def test_nothing_happens_where_nothing_can() -> None:
     assert (found.counts == 0).all() and found.events[0] == 0 and found.ok.all()
 
 
+def test_each_reaction_happens_as_often_as_its_propensity_says() -> None:
+    """Many reactions, some of them impossible, two species changed at once: counts of each are Poisson."""
+    weights = {"a": 3.0, "b": 0.0, "c": 0.5, "d": 7.0, "e": 0.0, "f": 1.5}
+    names = list(weights)
+    changes = [{n: 1, **({"all": 1} if n in "cdf" else {})} for n in names]
+    network = Network.of(
+        [Reaction(f"k*{w}", c) for w, c in zip(weights.values(), changes, strict=True)], [*names, "all"], {"k": 2.0}
+    )
+    found = run(network, 10.0, [0] * 7, samples=2000, seed=5)
+    expected = 20.0 * np.array(list(weights.values()))
+    np.testing.assert_allclose(found.ends[:, :6].mean(0), expected, atol=5 * np.sqrt(140 / 2000))
+    assert (found.ends[:, [1, 4]] == 0).all()
+    assert (found.ends[:, 6] == found.ends[:, [2, 3, 5]].sum(1)).all()
+    assert (found.events == found.ends[:, :6].sum(1)).all()
+    some = expected > 0
+    np.testing.assert_allclose(found.ends[:, :6].var(0)[some], expected[some], rtol=5 * np.sqrt(2 / 2000))
+
+
+def test_outputs_reach_to_the_end_and_not_beyond() -> None:
+    column = np.array([[0.0, 9.0], [0.0, 9.0], [2.0, 9.0], [2.5, 9.0]])[:, 0]  # its numbers do not lie side by side
+    found = run(BIRTH_DEATH, 2.0, [50], samples=9, times=column)
+    assert (found.counts[:, :2] == 50).all()
+    assert (found.counts[:, 2] == found.ends).all()
+    assert np.isnan(found.counts[:, 3]).all()
+
+
 def test_laws_that_are_no_propensities() -> None:
     falling = Network.of([Reaction("3 - x", {"x": 1}), Reaction("1", {"x": 1})], ["x"])
     found = run(falling, 100.0, [0], samples=9)
-    assert (found.outcome == Outcome.NEGATIVE).all() and not found.ok.any()
-    assert "negative propensity" in Outcome(found.outcome[0]).told
+    assert (found.status == Status.NEGATIVE).all() and not found.ok.any()
+    assert "negative propensity" in Status(found.status[0]).told
     wild = Network.of([Reaction("1/(2 - x)", {"x": 1})], ["x"])
-    assert Outcome(run(wild, 100.0, [0]).outcome[0]) in (Outcome.NOT_FINITE, Outcome.NEGATIVE)
+    assert Status(run(wild, 100.0, [0]).status[0]) in (Status.NOT_FINITE, Status.NEGATIVE)
     crowded = run(BIRTH_DEATH, 1e6, [80], most_events=1000)
-    assert Outcome(crowded.outcome[0]) is Outcome.TOO_MANY and crowded.events[0] == 1000
+    assert Status(crowded.status[0]) is Status.TOO_MANY_EVENTS and crowded.events[0] == 1000
 
 
 def test_the_mean_field_of_a_network() -> None:
@@ -117,6 +144,12 @@ def test_unusable_arguments(options: dict, message: str) -> None:
     arguments = {"end": 1.0, "start": [1]} | options
     with pytest.raises(ValueError, match=message):
         run(BIRTH_DEATH, arguments.pop("end"), arguments.pop("start"), **arguments)
+
+
+def test_a_propensity_that_changes_between_events_is_refused() -> None:
+    network = Network.of([Reaction("1 + t", {"x": 1})], ["x"])
+    with pytest.raises(ValueError, match=r"reaction 1, 1 \+ t, depends on t"):
+        run(network, 1.0, [0])
 
 
 def test_unusable_networks() -> None:

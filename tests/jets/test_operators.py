@@ -68,6 +68,23 @@ class Attention(nn.Module):
         return (weights @ self.norm(h)).mean(-2)
 
 
+class Heads(nn.Module):
+    """Two layers of multi-head attention: one of the tokens among themselves, one asked by constant queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(1, 8)
+        self.encoder = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.decoder = nn.MultiheadAttention(6, 3, kdim=8, vdim=8, add_bias_kv=True, add_zero_attn=True)
+        self.asked = nn.Parameter(torch.randn(2, 1, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.up(x.unsqueeze(-1)))
+        h = (h + self.encoder(h, h, h, need_weights=False)[0]).transpose(0, 1)
+        found, weights = self.decoder(self.asked.expand(-1, len(x), -1), h, h)
+        return found.mean(0) + weights.square().sum(-1)[:, :1]
+
+
 class Fourier(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -126,6 +143,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "dense": Dense,
     "convolutional": Convolutional,
     "attention": Attention,
+    "heads": Heads,
     "fourier": Fourier,
     "normed": Normed,
     "gated": Gated,
@@ -400,6 +418,92 @@ def test_rules(name: str) -> None:
     expected_value, expected = nested.apply(SPELLINGS[name], x, symbols())
     torch.testing.assert_close(value, expected_value, **CLOSE)
     torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def _mask(*shape: int) -> Tensor:
+    """True where something is left out, never everything."""
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(5)) < 0.4) & (torch.arange(shape[-1]) > 0)
+
+
+HEADS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "plain": ({}, {}),
+    "weights of each head": ({"bias": False}, {"average_attn_weights": False}),
+    "without weights": ({"batch_first": True}, {"need_weights": False}),
+    "left out": ({}, {"attn_mask": _mask(4, 4)}),
+    "added": ({"add_zero_attn": True}, {"attn_mask": torch.linspace(-1, 1, 16, dtype=torch.float64).view(4, 4)}),
+    "for each head": ({"add_bias_kv": True}, {"attn_mask": _mask(3 * 2, 4, 4)}),
+    "padded": ({}, {"key_padding_mask": _mask(3, 4)}),
+    "both": ({"add_bias_kv": True, "add_zero_attn": True}, {"attn_mask": _mask(4, 4), "key_padding_mask": _mask(3, 4)}),
+    "causal": ({}, {"attn_mask": torch.ones(4, 4).triu(1).bool(), "is_causal": True, "need_weights": False}),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_multi_head_attention(name: str) -> None:
+    made, called = HEADS[name]
+    torch.manual_seed(3)
+    attention = nn.MultiheadAttention(6, 2, **made).double()
+    for p in attention.parameters():
+        nn.init.normal_(p, 0, 0.7)
+
+    def model(x: Tensor) -> Tensor:
+        rows, columns = (3, 4) if attention.batch_first else (4, 3)
+        h = torch.sin(x[:, :1] * torch.arange(72.0, dtype=x.dtype) + x[:, 1:2]).view(-1, rows, columns, 6)
+        found = []
+        for one in h:
+            result, weights = attention(one, one**2, one**2, **called)
+            found.append(result.sum((0, 1)) + (0 if weights is None else weights.square().sum()))
+        return torch.stack(found)
+
+    value, found = apply(model, points(2), symbols())
+    expected_value, expected = nested.apply(model, points(2), symbols())
+    torch.testing.assert_close(value, expected_value, **CLOSE)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"is_causal": True}, {"attn_mask": ~_mask(4, 4)}, {"scale": 0.3}, {"enable_gqa": True}]
+)
+def test_scaled_dot_product_attention(given: dict[str, object]) -> None:
+    def model(x: Tensor) -> Tensor:
+        q = torch.sin(x[:, :1] * torch.arange(64.0, dtype=x.dtype)).view(-1, 4, 4, 4)
+        k = (q[:, :2] if given.get("enable_gqa") else q) ** 2
+        return F.scaled_dot_product_attention(q, k, k + x[:, 1, None, None, None], **given).flatten(1)
+
+    value, found = apply(model, points(2), symbols())
+    expected_value, expected = nested.apply(model, points(2), symbols())
+    torch.testing.assert_close(value, expected_value, **CLOSE)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-9)
+
+
+def test_attention_drops_the_same_weights_in_all_derivatives() -> None:
+    attention = nn.MultiheadAttention(4, 1, dropout=0.5).double()
+
+    def model(x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return attention(x, x, x)[0]
+
+    x = torch.randn(5, 4, dtype=torch.float64)
+    value, found = vp.jet(lambda t: model(x + t.reshape(()) * x.cos()).reshape(-1), torch.zeros(1).double(), [1.0], 1)
+    step = 1e-6
+    expected = (model(x + step * x.cos()) - model(x - step * x.cos())) / (2 * step)
+    torch.testing.assert_close(value, model(x).reshape(-1))
+    torch.testing.assert_close(found, expected.reshape(-1), rtol=1e-6, atol=1e-8)
+    assert (model(x) != attention.eval()(x, x, x)[0]).any()
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda a, h: a(h, h, h, is_causal=True, need_weights=False), "hint about attn_mask"),
+        (lambda a, h: F.multi_head_attention_forward(h, h[0], h, 4, 1, a.in_proj_weight, None, None, None, False, 0.0,
+                                                     a.out_proj.weight, None), "query, key and value"),
+    ],
+)  # fmt: skip
+def test_attention_that_does_not_fit_is_refused(call: Callable[..., object], message: str) -> None:
+    attention = nn.MultiheadAttention(4, 1).double()
+    with pytest.raises(ValueError, match=message):
+        vp.laplacian(lambda x: call(attention, x.view(1, 2, 4)), torch.ones(8).double())
 
 
 def test_an_operation_without_a_rule_is_named() -> None:

@@ -205,7 +205,7 @@ def test_refusals() -> None:
     for call, message in (
         (lambda: step(loop, -1.0, 1.0), "X must be finite and not negative"),
         (lambda: loop.respond(("Q", 0.0, 1.0)), "no input 'Q'; there are X"),
-        (lambda: loop.respond(("X", 0.0, 1.0), "W"), "no gene 'W'"),
+        (lambda: loop.respond(("X", 0.0, 1.0), "W"), "no output 'W'; there are Y, Z"),
         (lambda: step(loop, 0.0, 1.0, parameters={"K_Y_Z": [1.0, 0.0]}), "K_Y_Z must be finite and above 0"),
         (lambda: step(loop, 0.0, np.ones(3), parameters={"K_Y_Z": np.ones(4)}), "numbers of samples differ: 3, 4"),
         (lambda: step(loop, 0.0, 1.0).pulses(0.0), "between 0 and 1"),

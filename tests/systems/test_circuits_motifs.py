@@ -120,10 +120,9 @@ def test_files(tmp_path: Path) -> None:
     )
     assert Network.read(graph).loops() == (("X", "Y", "Z", "I3"),)
     pytest.importorskip("libsbml", reason="needs varphi[circuits]")
-    from varphi.systems.circuits.sbml import to_sbml
 
     model = tmp_path / "loop.xml"
-    model.write_text(to_sbml(Circuit.ffl("I1")))
+    model.write_text(Circuit.ffl("I1").to_sbml())
     assert Network.read(model).loops() == (("X", "Y", "Z", "I1"),)
 
 

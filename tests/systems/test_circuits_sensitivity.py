@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from varphi.systems.circuits import Circuit, Range, sobol
+from varphi.systems.circuits import Circuit, Range, morris, sobol
 
 pytest.importorskip("SALib", reason="needs varphi[circuits]")
 
@@ -42,3 +42,21 @@ def test_refusals() -> None:
         sobol(lambda p: p["a"], ranges, base=100)
     with pytest.raises(ValueError, match="not finite"):
         sobol(lambda p: np.where(p["a"] > 1.5, np.nan, 1.0), ranges)
+
+
+def test_elementary_effects_of_a_line_and_of_a_product() -> None:
+    """Over a linear range a line's effects are all its slope times the range; a product's differ."""
+    ranges = {"a": Range(0.0, 2.0, "linear"), "b": Range(1.0, 3.0, "linear")}
+    line = morris(lambda p: 3 * p["a"] - p["b"], ranges, paths=10)
+    assert line.mean == pytest.approx({"a": 6.0, "b": 2.0}) and line.deviation["a"] == pytest.approx(0.0, abs=1e-9)
+    assert line.error["a"] == pytest.approx(0.0, abs=1e-9)
+    product = morris(lambda p: p["a"] * p["b"], ranges, paths=200)
+    # Each effect of a is 2 b, of b 2 a: means 4 and 2.
+    assert product.mean["a"] == pytest.approx(4.0, rel=0.1) and product.mean["b"] == pytest.approx(2.0, rel=0.1)
+    assert product.deviation["a"] > 0.5
+    with pytest.raises(ValueError, match="paths must be two or more"):
+        morris(lambda p: p["a"], ranges, paths=1)
+    with pytest.raises(ValueError, match="levels must be an even number"):
+        morris(lambda p: p["a"], ranges, levels=3)
+    with pytest.raises(ValueError, match="two or more ranges, got 1"):
+        morris(lambda p: p["a"], {"a": Range(1, 2)})

@@ -114,11 +114,48 @@ def test_sweep_and_classify(tmp_path):
     assert "Y ⊣ Z" in invoke("classify", "I1") and "feed-forward loop I1: X, Y, Z" in invoke("classify", "I1")
 
 
+def test_sweeps_of_other_measures(tmp_path):
+    pytest.importorskip("antimony", reason="needs varphi[circuits]")
+    text = tmp_path / "loop.ant"
+    text.write_text(
+        "species $X, Y, Z; X = 0; Y = 0; Z = 0; J1: => Y; X^n/(K^n + X^n); J2: Y => ; a*Y; "
+        "J3: => Z; X^n/(K^n + X^n)/(1 + (Y/L)^n); J4: Z => ; Z; a = 1; K = 0.1; L = 0.5; n = 2;"
+    )
+    words = ("-r", "L=0.01:10", "-r", "a=0.1:10", "--step", "X=0.5:1", "--samples", "100")
+    figure = tmp_path / "map.svg"
+    found = json.loads(invoke("sweep", str(text), *words, "--measure", "precision", "-o", str(figure), "--json"))
+    assert found["measure"] == "precision" and found["present"] == 100 and found["unit"] == "1"
+    assert "L" in figure.read_text()
+    assert "precision: 5 %" in invoke("sweep", str(text), *words, "--measure", "precision")
+    with pytest.raises(ValueError, match="no measure 'height'; there are first"):
+        invoke("sweep", str(text), *words, "--measure", "height")
+
+
+def test_sensitivity_and_design():
+    pytest.importorskip("SALib", reason="needs varphi[circuits]")
+    words = ("simple", "-r", "beta_Z=0.5:2", "-r", "alpha_Z=0.5:2", "--measure", "last")
+    shares = json.loads(invoke("sensitivity", *words, "--size", "256", "--json"))
+    assert shares["first"]["beta_Z"] == pytest.approx(shares["first"]["alpha_Z"], abs=0.1)
+    effects = json.loads(invoke("sensitivity", *words, "--method", "morris", "--size", "20", "--json"))
+    assert set(effects["mean"]) == {"beta_Z", "alpha_Z"} and effects["error"]["beta_Z"] > 0
+    assert "beta_Z" in invoke("sensitivity", *words, "--method", "morris", "--size", "20")
+    want = ("-w", "last=3", "-w", "response time=1:2", "--seconds", "1", "--method", "gradient")
+    told = invoke("design", "simple", *want, "-r", "alpha_Z=0.1:10", "-r", "beta_Z=0.1:100")
+    assert "meets the specification" in told and "gradient: loss" in told and "response time" in told
+
+
+def test_proofs():
+    told = invoke("prove", "autoregulation", "bistable", "-r", "beta_X=2.1:3")
+    assert told.startswith("PROVED: two stable steady states")
+    found = json.loads(invoke("prove", "toggle", "bistable", "-r", "beta_A=1:1.5", "--json"))
+    assert found["verdict"] == "REFUTED" and 1 <= found["witness"]["beta_A"] <= 1.5
+
+
 def test_files_of_people(tmp_path):
     pytest.importorskip("antimony", reason="needs varphi[circuits]")
     text = tmp_path / "loop.ant"
     text.write_text("species $X, Z; X = 1; Z = 0; J: => Z; X^2/(4 + X^2); D: Z => ; 0.5*Z;")
-    assert "Hill activator of X: K = 2, n = 2" in invoke("classify", str(text))
+    assert "Hill activator of X on Z: K = 2, n = 2" in invoke("classify", str(text))
     found = json.loads(invoke("simulate", str(text), "--horizon", "60", "--json"))
     assert found["after"] == pytest.approx(0.4) and found["response_time"] == pytest.approx(2 * np.log(2), rel=1e-6)
 
@@ -142,6 +179,9 @@ def test_motifs(tmp_path):
         (("sweep", "I1"), "no parameter has a range"),
         (("sweep", "I1", "-r", "K_Y_Z"), "a range is NAME=LOW:HIGH"),
         (("motifs", "absent.txt"), "absent.txt"),
+        (("design", "simple", "-w", "last"), "what is wanted is MEASURE=VALUE"),
+        (("design", "simple", "-w", "last=1"), "no parameter is free"),
+        (("sensitivity", "simple", "--method", "luck"), "the method is sobol or morris"),
     ],
 )
 def test_the_command_line_refuses_in_words(words, message):
@@ -153,4 +193,21 @@ def test_the_example_runs(capsys):
     pytest.importorskip("antimony", reason="needs varphi[circuits]")
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     told = capsys.readouterr().out
-    assert "Hill repressor of Y, K = Kyz, n = n" in told and "peak=0.37882" in told and "69% of 4000" in told
+    assert "Y represses Z" in told and "peak=0.37882" in told and "69% of 4000" in told
+    assert "meets the specification: True" in told
+
+
+def test_the_code_of_the_page_runs_as_it_is(tmp_path, monkeypatch):
+    """From an Antimony text to a pulse report and a parameter map, in 20 lines."""
+    pytest.importorskip("antimony", reason="needs varphi[circuits]")
+    page = (EXAMPLE.parents[1] / "docs" / "systems" / "circuits.md").read_text("utf-8")
+    section = page.split("## From a text to a pulse report and a parameter map")[1]
+    code = section.split("```python")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, "circuits.md", "exec"), names)
+    assert names["circuit"].edges == (("X", "Y", 1), ("X", "Z", 1), ("Y", "Z", -1))
+    assert names["answer"].pulses()[0].peak == pytest.approx(0.378822, abs=6e-7)
+    assert 0.5 < names["pulses"].present.mean() < 0.9
+    assert {p.name for p in tmp_path.iterdir()} == {"pulse.svg", "map.svg"}

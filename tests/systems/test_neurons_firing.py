@@ -1,5 +1,7 @@
 """f–I curves against two solvers that agree to nine digits, AUTO-07p's folds of cycles, and hard places."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,20 @@ from scipy.integrate import solve_ivp
 
 from varphi.dynamics import continue_cycles, orbit_by_simulation
 from varphi.dynamics.ensemble import Cycle, Status, simulate
-from varphi.systems.neurons import Current, Gate, Model, boltzmann, fi_curve, load, steady
-from varphi.systems.neurons.equilibria import equilibria
+from varphi.systems.neurons import (
+    Current,
+    Gate,
+    Model,
+    boltzmann,
+    equilibria,
+    excitability,
+    fi_curve,
+    load,
+    phase_plane,
+    phase_response,
+    steady,
+    strength_duration,
+)
 from varphi.systems.neurons.firing import REST, restless_currents
 from varphi.systems.neurons.sweep import Equations, crossings
 
@@ -200,6 +214,76 @@ def test_equilibria_of_many_are_those_that_are_proved(current, v3, v4):
     assert found == pytest.approx([e.V for e in proved], abs=1e-9)
     growth = equations.growth(found, {"V3": v3, "V4": v4})
     assert growth == pytest.approx([e.eigenvalues[0].real for e in proved], rel=1e-6, abs=1e-9)
+
+
+# What cannot be worked out is said in words ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", [lambda m, i: fi_curve(m, [i]), equilibria, phase_response, phase_plane])
+@pytest.mark.parametrize(
+    ("current", "words"),
+    [
+        ("10 mV", "is a potential, and a current per area in µA/cm² is needed"),
+        ("10 nA", "the unit 'nA' in '10 nA' is unknown"),
+        (1e6, "no equilibrium of .* lies between -84 and 120"),
+        (math.nan, "finite"),
+        (math.inf, "finite"),
+    ],
+)
+def test_a_current_that_is_none_is_refused(run, current, words):
+    with pytest.raises(ValueError, match=words):
+        run(load("morris-lecar"), current)
+
+
+def test_a_current_may_carry_its_unit():
+    assert fi_curve(load("morris-lecar"), ["0.05 mA/cm2"], threads=1).currents == pytest.approx([50])
+    assert equilibria(load("morris-lecar"), "50 uA/cm2") == equilibria(load("morris-lecar"), 50.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "current", "words"),
+    [
+        # Nothing holds V: it runs away in a finite time.
+        (Model([Current("x", formula="-V^3")], window=(-50, 50), name="runaway"), 1.0, "could not keep the tolerance"),
+        (load("morris-lecar").with_(C=1e9), 50.0, "no orbit closed within"),
+    ],
+)
+def test_what_diverges_or_takes_for_ever_is_unresolved_with_a_reason(model, current, words):
+    found = fi_curve(model, [current], threads=1)
+    assert found.status == ("unresolved",) and words in found.reasons[0] and words in str(found)
+
+
+def test_gates_faster_than_any_step_are_handled():
+    fast = Gate("n", boltzmann(-30, 8, tau="1 ns"))
+    model = Model([Current("K", 5, -80, [fast]), Current("Na", 1, 50)])
+    found = fi_curve(model, [1.0], threads=1)
+    assert found.status == ("rest",) and found.frequency[0] == 0
+
+
+def test_a_class_without_a_cycle_says_so():
+    told = str(excitability(load("hodgkin-huxley").with_(gNa=1e12)))
+    assert "just above it no cycle closes" in told and "nan" not in told
+
+
+def test_orbits_that_run_away_are_counted():
+    held = Gate("w", boltzmann(0, 5, tau=1))
+    model = Model([Current("x", formula="-V^3 + 0.001*w", gates=[held])], window=(-50, 50))
+    plane = phase_plane(model, 1.0)
+    assert sum(plane.failures.values()) == 2 and all(np.isfinite(o).all() for o in plane.orbits)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"strongest": 0.0}, "must be positive"), ({"level": -80.0}, "must lie above the resting potential of -64.99")],
+)
+def test_impossible_searches_for_thresholds_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        strength_duration(load("hodgkin-huxley"), [1.0], **settings)
+
+
+def test_a_level_no_pulse_reaches_is_named():
+    found = strength_duration(load("hodgkin-huxley"), [1.0, 2.0], level=1000.0)
+    assert str(found) == "Hodgkin–Huxley: no pulse tried brings V above 1000 mV"
 
 
 # What can fool a stop when intervals agree ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import varphi as vp
 from varphi.activation.parsing import FormulaError
+from varphi.numbers import variable
 from varphi.systems.neurons import Current, Gate, Model, boltzmann, load, rates, steady
 from varphi.systems.neurons.library import MODELS, SETS
 from varphi.systems.neurons.units import CONDUCTANCE, POTENTIAL, TIME, quantity
@@ -139,6 +140,7 @@ def test_models_pickle():
         ("1200 S/m^2", CONDUCTANCE, 120),
         ("36 mS/cm²", CONDUCTANCE, 36),
         ("-0.077 V", POTENTIAL, -77),
+        ("10 pS/um2", CONDUCTANCE, 1),
         ("5e2 us", TIME, 0.5),
     ],
 )
@@ -228,6 +230,15 @@ def test_a_range_may_be_stated_and_is_proved():
         (lambda: Model([Current("K", 1, -80), Current("K", 1, 50)]), ValueError, "two currents"),
         (lambda: Model([Current("K", 1, -80)]), ValueError, "window"),
         (lambda: leaky(Gate("n", steady("sigmoid((V-half)/5)", tau=1))), FormulaError, "unknown symbol 'half'"),
+        (lambda: leaky(Gate("n", steady(lambda v: math.exp(v), tau=1))), ValueError, "not with those of math or numpy"),
+        (lambda: leaky(Gate("n", steady(lambda v: 1 / 0, tau=1))), ValueError, "cannot be applied to V"),
+        (lambda: Model([Current("K", "10 nS", -80), Current("Na", 1, 50)]), ValueError, "gK: the unit 'nS'"),
+        (lambda: Model([Current("K", 1, -80)], C="2 mV", window=(-90, 0)), ValueError, "C: '2 mV' is a potential"),
+        (lambda: Model([Current("K", 1, -80)], window=(math.nan, 0)), ValueError, "window from nan to 0"),
+        (lambda: Model([Current("K", formula=variable("q"))], window=(-90, 0)).system(), ValueError, "'q' is unknown"),
+        (lambda: load("morris-lecar").with_(V4=0), ValueError, "tau of the gate w must be positive"),
+        (lambda: load("morris-lecar").with_(phi=-1), ValueError, "tau of the gate w must be positive"),
+        (lambda: load("hodgkin-huxley").with_(gNa=math.inf), ValueError, "gNa must be finite"),
         (lambda: load("hodgkin"), ValueError, "did you mean hodgkin-huxley"),
         (lambda: load("hodgkin-huxley", "class 1"), ValueError, "one set of numbers"),
         (lambda: load("morris-lecar", "class 3"), ValueError, "'class 1', 'class 2', 'homoclinic'"),

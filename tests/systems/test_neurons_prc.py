@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from varphi.dynamics.ensemble import Event, simulate
-from varphi.systems.neurons import fi_curve, load, phase_response, strength_duration
-from varphi.systems.neurons.figures import draw_phase_response
+from varphi.systems.neurons import Current, Model, StrengthDuration, fi_curve, load, phase_response, strength_duration
+from varphi.systems.neurons.figures import draw_phase_response, draw_strength_duration
 
 
 @pytest.mark.parametrize(("name", "current"), [(("hodgkin-huxley", None), 15.0), (("morris-lecar", "class 1"), 45.0)])
@@ -59,7 +59,30 @@ def test_a_threshold_divides_pulses_that_fire_from_those_that_do_not():
         pulse = simulate(system, 1.0, start, parameters={"I": factor * found.threshold[1]}, progress=False, threads=1)
         after = simulate(system, 60.0, pulse.ends, parameters={"I": 0.0}, progress=False, threads=1)
         assert (after.highs[0, 0] > 0) == spikes
-    assert 0.2 < found.chronaxie < 5
+    assert strength_duration(model, [found.chronaxie]).threshold[0] == pytest.approx(2 * found.rheobase, rel=1e-6)
+
+
+def test_the_laws_of_weiss_and_lapicque_are_fitted():
+    times = np.geomspace(0.1, 20, 9)
+    model = load("hodgkin-huxley")
+    for name, law in (("Weiss", lambda t: 3 * (1 + 0.7 / t)), ("Lapicque", lambda t: 3 / (1 - 2 ** (-t / 0.7)))):
+        found = next(f for f in StrengthDuration(model, times, law(times), 0.0, 0.7).laws() if f.name == name)
+        assert (found.rheobase, found.chronaxie) == (pytest.approx(3), pytest.approx(0.7)) and found.misfit < 1e-9
+        assert found(np.array([0.5])) == pytest.approx(law(0.5))
+    two = StrengthDuration(model, np.array([1.0, 2.0, 3.0]), np.array([5.0, 4.0, np.nan]), 0.0, 1.0)
+    assert two.laws() == ()
+
+
+def test_a_passive_patch_obeys_lapicque():
+    """A membrane that fires at a level of V reached by a leak alone has the threshold of a leaky capacitor."""
+    leak = Model([Current("L", 0.5, -65), Current("Na", 1e-9, 50)], window=(-66.0, 50.0))
+    found = strength_duration(leak, [0.5, 1.0, 2.0, 4.0, 200.0], level=-50.0, wait=5.0)
+    law = next(f for f in found.laws() if f.name == "Lapicque")
+    # rheobase = g·15 mV, chronaxie = ln 2 · C/g.
+    assert (law.rheobase, law.chronaxie) == (pytest.approx(7.5, rel=1e-6), pytest.approx(2 * np.log(2), rel=1e-6))
+    assert (found.rheobase, found.chronaxie) == (pytest.approx(7.5, rel=1e-6), pytest.approx(2 * np.log(2), rel=1e-6))
+    axes = draw_strength_duration(found)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("duration of the pulse (ms)", "threshold (µA/cm²)")
 
 
 @pytest.mark.parametrize(("durations", "words"), [([], "positive"), ([-1.0], "positive")])

@@ -1,5 +1,6 @@
 """Fits: solutions against closed forms, methods against textbook linear algebra, long fits that are cut short."""
 
+import copy
 import importlib
 import itertools
 import math
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from varphi.activation.parsing import FormulaError
 from varphi.systems.physics import (
     MLP,
     Box,
@@ -22,11 +24,13 @@ from varphi.systems.physics import (
     Initial,
     Interval,
     Neumann,
+    NotSmoothEnough,
     Periodic,
     Polygon,
     Problem,
     Robin,
     fit,
+    load,
 )
 from varphi.systems.physics.fit import gauss_points
 from varphi.systems.physics.least_squares import Damped, Dense, MatrixFree, Residuals, Unknowns
@@ -442,6 +446,76 @@ def test_points_of_the_wrong_kind_are_refused():
         solution(torch.rand(3, 2))
     with pytest.raises(TypeError, match="floating-point"):
         solution(torch.arange(3))
+
+
+# Afterwards ----------------------------------------------------------------------------------------------------------
+
+
+def test_derivatives_of_a_solution_are_those_of_the_truth():
+    z = Box([0, 0], [1, 1]).sample(9)
+    problem = Problem(
+        Box([0, 0], [1, 1]), ["k*u_xx + u_yy = f", "v = u_x"], Dirichlet(field="u", value="exp(x)*sin(y)"),
+        fields=("u", "v"), coefficients={"k": 1.5}, given={"f": 0.0},
+        data=(z, (z[:, :1].exp() * z[:, 1:].sin()).expand(-1, 2)),
+    )  # fmt: skip
+    solution = solved(problem, iterations=25, points=64, net=MLP((12, 12)), scales=(1.5,))
+    x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = solution.evaluate(["u_x", "u_yy", "u_xy", "x*u + k - k"], x)
+    ex, sin, cos = x[:, 0].exp(), x[:, 1].sin(), x[:, 1].cos()
+    right = torch.stack([ex * sin, -ex * sin, ex * cos, x[:, 0] * ex * sin], 1)
+    torch.testing.assert_close(found, right, rtol=0, atol=2e-3)
+    torch.testing.assert_close(solution.evaluate(lambda d: d.u_x**2, x), found[:, :1] ** 2)
+    torch.testing.assert_close(solution.evaluate("v", x), solution(x)[:, 1:])
+    with pytest.raises(FormulaError, match="unknown symbol 'w'"):
+        solution.evaluate("w", x)
+    with pytest.raises(ValueError, match=r"points must be \(n, 2\)"):
+        solution.evaluate("u_x", x[:, 0])
+
+
+def test_derivatives_that_a_net_of_relu_does_not_have_are_refused():
+    solution = solved(WEAK, iterations=3, points=64, net=MLP((8,), "relu"))
+    assert solution.evaluate("u_x", [0.25]).isfinite().all()
+    with pytest.raises(NotSmoothEnough, match=r"relu is C\^0: .*order 2.*Derivatives up to order 1"):
+        solution.evaluate("u_xx", [0.25])
+
+
+@pytest.mark.parametrize("name", ["both", "system", "weak, relu"])
+def test_a_solution_is_saved_and_read_again(name, tmp_path):
+    problem, _, _ = SOLVED[name]
+    solution = solved(problem, iterations=3, points=32, net=MLP((6,), "relu" if name == "weak, relu" else "tanh"))
+    path = solution.save(tmp_path / "solution.pt")
+    again = load(path, problem)
+    x = problem.domain.sample(20)
+    assert torch.equal(again(x), solution(x)) and str(again.report()) == str(solution.report())
+    assert again.history == solution.history
+
+
+def test_solutions_of_ones_own_net_and_of_other_problems(tmp_path):
+    net = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1))
+    path = solved(BVP, net=net, iterations=2, points=8).save(tmp_path / "own.pt")
+    again = load(path, BVP, copy.deepcopy(net))
+    assert again.field.net[0].weight.dtype == torch.float32
+    with pytest.raises(ValueError, match="give one like it"):
+        load(path, BVP)
+    with pytest.raises(ValueError, match="16 unknowns, and the net given 13"):
+        load(path, BVP, MLP((4,)))
+    with pytest.raises(ValueError, match=r"another problem:\nProblem\(-u_xx"):
+        load(path, SOFT, net)
+    (tmp_path / "text.pt").write_text("no")
+    with pytest.raises(ValueError, match="holds no solution"):
+        load(tmp_path / "text.pt", BVP)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.pt", BVP)
+    with pytest.raises(FileNotFoundError, match="no directory"):
+        again.save(tmp_path / "deep" / "s.pt")
+
+
+def test_a_fit_is_watched():
+    seen = []
+    solution = fit(BVP, iterations=4, watch=lambda *now: seen.append((*now[:2], now[2](X[:3, None]).detach())), **SMALL)
+    assert [i for i, _, _ in seen] == [1, 2, 3, 4]
+    assert all(a[1] <= b[1] for a, b in itertools.pairwise(seen)) and seen[-1][1] <= solution.cpu_seconds
+    torch.testing.assert_close(seen[-1][2], solution(X[:3]))
 
 
 @pytest.mark.parametrize("name", ["system", "disk", "weak"])

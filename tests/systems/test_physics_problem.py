@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -238,6 +239,21 @@ def test_rates_at_the_start():
             "row 1",
         ),
         (lambda: Problem(Interval(), POISSON, Dirichlet(), truth=["x", "x"]), ValueError, "truth"),
+        (
+            lambda: Problem(Interval(), POISSON, data=(np.array([[0.5], [1.5]]), np.zeros(2))),
+            ValueError,
+            r"row 1 of the data, \[1.5\], does not lie in the domain",
+        ),
+        (
+            lambda: Problem(Interval(), POISSON, [Dirichlet(), Dirichlet(value=1.0, where="x=1", hard=False)]),
+            ValueError,
+            r"asks for u = 0 at \(1\), and Dirichlet.* for 1: say with where",
+        ),
+        (
+            lambda: Problem(Interval(), "u_x = v", Dirichlet(field="u"), fields=("u", "v")),
+            ValueError,
+            "1 equation cannot",
+        ),
     ],
 )
 def test_problems_that_do_not_fit_together(make, error, message):
@@ -262,11 +278,34 @@ def test_problems_that_do_not_fit_together(make, error, message):
         ({"net": nn.Linear(2, 1).double()}, ValueError, "is given 1 features"),
         ({"net": nn.Linear(1, 3).double()}, ValueError, "must give 1 outputs"),
         ({"net": MLP((4,), "relu")}, NotSmoothEnough, "relu is C"),
+        ({"net": "tanh"}, TypeError, "a plan, MLP"),
+        ({"net": nn.Linear(1, 1).half()}, TypeError, "the net's dtype must be torch.float32 or torch.float64"),
+        ({"net": nn.Sequential(nn.Linear(1, 8), nn.Dropout(), nn.Linear(8, 1))}, ValueError, "call net.eval()"),
+        ({"dtype": torch.int32}, TypeError, "dtype must be torch.float32"),
+        ({"seed": -1}, ValueError, "seed must be a whole number >= 0"),
+        ({"learning_rate": 0.0}, ValueError, "learning_rate must be > 0"),
     ],
 )
 def test_fits_that_do_not_fit_the_problem(given, error, message):
     with pytest.raises(error, match=message):
         fit(Problem(Interval(), POISSON, Dirichlet()), **given)
+
+
+def test_what_is_no_problem_or_plan_is_refused():
+    with pytest.raises(TypeError, match="fit takes a Problem, got str"):
+        fit("u_xx = 1")
+    for widths in ((), (0,), (-3,), 20, ("a",)):
+        with pytest.raises(ValueError, match="widths are those of the hidden layers"):
+            MLP(widths)
+
+
+def test_an_equation_of_order_four_asks_for_two_conditions_at_each_end():
+    ends = [Dirichlet(), Neumann()]
+    assert "1 condition on x = 0: usually 2" in Problem(Interval(), "u_xxxx = 1", Dirichlet()).warnings[0]
+    assert not Problem(Interval(), "u_xxxx = 1", ends).warnings
+    assert not Problem(Interval(), "u_xxxx = 1", [*ends[:1], Free()]).warnings
+    assert "order 4" in Problem(Disk(), "bilap_u = 1", Dirichlet()).warnings[0]
+    assert not Problem(Box([0, 0], [1, 1]), "u_xxxx + u_t", [Periodic("x"), Initial()]).warnings
 
 
 def test_values_that_are_no_numbers_are_named_with_their_place():
@@ -275,6 +314,11 @@ def test_values_that_are_no_numbers_are_named_with_their_place():
         fit(problem, progress=False)
     with pytest.raises(ValueError, match=r"the Dirichlet condition is nan"):
         fit(Problem(Interval(0, 1), "u_xx", Dirichlet(value="log(x - 0.5)", hard=False)), progress=False)
+    with pytest.raises(ValueError, match=r"the equation is nan at x = .*64 of 64 points.*source term"):
+        fit(Problem(Interval(), "-u_xx = f", Dirichlet(), given={"f": lambda x: x * math.nan}), progress=False)
+    whole = Dirichlet(value=lambda x: torch.zeros(len(x), dtype=torch.int64), hard=False)
+    with pytest.raises(TypeError, match=r"must give floating-point numbers, got torch.int64"):
+        fit(Problem(Interval(), POISSON, whole), progress=False)
 
 
 # The gate ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ With sound arithmetic A and c are the very floats computed, and whatever a step 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .arithmetic import Arithmetic
+from .deadline import check_deadline
 from .nodes import Curve, Drawn, Input, Interval, Node, dot, summed
 from .region import Region
 from .relaxation import Lines
@@ -97,12 +99,25 @@ class Pass:
         region: the set of inputs.
         method: of the intervals of intermediate nodes.
         slopes: None takes the best.
+        known: intervals that nodes are in already. Only inputs that keep to them are meant then.
+
+    Attributes:
+        empty: (batch,): whether no input of the region keeps to the cuts and the known intervals.
+        seen: coefficients of every activation's output, as the last backward pass had them.
     """
 
     def __init__(
-        self, network: Network, region: Region, method: Literal["ibp", "crown"], slopes: Slopes | None = None
+        self,
+        network: Network,
+        region: Region,
+        method: Literal["ibp", "crown"],
+        slopes: Slopes | None = None,
+        known: Mapping[Node, Interval] | None = None,
     ) -> None:
         self.network, self.region, self.method, self._slopes = network, region, method, slopes
+        self.known: Mapping[Node, Interval] = known or {}
+        self.empty = torch.zeros(len(region.centre), dtype=torch.bool, device=region.centre.device)
+        self.seen: dict[Node, Tensor] = {}
         self.number: Arithmetic = region.arithmetic
         self._tight: dict[Node, Interval] = {}
         self._rough: dict[Node, Interval] = {}
@@ -149,7 +164,16 @@ class Pass:
         if self._slopes is not None:
             before = self._slopes.best.tight(node)
             lower, upper = torch.maximum(lower, before[0]), torch.minimum(upper, before[1])
-        return lower, torch.maximum(lower, upper) if not self.number.sound else upper
+        if node in self.known:
+            lower, upper = torch.maximum(lower, self.known[node][0]), torch.minimum(upper, self.known[node][1])
+        return self._uncrossed(lower, upper)
+
+    def _uncrossed(self, lower: Tensor, upper: Tensor) -> Interval:
+        """Ends in order; where sound ones are not, there is no such input."""
+        crossed = (lower > upper).flatten(1).any(1)
+        if self.number.sound:
+            self.empty = self.empty | crossed.detach()
+        return lower, torch.maximum(lower, upper)
 
     def enclose(self, node: Node) -> Interval:
         """Bounds of every element of a node, backward."""
@@ -160,6 +184,7 @@ class Pass:
         shared = turn < n
         low, high = [], []
         for first in range(0, n, turn):
+            check_deadline()
             count = min(turn, n - first)
             rows = torch.zeros(count, n, dtype=self.number.dtype, device=self.region.centre.device)
             rows[torch.arange(count), first + torch.arange(count)] = 1.0
@@ -185,6 +210,14 @@ class Pass:
 
     def least(self, target: Node, rows: Tensor, slope_rows: int) -> Tensor:
         """Below rows·target over the region: (batch or 1, rows, *shape) -> (batch, rows)."""
+        a, constant = self.plane(target, rows, slope_rows)
+        if a is not None:
+            constant = self._plus(constant, self.region.least(a))
+        assert constant is not None
+        return constant.expand(len(self.region.centre), rows.shape[1])
+
+    def plane(self, target: Node, rows: Tensor, slope_rows: int) -> tuple[Tensor | None, Tensor | None]:
+        """A and c with A·x + c <= rows·target for all x of the region: (batch or 1, rows, ...) each; None for zero."""
         order = self.network.before(target)
         for node in order:  # what the planes need first, so that no search starts inside another
             for parent in node.parents if node.needs_tight else ():
@@ -195,7 +228,7 @@ class Pass:
         finally:
             self._target = before
 
-    def _swept(self, order: list[Node], target: Node, rows: Tensor) -> Tensor:
+    def _swept(self, order: list[Node], target: Node, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
         waiting: dict[Node, tuple[Tensor, bool]] = {target: (rows, False)}
         constant: Tensor | None = None
         for node in reversed(order):
@@ -206,8 +239,9 @@ class Pass:
             if error is not None:
                 constant = self._plus(constant, -dot(a.abs(), error))
             if isinstance(node, Input):
-                constant = self._plus(constant, self.region.least(a))
-                continue
+                return a, constant
+            if isinstance(node, Curve):
+                self.seen[node] = a.detach()
             if self.method == "ibp" and node.needs_tight:
                 constant = self._plus(constant, self._at_interval(node, a))
                 continue
@@ -218,8 +252,7 @@ class Pass:
                 waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients, node.prepays)
                 if loss is not None:
                     constant = self._plus(constant, -loss)
-        assert constant is not None
-        return constant.expand(len(self.region.centre), rows.shape[1])
+        return None, constant
 
     def _at_interval(self, node: Node, a: Tensor) -> Tensor:
         """The least of A·y for y anywhere in the node's interval."""

@@ -34,7 +34,10 @@ from .rules import FUNCTIONS, MODULES
 _LONGEST = 64
 _X = variable("x")
 _RESHAPE_NAMES = "view reshape flatten unflatten squeeze unsqueeze"
-_MOVE_NAMES = "getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select"
+_MOVE_NAMES = (
+    "getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select "
+    "pixel_shuffle pixel_unshuffle repeat repeat_interleave expand tile"
+)
 _RESHAPES, _MOVES = frozenset(_RESHAPE_NAMES.split()), frozenset(_MOVE_NAMES.split())
 
 
@@ -253,7 +256,7 @@ class Reader:
                 f"pointwise function either ({first})"
             ) from reason
         expression = traced.definition.expression(traced.numbers())
-        return self._formula(expression, value, lambda z: module(z), repr(module))
+        return self.formula(expression, value, lambda z: module(z), repr(module))
 
     def _prelu(self, module: nn.PReLU, value: Any) -> Any:
         """w·x + (1 - w)·relu(x), with a w for each channel."""
@@ -261,7 +264,7 @@ class Reader:
         shape = (-1, *[1] * (len(root.shape) - 1))
         weight = self.converted(module.weight).view(shape)
         positive = self.node_of(Pointwise(root, _relu(), torch.relu, "relu", self.path))
-        return self._sum(self._scaled(root, weight), self._scaled(positive, 1 - weight), 1)
+        return self.sum_of(self.scaled(root, weight), self.scaled(positive, 1 - weight), 1)
 
     # ---------------------------------------------------------------------------------------- functions
 
@@ -289,14 +292,14 @@ class Reader:
         if name in _RESHAPES:
             return self.reshaped(function, args, kwargs)
         if name in _MOVES:
-            return self._moved(function, args, kwargs)
+            return self.moved(function, args, kwargs)
         self.refuse(name_of(function))
 
     def _attribute(self, value: Any, name: str) -> Any:
         if name == "data":
             return value
         if name == "mT":
-            return self._moved("transpose", (value, -1, -2), {})
+            return self.moved("transpose", (value, -1, -2), {})
         found = getattr(self._sample(value), name)
         if isinstance(found, Tensor):
             self.refuse(f".{name}")
@@ -362,7 +365,7 @@ class Reader:
         numbers = [repr(a) for a in args if isinstance(a, (int, float))]
         return Pointwise(base, expression, call, f"{name}({', '.join([*inner, *numbers]) or 'x'})", self.path)
 
-    def _formula(self, expression: Expression, value: Any, call: Callable[[Tensor], Tensor], spelling: str) -> Any:
+    def formula(self, expression: Expression, value: Any, call: Callable[[Tensor], Tensor], spelling: str) -> Any:
         """A pointwise function of a value, gathered with what the value is a formula of."""
         if isinstance(value, Pointwise) and value.node is None:
             whole = constant(expression.evaluate(x=value.expression))
@@ -378,24 +381,33 @@ class Reader:
             self.refuse(f"{name} of these tensors")
         first, second = operands
         # Under whatever name: "multiply", "truediv".
-        name = next((k for k in ("add", "sub", "rsub", "mul", "div") if POINTWISE[name] is POINTWISE[k]), name)
+        known = ("add", "sub", "rsub", "mul", "div", "maximum", "minimum")
+        name = next((k for k in known if POINTWISE[name] is POINTWISE[k]), name)
         if name in ("add", "sub", "rsub") and alpha == 1:
             if name == "rsub":
                 first, second = second, first
-            return self._sum(first, second, 1 if name == "add" else -1)
+            return self.sum_of(first, second, 1 if name == "add" else -1)
         if name == "mul":
-            return self._product(first, second)
+            return self.product(first, second)
         if name == "div" and isinstance(second, Tensor):
-            return self._scaled(self.node_of(first), 1 / second, 4)
+            return self.scaled(self.node_of(first), 1 / second, 4)
+        if name == "div":
+            return self.product(first, self.formula(constant(1) / _X, second, torch.reciprocal, "1/x"))
+        if name in ("maximum", "minimum"):
+            # max(a, b) = a + relu(b - a), min(a, b) = a - relu(a - b)
+            sign = 1 if name == "maximum" else -1
+            a, b = (second, first) if isinstance(first, Tensor) else (first, second)
+            apart = self.sum_of(b, a, -1) if sign > 0 else self.sum_of(a, b, -1)
+            return self.sum_of(a, self.formula(_relu(), apart, torch.relu, "relu"), sign)
         self.refuse(f"{name} of these tensors")
 
-    def _sum(self, first: Any, second: Any, sign: int) -> Any:
+    def sum_of(self, first: Any, second: Any, sign: int) -> Any:
         if isinstance(second, (Tensor, int, float)):
             shift = torch.as_tensor(second, dtype=self.number.dtype, device=self.x.device)
-            return self._shifted(self.node_of(first), sign * shift)
+            return self.shifted(self.node_of(first), sign * shift)
         if isinstance(first, (Tensor, int, float)):
             shift = torch.as_tensor(first, dtype=self.number.dtype, device=self.x.device)
-            return self._shifted(self._scaled(self.node_of(second), torch.tensor(float(sign))), shift)
+            return self.shifted(self.scaled(self.node_of(second), torch.tensor(float(sign))), shift)
         a, b = self._pair(first, second)
         value = self.values[a] + sign * self.values[b]
         return self.add(Sum(self.path, tuple(value.shape[1:]), (a, b), (1, sign)), value)
@@ -415,14 +427,14 @@ class Reader:
             return number[0]
         self.refuse("a constant that differs from sample to sample")
 
-    def _shifted(self, node: Node, shift: Tensor) -> Node:
+    def shifted(self, node: Node, shift: Tensor) -> Node:
         shift = self._per_sample(shift, node)
         value = self.values[node] + shift
         if value.shape != self.values[node].shape:
             self.refuse("a sum that repeats the tensor by broadcasting")
         return self.add(Affine(self.path, node.shape, node, _same, _same, shift, 1), value)
 
-    def _scaled(self, node: Node, scale: Tensor, steps: int = 1) -> Node:
+    def scaled(self, node: Node, scale: Tensor, steps: int = 1) -> Node:
         scale = self._per_sample(scale.to(self.number.dtype).to(self.x.device), node)
         value = self.values[node] * scale
         if value.shape != self.values[node].shape:
@@ -434,10 +446,10 @@ class Reader:
 
         return self.add(Affine(self.path, node.shape, node, apply, lambda z: z * size, None, steps, apply), value)
 
-    def _product(self, first: Any, second: Any) -> Any:
+    def product(self, first: Any, second: Any) -> Any:
         for a, b in ((first, second), (second, first)):
             if isinstance(b, (Tensor, int, float)):
-                return self._scaled(self.node_of(a), torch.as_tensor(b))
+                return self.scaled(self.node_of(a), torch.as_tensor(b))
         a, b = self._pair(first, second)
         value = self.values[a] * self.values[b]
         return self.add(Product(self.path, tuple(value.shape[1:]), (a, b)), value)
@@ -460,7 +472,7 @@ class Reader:
             Affine(self.path, outer, node, apply, None, None, 0, lambda a: a.reshape(len(a), *inner)), value
         )
 
-    def _moved(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def moved(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Operations that only choose and move elements within each sample: shown by what they do to their places."""
         node = self.node_of(args[0])
         before = self.values[node]

@@ -37,6 +37,8 @@ _NEWTON_STEPS = 2
 _CUTS = 24
 # Cutting planes stop when the gap at the midpoint is within this fraction of the least one.
 _ENOUGH = 5e-4
+# They stop too once fewer than one interval in so many is not there yet: a step for a few costs as much as one for all.
+_FEW = 128
 # On a narrower interval the slope of a chord is noise.
 _NARROW = 1e-7
 _DTYPES = (torch.float32, torch.float64)
@@ -490,7 +492,7 @@ class Envelope:
             noise = 64 * _EPS * (at_left[active].abs() + at_right[active].abs() + _TINY)
             done = (gap <= _ENOUGH * (tower[0][active] - ceiling[active])) | (gap <= noise) | (x == mid) | ~(run > 0)
             active = active[~done]
-            if not len(active):
+            if len(active) * _FEW < max(len(m), 1):
                 break
         return slope
 

@@ -6,7 +6,7 @@ A rule takes the reader, then what the call was given; tensors that depend on th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
 
+from . import composites
 from .nodes import Concat, Maximum, Node
 
 if TYPE_CHECKING:
@@ -70,6 +71,63 @@ def _convolution(dimensions: int) -> Callable[..., Node]:
         )
 
     return rule
+
+
+def _transposed_convolution(dimensions: int) -> Callable[..., Node]:
+    convolve = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[dimensions]
+    adjoint = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions]
+
+    def rule(
+        reader: Reader,
+        value: Any,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Node:
+        weight = reader.converted(weight)
+        size = weight.abs()
+        rest = (None, stride, padding, output_padding, groups, dilation)
+        shift = None if bias is None else reader.converted(bias).view(-1, *[1] * dimensions)
+        terms = max(math.prod(weight.shape[1:]), math.prod(weight.shape[2:]) * weight.shape[0] // groups) + 1
+        return reader.linear_map(
+            value,
+            lambda z: convolve(z, weight, *rest),
+            lambda z: convolve(z, size, *rest),
+            shift,
+            terms,
+            lambda a: adjoint(a, weight, None, stride, padding, dilation, groups),
+        )
+
+    return rule
+
+
+def _transposed_convolution_module(dimensions: int) -> Callable[..., Node]:
+    def rule(reader: Reader, m: Any, value: Any) -> Node:
+        given = (m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation)
+        return _transposed_convolution(dimensions)(reader, value, *given)
+
+    return rule
+
+
+def _padded(reader: Reader, input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Node:
+    node, ends = reader.node_of(input), [int(n) for n in pad]
+    if len(ends) > 2 * len(node.shape) or min(ends) < 0:
+        reader.refuse("padding of the batch dimension, or by less than nothing,")
+    if mode != "constant":  # the tensor's own elements
+        return reader.moved(F.pad, (node, ends, mode), {})
+    inner = [-n for n in ends]
+
+    def apply(z: Tensor) -> Tensor:
+        return F.pad(z, ends)
+
+    if not value:
+        return reader.linear_map(node, apply, None, None, 0, lambda a: F.pad(a, inner))
+    frame = F.pad(torch.zeros_like(reader.values[node][0]), ends, "constant", value)
+    return reader.linear_map(node, apply, apply, frame, 1, lambda a: F.pad(a, inner))
 
 
 def _convolution_module(dimensions: int) -> Callable[..., Node]:
@@ -202,16 +260,18 @@ def _max_pool_module(dimensions: int) -> Callable[..., Node]:
 
 
 def _concat(reader: Reader, tensors: Any, dim: int = 0) -> Node:
-    nodes = []
-    for tensor in tensors:
-        if isinstance(tensor, Tensor):
-            reader.refuse("concatenation with a constant")
-        nodes.append(reader.node_of(tensor))
-    value = torch.cat([reader.values[n] for n in nodes], dim)
-    dim = dim % value.dim()
-    if dim == 0:
+    first = next(t for t in tensors if not isinstance(t, Tensor))
+    axis = dim % (len(reader.node_of(first).shape) + 1)
+    if axis == 0:
         reader.refuse("concatenation along the batch dimension")
-    return reader.add(Concat(reader.path, tuple(value.shape[1:]), tuple(nodes), dim - 1), value)
+
+    def join(nodes: Sequence[Node]) -> Node:
+        value = torch.cat([reader.values[n] for n in nodes], axis)
+        return reader.add(Concat(reader.path, tuple(value.shape[1:]), tuple(nodes), axis - 1), value)
+
+    if any(isinstance(t, Tensor) for t in tensors):
+        return composites.concat(reader, tensors, axis, join)
+    return join([reader.node_of(t) for t in tensors])
 
 
 def _reduced(average: bool) -> Callable[..., Node]:
@@ -228,12 +288,6 @@ def _reduced(average: bool) -> Callable[..., Node]:
     return rule
 
 
-def _matmul(reader: Reader, first: Any, second: Any) -> Node:
-    if isinstance(second, Tensor) and second.dim() == 2:
-        return linear(reader, first, second.T)
-    reader.refuse("a matrix product of two tensors that depend on the input, or with a constant on the left")
-
-
 def _identity(reader: Reader, module: Any, value: Any) -> Any:
     if getattr(module, "training", False) and getattr(module, "p", 0):
         reader.refuse("dropout in training mode")
@@ -246,6 +300,13 @@ MODULES: dict[Any, Callable[..., Any]] = {
     nn.Conv1d: _convolution_module(1),
     nn.Conv2d: _convolution_module(2),
     nn.Conv3d: _convolution_module(3),
+    nn.ConvTranspose1d: _transposed_convolution_module(1),
+    nn.ConvTranspose2d: _transposed_convolution_module(2),
+    nn.ConvTranspose3d: _transposed_convolution_module(3),
+    (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d): lambda r, m, x: _padded(r, x, m.padding, value=m.value),
+    (nn.ReflectionPad1d, nn.ReflectionPad2d): lambda r, m, x: _padded(r, x, m.padding, "reflect"),
+    (nn.ReplicationPad1d, nn.ReplicationPad2d): lambda r, m, x: _padded(r, x, m.padding, "replicate"),
+    (nn.CircularPad1d, nn.CircularPad2d): lambda r, m, x: _padded(r, x, m.padding, "circular"),
     (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): _batch_norm_module,
     (nn.AvgPool1d, nn.AvgPool2d): _average_pool_module,
     (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d): _adaptive_average_module,
@@ -253,12 +314,17 @@ MODULES: dict[Any, Callable[..., Any]] = {
     nn.MaxPool2d: _max_pool_module(2),
     (nn.Flatten, nn.Unflatten): lambda r, m, x: r.reshaped(m, (x,), {}),
     (nn.Identity, *_DROPOUTS): _identity,
+    **composites.MODULES,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "linear": linear,
     "conv1d": _convolution(1),
     "conv2d": _convolution(2),
     "conv3d": _convolution(3),
+    "conv_transpose1d": _transposed_convolution(1),
+    "conv_transpose2d": _transposed_convolution(2),
+    "conv_transpose3d": _transposed_convolution(3),
+    "pad": _padded,
     "batch_norm": _batch_norm,
     "avg_pool1d": _average_pool(F.avg_pool1d),
     "avg_pool2d": _average_pool(F.avg_pool2d),
@@ -272,6 +338,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "concatenate": _concat,
     "mean": _reduced(True),
     "sum": _reduced(False),
-    "matmul": _matmul,
-    "mm": _matmul,
+    **composites.FUNCTIONS,
 }

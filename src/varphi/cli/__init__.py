@@ -1,4 +1,5 @@
-"""The command line: `varphi facts`, `varphi list`, `varphi compare`, `varphi study`, `varphi claims`, `varphi neuron`.
+"""The command line: `varphi facts`, `varphi list`, `varphi compare`, `varphi study`, `varphi claims`, `varphi neuron`,
+`varphi verify`.
 
 Thin: each command checks what it was given, calls the library and prints. Nothing heavy is imported before a command
 needs it, so that `varphi --help` answers at once. This file is the entry; a command's file has its name.
@@ -24,6 +25,7 @@ from .console import complain, warn
 from .facts import facts, list_catalogue
 from .neuron import neurons
 from .study import studies
+from .verify import verify
 
 app = typer.Typer(
     name="varphi",
@@ -104,6 +106,7 @@ app.command()(facts)
 app.command("list")(list_catalogue)
 app.command()(compare)
 app.add_typer(studies, name="study")
+app.command()(verify)
 app.command()(claims)
 app.add_typer(circuits, name="circuit")
 app.add_typer(neurons, name="neuron")

@@ -1,4 +1,4 @@
-"""`varphi neuron`: the class of a membrane's excitability, its special points, its f–I curve."""
+"""`varphi neuron`: the class of a membrane's excitability, its special points, f–I curve, plane and diagram."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from varphi.files import check_writable
+from varphi.files import check_writable, whole
 
 from .arguments import Json
-from .console import print_json, say, waiting
+from .console import print_json, say, waiting, warn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A model of the library: `varphi neuron list`.",
+        help="A model of the library (`varphi neuron list`), or a file of NMODL (.mod), NeuroML or SBML.",
         autocompletion=_known_models,
         show_default=False,
     ),
@@ -46,6 +46,17 @@ Class = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help='Another number: --set V3=10, --set gK="0.04 S/cm2". Repeatable.'),
+]
+Given = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--given",
+        metavar="NAME=VALUE",
+        help="What a file leaves open: --given ena=50 (.mod), --given temperature=6.3 (NeuroML). Repeatable.",
+    ),
+]
+Applied = Annotated[
+    float, typer.Option("--current", "-I", metavar="I", help="Applied current, µA/cm².", show_default=False)
 ]
 FigureFile = Annotated[Path | None, typer.Option("--figure", metavar="FILE", help="Also draw it (.svg, .png, .pdf).")]
 
@@ -71,12 +82,12 @@ def list_models(as_json: Json = False) -> None:
 
 @neurons.command()
 def points(
-    name: Name, variant: Variant = None, class_: Class = None, changes: Set = None, figure: FigureFile = None,
-    as_json: Json = False,
+    name: Name, variant: Variant = None, class_: Class = None, changes: Set = None, given: Given = None,
+    figure: FigureFile = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Every fold and Hopf point, with proof that there are no others."""
     _check(figure)
-    model = _model(name, variant, class_, changes)
+    model = _model(name, variant, class_, changes, given)
     from varphi.systems.neurons import special_points
 
     with waiting(f"enclosing the special points of {model.name} ..."):
@@ -85,6 +96,7 @@ def points(
         print_json(
             {
                 "model": model.name,
+                "units": {"I": model.units["I"], "V": model.units["V"], "period": model.units["t"]},
                 "window": list(model.span),
                 "complete": found.complete,
                 "points": [_point(p) for p in found.points],
@@ -101,10 +113,11 @@ def points(
 
 @neurons.command()
 def classify(
-    name: Name, variant: Variant = None, class_: Class = None, changes: Set = None, as_json: Json = False
-) -> None:
+    name: Name, variant: Variant = None, class_: Class = None, changes: Set = None, given: Given = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Type I or type II, with the evidence: how rest is lost, and how firing begins."""
-    model = _model(name, variant, class_, changes)
+    model = _model(name, variant, class_, changes, given)
     from varphi.systems.neurons import excitability, special_points
 
     with waiting(f"classifying {model.name} ..."):
@@ -121,6 +134,7 @@ def classify(
             "source": model.source,
             "notes": model.notes,
             "numbers": model.values,
+            "units": {"I": model.units["I"], "V": model.units["V"], "frequency": model.frequency[1]},
             "type": found.type,
             "mechanism": found.mechanism,
             "rest_is_lost_at": None if found.loss is None else _point(found.loss),
@@ -142,6 +156,7 @@ def fi(
     variant: Variant = None,
     class_: Class = None,
     changes: Set = None,
+    given: Given = None,
     currents: Annotated[
         tuple[float, float] | None,
         typer.Option("--currents", metavar="LOW HIGH", help="Range of the current; by default around its onset."),
@@ -152,7 +167,7 @@ def fi(
 ) -> None:
     """Frequency against current, with rest, firing and the coexistence of both told apart."""
     _check(figure)
-    model = _model(name, variant, class_, changes)
+    model = _model(name, variant, class_, changes, given)
     import numpy as np
 
     from varphi.systems.neurons import fi_curve
@@ -195,6 +210,7 @@ def bifurcation_curves(
     variant: Variant = None,
     class_: Class = None,
     changes: Set = None,
+    given: Given = None,
     cycles: Annotated[
         bool, typer.Option(help="Also folds and doublings of cycles and homoclinic orbits, which takes seconds.")
     ] = True,
@@ -203,7 +219,7 @@ def bifurcation_curves(
 ) -> None:
     """Bifurcations over the current and another parameter, and the points at which they meet."""
     _check(figure)
-    model = _model(name, variant, class_, changes)
+    model = _model(name, variant, class_, changes, given)
     from varphi.systems.neurons import curves
 
     with waiting(f"following the bifurcations of {model.name} ..."):
@@ -231,21 +247,250 @@ def bifurcation_curves(
         _draw(figure, lambda: draw_curves(found))
 
 
-def _model(name: str, variant: str | None, class_: int | None, changes: list[str] | None) -> Model:
+@neurons.command()
+def plane(
+    name: Name, current: Applied, variant: Variant = None, class_: Class = None, changes: Set = None,
+    given: Given = None, figure: FigureFile = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """The phase plane of a model with two variables: nullclines, equilibria, separatrices, orbits."""
+    _check(figure)
+    model = _model(name, variant, class_, changes, given)
+    from varphi.systems.neurons import phase_plane
+
+    with waiting(f"drawing the plane of {model.name} ..."):
+        found = phase_plane(model, current)
+    gate, per_time = model.states[1], _per(model.units["t"])
+    rows = [
+        {
+            "kind": e.kind,
+            "V": e.V,
+            gate: e.state[gate],
+            "directions": [{"eigenvalue": value, "vector": vector} for value, vector in found.directions(e)],
+        }
+        for e in found.equilibria
+    ]
+    if as_json:
+        nullclines = {
+            "V": found.V, "dV/dt = 0": found.voltage_nullcline, f"d{gate}/dt = 0": found.gate_nullcline,
+        }  # fmt: skip
+        print_json(
+            {
+                "model": model.name,
+                "units": {"I": model.units["I"], "V": model.units["V"], "eigenvalue": per_time},
+                "I": current,
+                "equilibria": rows,
+                "nullclines": nullclines,
+                "separatrices": [
+                    {"saddle": b.saddle.V, "stable": b.stable, "V": b.path[0], gate: b.path[1]}
+                    for b in found.separatrices
+                ],
+                "orbits": [{"V": o[0], gate: o[1]} for o in found.orbits],
+                "failures": found.failures,
+            }
+        )
+    else:
+        print(f"{model.name}, I = {current:g} {model.units['I']}".rstrip())
+        for row in rows:
+            print(f"  {row['kind']} at V = {row['V']:.9g} {model.units['V']}, {gate} = {row[gate]:.9g}")
+            for d in row["directions"]:
+                v, x = d["vector"]
+                print(f"    eigenvalue {d['eigenvalue']:.6g} {per_time} along ({v:.4g}, {x:.4g})")
+        for reason, count in found.failures.items():
+            warn(f"{count} of {len(found.orbits)} orbits {reason}")
+    if figure is not None:
+        from varphi.systems.neurons.figures import draw_phase_plane
+
+        _draw(figure, lambda: draw_phase_plane(found))
+
+
+@neurons.command()
+def diagram(
+    name: Name,
+    variant: Variant = None,
+    class_: Class = None,
+    changes: Set = None,
+    given: Given = None,
+    currents: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--currents", metavar="LOW HIGH", help="The range that the figure shows; by default all."),
+    ] = None,
+    figure: FigureFile = None,
+    as_json: Json = False,
+) -> None:
+    """The bifurcation diagram: equilibria, cycles stable and unstable, and where they change."""
+    _check(figure)
+    if currents is not None and not currents[0] < currents[1]:
+        raise ValueError(f"--currents takes the lower end first, got {currents[0]:g} {currents[1]:g}")
+    model = _model(name, variant, class_, changes, given)
+    from varphi.systems.neurons import bifurcation_diagram
+
+    with waiting(f"following the equilibria and cycles of {model.name} ..."):
+        found = bifurcation_diagram(model)
+    if as_json:
+        print_json(
+            {
+                "model": model.name,
+                "units": {"I": model.units["I"], "V": model.units["V"], "period": model.units["t"]},
+                "points": [_point(p) for p in found.special],
+                "marks": [vars(m) for m in found.marks],
+                "equilibria": {"I": found.I, "V": found.V, "stable": found.stable},
+                "cycles": [vars(c) for c in found.cycles],
+            }
+        )
+    else:
+        print(found)
+    if figure is not None:
+        from varphi.systems.neurons.figures import draw_diagram
+
+        _draw(figure, lambda: draw_diagram(found, currents=currents)[0])
+
+
+@neurons.command()
+def phase(
+    name: Name, current: Applied, variant: Variant = None, class_: Class = None, changes: Set = None,
+    given: Given = None, figure: FigureFile = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """The phase response: how far a small kick at each phase moves the next spikes."""
+    _check(figure)
+    model = _model(name, variant, class_, changes, given)
+    from varphi.systems.neurons import phase_response
+
+    with waiting(f"following the cycle of {model.name} ..."):
+        found = phase_response(model, current)
+    if as_json:
+        time = model.units["t"]
+        print_json(
+            {
+                "model": model.name,
+                "units": {
+                    "I": model.units["I"],
+                    "V": model.units["V"],
+                    "period": time,
+                    "advance": f"{time}/mV" if time else "",
+                },
+                "I": current,
+                "type": found.type,
+                "period": found.period,
+                "error": found.closing,
+                "phase": found.phase,
+                "V": found.V,
+                "advance": found.advance,
+            }
+        )
+    else:
+        print(found)
+    if figure is not None:
+        from varphi.systems.neurons.figures import draw_phase_response
+
+        _draw(figure, lambda: draw_phase_response(found))
+
+
+@neurons.command()
+def pulses(
+    name: Name,
+    variant: Variant = None,
+    class_: Class = None,
+    changes: Set = None,
+    given: Given = None,
+    durations: Annotated[
+        tuple[float, float], typer.Option("--durations", metavar="SHORT LONG", help="Shortest and longest pulse, ms.")
+    ] = (0.1, 50.0),
+    points: Annotated[int, typer.Option(metavar="N", min=3, help="How many pulses.")] = 16,
+    figure: FigureFile = None,
+    as_json: Json = False,
+) -> None:
+    """The thresholds of single pulses: rheobase, chronaxie, and the laws of Weiss and Lapicque."""
+    _check(figure)
+    short, long = durations
+    if not 0 < short < long:
+        raise ValueError(f"--durations takes two positive times, the shorter first, got {short:g} {long:g}")
+    model = _model(name, variant, class_, changes, given)
+    import numpy as np
+
+    from varphi.systems.neurons import strength_duration
+
+    with waiting(f"finding thresholds of {model.name} ..."):
+        found = strength_duration(model, np.geomspace(short, long, points))
+    if as_json:
+        print_json(
+            {
+                "model": model.name,
+                "units": {"I": model.units["I"], "time": model.units["t"]},
+                "durations": found.durations,
+                "threshold": found.threshold,
+                "rheobase": found.rheobase,
+                "chronaxie": found.chronaxie,
+                "laws": [vars(law) for law in found.laws()],
+            }
+        )
+    else:
+        print(found)
+    if figure is not None:
+        from varphi.systems.neurons.figures import draw_strength_duration
+
+        _draw(figure, lambda: draw_strength_duration(found))
+
+
+@neurons.command()
+def export(
+    name: Name,
+    to: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="An SBML file (.xml, .sbml) or a NeuroML one (.nml).")
+    ],
+    variant: Variant = None,
+    class_: Class = None,
+    changes: Set = None,
+    given: Given = None,
+    current: Annotated[float, typer.Option("--current", "-I", metavar="I", help="Applied current, µA/cm².")] = 0.0,
+) -> None:
+    """Write a model as SBML, or as NeuroML, which has no applied current."""
+    check_writable(to, (".xml", ".sbml", ".nml"))
+    if to.suffix.lower() == ".nml" and current:
+        raise ValueError("a NeuroML cell has no applied current: leave --current out")
+    model = _model(name, variant, class_, changes, given)
+    from varphi.systems.neurons import to_neuroml, to_sbml
+
+    text = to_neuroml(model) if to.suffix.lower() == ".nml" else to_sbml(model, current)
+    with whole(to) as part:
+        part.write_text(text, "utf-8")
+    say(f"wrote {to}", "dim")
+
+
+def _per(unit: str) -> str:
+    return f"1/{unit}" if unit else ""
+
+
+def _model(
+    name: str, variant: str | None, class_: int | None, changes: list[str] | None, given: list[str] | None
+) -> Model:
     from varphi.systems.neurons import load
+    from varphi.systems.neurons.reading import FORMATS, from_file
 
     if class_ is not None and variant is not None:
         raise ValueError("give --class or --variant, not both")
-    model = load(name, variant if class_ is None else f"class {class_}")
-    given: dict[str, str] = {}
-    for text in changes or ():
+    told = _pairs("--given", given)
+    if Path(name).suffix.lower() in FORMATS:
+        if class_ is not None or variant is not None:
+            raise ValueError(f"{name} is a file and has no variants")
+        model = from_file(name, told)
+    elif told:
+        raise ValueError(f"--given is for files; a number of {name} is changed by --set")
+    else:
+        model = load(name, variant if class_ is None else f"class {class_}")
+    wanted = _pairs("--set", changes)
+    return model.with_(wanted) if wanted else model
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts or ():
         key, equals, value = (part.strip() for part in text.partition("="))
         if not (key and equals and value):
-            raise ValueError(f"--set takes NAME=VALUE, as in --set V3=10; got {text!r}")
-        if key in given:
-            raise ValueError(f"--set gives {key!r} twice")
-        given[key] = value
-    return model.with_(given) if given else model
+            raise ValueError(f"{option} takes NAME=VALUE, as in {option} V3=10; got {text!r}")
+        if key in found:
+            raise ValueError(f"{option} gives {key!r} twice")
+        found[key] = value
+    return found
 
 
 def _point(point: Special) -> dict[str, Any]:

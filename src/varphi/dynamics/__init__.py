@@ -13,13 +13,12 @@ from .cycles import orbit_by_simulation as orbit_by_simulation
 from .ensemble import Cycle as Cycle
 from .ensemble import Ensemble as Ensemble
 from .ensemble import Event as Event
-from .ensemble import Status as Status
 from .ensemble import simulate as simulate
 from .equilibria import EquilibriumBranch as EquilibriumBranch
 from .equilibria import continue_equilibria as continue_equilibria
+from .status import Status as Status
 from .stochastic import Counts as Counts
 from .stochastic import Network as Network
-from .stochastic import Outcome as Outcome
 from .stochastic import Reaction as Reaction
 from .stochastic import simulate_counts as simulate_counts
 from .system import System as System

@@ -2,513 +2,478 @@
 
 Each lane has its own time, step size and method. A sample begins with Dormand-Prince; where the step that stability
 allows is much smaller than what accuracy asks for, it goes on with RODAS, from the same point (the test is that of
-DOPRI5: |Δf|/|Δy| times the step stays above the stability boundary). Compiled once for all systems: a system's own code
-is called by address.
+DOPRI5: |Δf|/|Δy| times the step stays above the stability boundary). A stiff sample gives up its lane and waits until
+the others are done, so that the lanes of a step all use one method; where events are looked for it keeps its lane.
+
+Machine code for all systems: a system's own code is called by address, and so is what looks for events.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
+import functools
+import hashlib
+import math
+from typing import Any
+
+import llvmlite.ir as ir
 
 from varphi.numbers.kernel.batch import WIDTH
+from varphi.numbers.kernel.compile import engine
+from varphi.numbers.kernel.lanes import DOUBLE, I1, I8, I64, IRValue, Lanes, Mask, largest, smallest, sqrt
+from varphi.numbers.kernel.vector_math import exp, log
 
-from .steps import (
-    call,
-    dormand_prince,
-    dormand_prince_at,
-    dormand_prince_dense,
-    dormand_prince_error,
-    rodas,
-    rodas_at,
-    rodas_dense,
-    rodas_error,
-)
+from . import machine, steps, tableau
+from .events import CALLED, RUNNING
+from .machine import FLOATS, WHOLES, Code, digest
+from .status import Status
+from .steps import ROOM, Steps
 
-# What became of a sample.
-DONE, STOPPED, CLOSED, TOO_MANY_STEPS, STEP_TOO_SMALL, NOT_FINITE, SINGULAR = range(7)
-_RUNNING = -1
-# The boundary of stability of Dormand-Prince on the negative axis, and how often it must be met in a row.
-_STIFF_AT, _STIFF_AFTER = 3.25, 15
+_STIFF = 100  # waits to go on with the implicit method
+# How near to the boundary of stability of Dormand-Prince (3.3 on the negative axis), and how often in a row: where the
+# tolerance is tight, the error of what is already damped holds the steps well inside it.
+_STIFF_AT, _STIFF_AFTER, _CALM_AFTER = 2.4, 15, 6
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
 # Step controllers: proportional, with some memory of the last error for the explicit method (Gustafsson).
 _MEMORY = 0.04
+_LEAST_REMEMBERED = math.log(1e-4)
+
+ARGUMENTS: dict[str, Any] = {
+    "prepare": I64,  # addresses
+    "rate": I64,
+    "jacobian": I64,
+    "events": I64,
+    "handler": I64,
+    "starts": FLOATS,  # (samples, states)
+    "parameters": FLOATS,  # (samples, parameters)
+    "ends": FLOATS,  # (samples,)
+    "atol": FLOATS,  # (states,)
+    "times": FLOATS,  # (times,) increasing
+    "directions": WHOLES,  # (events,) -1 falling, 1 rising, 0 both
+    "terminal": WHOLES,  # (events,) after how many the sample stops; 0 never
+    "found": FLOATS,  # out (samples, times, states)
+    "finals": FLOATS,  # out (samples, states)
+    "final_times": FLOATS,  # out (samples,)
+    "status": WHOLES,  # out (samples,)
+    "steps": WHOLES,  # out (samples, 2): accepted with either method
+    "event_times": FLOATS,  # out (samples, room)
+    "event_kinds": WHOLES,  # out (samples, room)
+    "event_states": FLOATS,  # out (samples, room, states)
+    "event_counts": WHOLES,  # out (samples,)
+    "periods": FLOATS,  # out (samples, 2): the period, and how many section events it has
+    "lows": FLOATS,  # out (samples, states): smallest value on the accepted steps
+    "highs": FLOATS,  # out (samples, states)
+    "watch": WHOLES,  # (2,) out: how many samples have ended; in: not 0 to stop
+    **ROOM,
+    "low": FLOATS,  # room (states) rows: the smallest and largest values so far
+    "high": FLOATS,
+    "span_low": FLOATS,  # room (states) rows: the same since the last return to the section,
+    "span_high": FLOATS,
+    "spans": FLOATS,  # ... and the range on recent returns
+    "turns": FLOATS,  # room (room) rows: how large each recorded return was, summed over the states
+    "g_old": FLOATS,  # room (events) rows: the events' functions before and after the step
+    "g_new": FLOATS,
+    "g_scratch": FLOATS,
+    "totals": FLOATS,  # room (events) rows: how many of each so far
+    "held": WHOLES,  # room (samples,): stiff samples that wait
+    "held_steps": FLOATS,  # room (samples,): their step sizes
+    "samples": I64,
+    "states": I64,
+    "parameter_count": I64,
+    "time_count": I64,
+    "kinds": I64,
+    "room": I64,
+    "section": I64,  # the event on whose states a cycle is looked for; -1 none
+    "returns": I64,  # how many returns are compared, at most
+    "stiff": I64,  # whether to begin with the implicit method
+    "may_switch": I64,
+    "most_steps": I64,
+    "begin": DOUBLE,
+    "rtol": DOUBLE,
+    "largest": DOUBLE,  # largest step
+    "closing": DOUBLE,  # how near two returns must be, relative to the orbit's size
+}
 
 
-@njit(cache=True, nogil=True)
-def advance(
-    rate,
-    jacobian,
-    events,
-    stiff,  # (samples,) whether to begin with the implicit method
-    starts,  # (samples, states)
-    parameters,  # (samples, parameters)
-    begins,  # (samples,) times
-    ends,  # (samples,)
-    first,  # (samples,) first step sizes; 0 to choose
-    rtol,
-    atol,  # (states,)
-    largest,  # largest step
-    most_steps,
-    may_switch,
-    times,  # (times,) increasing
-    directions,  # (events,) -1 falling, 1 rising, 0 both
-    terminal,  # (events,) after how many the sample stops; 0 never
-    section,  # the event on whose states a cycle is looked for; -1 none
-    closing,  # how near two returns must be, relative to the orbit's size
-    returns,  # how many returns are compared, at most
-    found,  # out (samples, times, states)
-    finals,  # out (samples, states)
-    final_times,  # out (samples,)
-    status,  # out (samples,)
-    steps,  # out (samples, 2): accepted with either method
-    event_times,  # out (samples, room)
-    event_kinds,  # out (samples, room)
-    event_states,  # out (samples, room, states)
-    event_counts,  # out (samples,)
-    periods,  # out (samples, 2): the period, and how many section events it has
-    lows,  # out (samples, states): smallest value on the accepted steps
-    highs,  # out (samples, states)
-    watch,  # (2,) out: how many samples have ended; in: not 0 to stop
-):
-    samples, n = starts.shape
-    m = parameters.shape[1]
-    kinds = directions.shape[0]
-    room = event_times.shape[1]
-    rows = np.zeros((n + m + 1, WIDTH))
-    y, new, inner = np.zeros((n, WIDTH)), np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
-    k, dense = np.zeros((7, n, WIDTH)), np.zeros((5, n, WIDTH))
-    implicit_k, implicit_new = np.zeros((6, n, WIDTH)), np.zeros((n, WIDTH))
-    implicit_dense = np.zeros((5, n, WIDTH))
-    matrix, pivots = np.zeros((n, n, WIDTH)), np.zeros((n, WIDTH), np.int64)
-    slopes = np.zeros((n * n + n, WIDTH))
-    t, h = np.zeros(WIDTH), np.ones(WIDTH)
-    error, implicit_error, before = np.zeros(WIDTH), np.zeros(WIDTH), np.full(WIDTH, 1e-4)
-    g_old, g_new = np.zeros((max(kinds, 1), WIDTH)), np.zeros((max(kinds, 1), WIDTH))
-    sample = np.full(WIDTH, -1, np.int64)
-    is_stiff = np.zeros(WIDTH, np.bool_)
-    rejected = np.zeros(WIDTH, np.bool_)
-    taken, next_time = np.zeros(WIDTH, np.int64), np.zeros(WIDTH, np.int64)
-    warned, calm = np.zeros(WIDTH, np.int64), np.zeros(WIDTH, np.int64)
-    sound = np.ones(WIDTH, np.bool_)
-    event_total = np.zeros((max(kinds, 1), WIDTH), np.int64)
-    # The range of each state since the last return to the section, and on recent returns.
-    span_low, span_high, spans = np.zeros((n, WIDTH)), np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
-    turns = np.zeros((max(room, 1), WIDTH))  # how large each recorded return was, summed over the states
-    accepted = np.zeros(WIDTH, np.bool_)
-    active, waiting = 0, 0
-    while True:
-        if watch[1] != 0:
-            return
-        # Fill empty lanes.
-        filled = False
-        if waiting < samples:
-            for lane in range(WIDTH):
-                if sample[lane] >= 0 or waiting >= samples:
-                    continue
-                s = waiting
-                waiting += 1
-                sample[lane] = s
-                active += 1
-                filled = True
-                for i in range(n):
-                    y[i, lane] = starts[s, i]
-                    span_low[i, lane], span_high[i, lane], spans[i, lane] = np.inf, -np.inf, 0.0
-                    lows[s, i] = starts[s, i]
-                    highs[s, i] = starts[s, i]
-                for i in range(m):
-                    rows[n + i, lane] = parameters[s, i]
-                t[lane], h[lane] = begins[s], first[s]
-                is_stiff[lane], rejected[lane] = stiff[s], False
-                taken[lane], next_time[lane], warned[lane], calm[lane], before[lane] = 0, 0, 0, 0, 1e-4
-                for e in range(kinds):
-                    event_total[e, lane] = 0
-                while next_time[lane] < times.shape[0] and times[next_time[lane]] <= t[lane]:
-                    for i in range(n):
-                        found[s, next_time[lane], i] = y[i, lane]
-                    next_time[lane] += 1
-        if active == 0:
-            return
-        if filled:
-            # (Lanes at work get the values that they have.)
-            for i in range(n):
-                for lane in range(WIDTH):
-                    rows[i, lane] = y[i, lane]
-            for lane in range(WIDTH):
-                rows[n + m, lane] = t[lane]
-            call(rate, rows, k[0])
-            if kinds:
-                call(events, rows, g_old)
-            for lane in range(WIDTH):
-                if sample[lane] >= 0 and h[lane] == 0.0:
-                    h[lane] = _first_step(y, k, lane, rtol, atol, min(largest, ends[sample[lane]] - t[lane]))
-        any_explicit, any_implicit = False, False
-        for lane in range(WIDTH):
-            if sample[lane] < 0:
-                h[lane] = 0.0 if not is_stiff[lane] else 1e-300
-                continue
-            left = ends[sample[lane]] - t[lane]
-            h[lane] = min(h[lane], largest)
-            if h[lane] * 1.0000001 >= left:
-                h[lane] = left
-            if is_stiff[lane]:
-                any_implicit = True
-            else:
-                any_explicit = True
-        if any_explicit:
-            dormand_prince(rate, rows, y, t, h, k, new, inner)
-            dormand_prince_error(y, new, h, k, rtol, atol, error)
-        if any_implicit:
-            for lane in range(WIDTH):
-                if h[lane] == 0.0:
-                    h[lane] = 1e-300
-            rodas(rate, jacobian, rows, y, t, h, implicit_k, implicit_new, matrix, pivots, slopes, sound)
-            rodas_error(y, implicit_new, implicit_k, rtol, atol, implicit_error)
-            for lane in range(WIDTH):
-                if is_stiff[lane]:
-                    error[lane] = implicit_error[lane]
-                    for i in range(n):
-                        new[i, lane] = implicit_new[i, lane]
-        # The slope at the new point: the explicit method has it already.
-        if any_implicit:
-            for i in range(n):
-                for lane in range(WIDTH):
-                    rows[i, lane] = new[i, lane]
-            for lane in range(WIDTH):
-                rows[n + m, lane] = t[lane] + h[lane]
-            call(rate, rows, slopes)
-            for lane in range(WIDTH):
-                if is_stiff[lane]:
-                    for i in range(n):
-                        k[6, i, lane] = slopes[i, lane]
-        some = False
-        for lane in range(WIDTH):
-            accepted[lane] = False
-            if sample[lane] < 0:
-                continue
-            e = error[lane]
-            if not (e <= 1e300) or (is_stiff[lane] and not sound[lane]):
-                e = 1e10
-            if e <= 1.0:
-                accepted[lane] = True
-                some = True
-        if some and any_explicit:
-            dormand_prince_dense(y, new, h, k, dense)
-        if some and any_implicit:
-            rodas_dense(y, implicit_new, implicit_k, implicit_dense)
-        if some and kinds:
-            for i in range(n):
-                for lane in range(WIDTH):
-                    rows[i, lane] = new[i, lane]
-            for lane in range(WIDTH):
-                rows[n + m, lane] = t[lane] + h[lane]
-            call(events, rows, g_new)
-        for lane in range(WIDTH):
-            s = sample[lane]
-            if s < 0:
-                continue
-            ended = _RUNNING
-            order = 4.0 if is_stiff[lane] else 5.0
-            if not accepted[lane]:
-                e = error[lane]
-                factor = 0.1 if not (e <= 1e300) else max(_SHRINK, _SAFETY * e ** (-1.0 / order))
-                if is_stiff[lane] and not sound[lane]:
-                    factor = 0.25
-                h[lane] *= factor
-                rejected[lane] = True
-                taken[lane] += 1
-                if abs(h[lane]) <= 4e-16 * max(abs(t[lane]), 1e-300) or h[lane] < 1e-290:
-                    ended = NOT_FINITE if not (error[lane] <= 1e300) else STEP_TOO_SMALL
-                    if is_stiff[lane] and not sound[lane]:
-                        ended = SINGULAR
-            else:
-                stop_at = 1.0
-                # Events in this step, in the order of time.
-                if kinds:
-                    for _ in range(8 * kinds):
-                        best, best_theta = -1, 2.0
-                        for e in range(kinds):
-                            a, b = g_old[e, lane], g_new[e, lane]
-                            rises, falls = a < 0.0 and b >= 0.0, a > 0.0 and b <= 0.0
-                            if (rises and directions[e] >= 0) or (falls and directions[e] <= 0):
-                                theta = _located(
-                                    events,
-                                    rows,
-                                    dense,
-                                    implicit_dense,
-                                    is_stiff[lane],
-                                    g_old,
-                                    g_new,
-                                    e,
-                                    lane,
-                                    t,
-                                    h,
-                                    n,
-                                    m,
-                                )
-                                if theta < best_theta:
-                                    best, best_theta = e, theta
-                        if best < 0:
-                            break
-                        g_old[best, lane] = g_new[best, lane] if g_new[best, lane] != 0.0 else -g_old[best, lane]
-                        event_total[best, lane] += 1
-                        count = event_counts[s]
-                        if room > 0:
-                            place = count % room
-                            event_times[s, place] = t[lane] + best_theta * h[lane]
-                            event_kinds[s, place] = best
-                            for i in range(n):
-                                event_states[s, place, i] = (
-                                    rodas_at(implicit_dense, best_theta, i, lane)
-                                    if is_stiff[lane]
-                                    else dormand_prince_at(dense, best_theta, i, lane)
-                                )
-                        event_counts[s] += 1
-                        if best == section and room > 0:
-                            turn = (event_counts[s] - 1) % room
-                            turns[turn, lane] = 0.0
-                            for i in range(n):
-                                span = max(span_high[i, lane] - span_low[i, lane], 0.0)
-                                turns[turn, lane] += span / max(highs[s, i] - lows[s, i], 1e-300)
-                                spans[i, lane] = max(span, 0.7 * spans[i, lane])
-                                span_low[i, lane], span_high[i, lane] = np.inf, -np.inf
-                            back = _closed(
-                                s,
-                                event_times,
-                                event_kinds,
-                                event_states,
-                                event_counts,
-                                section,
-                                closing,
-                                returns,
-                                spans,
-                                turns,
-                                lane,
-                            )
-                            if back > 0:
-                                whole = _period(s, event_times, event_kinds, event_counts, section, back)
-                                least = _least(
-                                    s,
-                                    event_times,
-                                    event_kinds,
-                                    event_states,
-                                    event_counts,
-                                    section,
-                                    closing,
-                                    back,
-                                    spans,
-                                    lane,
-                                )
-                                periods[s, 0] = whole * least / back
-                                periods[s, 1] = least
-                                ended, stop_at = CLOSED, best_theta
-                                break
-                        if terminal[best] > 0 and event_total[best, lane] >= terminal[best]:
-                            ended, stop_at = STOPPED, best_theta
-                            break
-                # What is asked for on the way.
-                end = t[lane] + stop_at * h[lane]
-                if stop_at == 1.0 and end >= ends[s] * (1.0 - 4e-16) - 1e-300:
-                    end = ends[s]
-                while next_time[lane] < times.shape[0] and times[next_time[lane]] <= end:
-                    theta = (times[next_time[lane]] - t[lane]) / h[lane]
-                    for i in range(n):
-                        found[s, next_time[lane], i] = (
-                            rodas_at(implicit_dense, theta, i, lane)
-                            if is_stiff[lane]
-                            else dormand_prince_at(dense, theta, i, lane)
-                        )
-                    next_time[lane] += 1
-                if ended != _RUNNING:
-                    for i in range(n):
-                        new[i, lane] = (
-                            rodas_at(implicit_dense, stop_at, i, lane)
-                            if is_stiff[lane]
-                            else dormand_prince_at(dense, stop_at, i, lane)
-                        )
-                # Whether the explicit method is held back by stability.
-                if not is_stiff[lane] and may_switch and ended == _RUNNING:
-                    numerator, denominator = 0.0, 0.0
-                    for i in range(n):
-                        a, b = k[6, i, lane] - k[5, i, lane], new[i, lane] - inner[i, lane]
-                        numerator += a * a
-                        denominator += b * b
-                    if denominator > 0.0 and h[lane] * np.sqrt(numerator / denominator) > _STIFF_AT:
-                        warned[lane] += 1
-                        calm[lane] = 0
-                        if warned[lane] >= _STIFF_AFTER:
-                            is_stiff[lane] = True
-                            h[lane] *= 2.0
-                    else:
-                        calm[lane] += 1
-                        if calm[lane] >= 6:
-                            warned[lane] = 0
-                steps[s, 1 if is_stiff[lane] else 0] += 1
-                taken[lane] += 1
-                t[lane] = end
-                finite = True
-                for i in range(n):
-                    value = new[i, lane]
-                    y[i, lane] = value
-                    k[0, i, lane] = k[6, i, lane]
-                    span_low[i, lane] = min(span_low[i, lane], value)
-                    span_high[i, lane] = max(span_high[i, lane], value)
-                    lows[s, i] = min(lows[s, i], value)
-                    highs[s, i] = max(highs[s, i], value)
-                    finite = finite and np.isfinite(value)
-                for e in range(kinds):
-                    g_old[e, lane] = g_new[e, lane]
-                scaled = max(error[lane], 1e-10)
-                memory = 0.0 if is_stiff[lane] else _MEMORY
-                factor = _SAFETY * scaled ** (-(1.0 / order - 0.75 * memory)) * before[lane] ** memory
-                factor = min(1.0 if rejected[lane] else _GROW, max(_SHRINK, factor))
-                h[lane] *= factor
-                before[lane] = max(error[lane], 1e-4)
-                rejected[lane] = False
-                if not finite:
-                    ended = NOT_FINITE
-                elif ended == _RUNNING and t[lane] >= ends[s]:
-                    ended = DONE
-            if ended == _RUNNING and taken[lane] >= most_steps:
-                ended = TOO_MANY_STEPS
-            if ended != _RUNNING:
-                status[s] = ended
-                final_times[s] = t[lane]
-                for i in range(n):
-                    finals[s, i] = y[i, lane]
-                sample[lane] = -1
-                is_stiff[lane] = False
-                active -= 1
-                watch[0] += 1
+@functools.cache
+def drive() -> Code:
+    """The machine code: from disk, or compiled now."""
+    sources = digest(*(str(m.__file__) for m in (machine, steps, tableau)), __file__)
+    code = engine(hashlib.sha256(f"drive {sources}".encode()).hexdigest(), lambda: _Drive().module)
+    return Code(code, "drive", ARGUMENTS)
 
 
-@njit(cache=True)
-def _first_step(y, k, lane, rtol, atol, most):
-    """A first step size from the sizes of the state and its slope (Hairer, Nørsett & Wanner, II.4, first part)."""
-    state, slope = 0.0, 0.0
-    n = y.shape[0]
-    for i in range(n):
-        allowed = atol[i] + rtol * abs(y[i, lane])
-        state += (y[i, lane] / allowed) ** 2
-        slope += (k[0, i, lane] / allowed) ** 2
-    if not (state > 1e-10 and slope > 1e-10):
-        return min(most, 1e-6)
-    return min(most, 0.01 * np.sqrt(state / slope))
+class _Drive(Steps):
+    """The loop being written."""
 
+    def __init__(self) -> None:
+        super().__init__("drive", ARGUMENTS)
+        given, builder = self.given, self.builder
+        self.low, self.high = self.rows("low"), self.rows("high")
+        self.span_low, self.span_high, self.spans = (self.rows(n) for n in ("span_low", "span_high", "spans"))
+        self.g_old, self.g_new, self.totals = (self.rows(n) for n in ("g_old", "g_new", "totals"))
+        self.t, self.h, self.end, self.after, self.remembered, self.next_time, self.error = (
+            self.variable(DOUBLE) for _ in range(7)
+        )
+        self.sample, self.place, self.taken, self.code = (self.variable(I64) for _ in range(4))
+        self.explicit_steps, self.implicit_steps, self.warned, self.calm = (self.variable(I64) for _ in range(4))
+        self.alive, self.is_stiff, self.rejected, self.sound, self.crossing = (self.variable(I1) for _ in range(5))
+        self.sum_a, self.sum_b = self.variable(DOUBLE), self.variable(DOUBLE)
+        self.theta = builder.alloca(DOUBLE)
+        self.early = self.rows("rows", builder.add(self.last, I64(1))).base
+        self.waiting, self.active, self.limit, self.held, self.again = (builder.alloca(I64) for _ in range(5))
+        for place in (self.waiting, self.active, self.held, self.again):
+            builder.store(I64(0), place)
+        builder.store(given["samples"], self.limit)
+        self.has_events = builder.icmp_signed(">", given["kinds"], I64(0))
+        self._emit()
 
-@njit(cache=True)
-def _located(events, rows, dense, implicit_dense, implicit, g_old, g_new, e, lane, t, h, n, m):
-    """The fraction of a lane's step at which an event happens, on the continuous extension (Illinois' method)."""
-    low, high = 0.0, 1.0
-    a, b = g_old[e, lane], g_new[e, lane]
-    if b == 0.0:  # exactly at the end, as at rest: there is no sign to bracket
-        return 1.0
-    out = np.zeros_like(g_old)
-    side = 0
-    theta = 1.0
-    for _ in range(60):
-        theta = (low * b - high * a) / (b - a)
-        if not (low < theta < high):
-            theta = 0.5 * (low + high)
-        for i in range(n):
-            rows[i, lane] = (
-                rodas_at(implicit_dense, theta, i, lane) if implicit else dormand_prince_at(dense, theta, i, lane)
-            )
-        rows[n + m, lane] = t[lane] + theta * h[lane]
-        call(events, rows, out)
-        c = out[e, lane]
-        if c == 0.0 or high - low < 1e-14:
-            break
-        if (c > 0.0) == (b > 0.0):
-            high, b = theta, c
-            if side == -1:
-                a *= 0.5
-            side = -1
-        else:
-            low, a = theta, c
-            if side == 1:
-                b *= 0.5
-            side = 1
-        if high - low < 1e-14:
-            break
-    return theta
+    def _emit(self) -> None:
+        builder = self.builder
+        fill, idle, more, begin, step, retire, end = (
+            builder.append_basic_block(n) for n in ("fill", "idle", "more", "begin", "step", "retire", "end")
+        )
+        entry = builder.block
+        builder.branch(fill)
 
+        builder.position_at_end(fill)
+        empty = builder.phi(I8)
+        empty.add_incoming(I8(2**WIDTH - 1), entry)
+        with self.each_bit(empty) as lane:
+            self._fill(lane)
+        builder.cbranch(builder.icmp_signed("==", builder.load(self.active), I64(0)), idle, begin)
 
-@njit(cache=True)
-def _closed(s, event_times, event_kinds, event_states, event_counts, section, closing, returns, spans, turns, lane):
-    """After how many returns to the section the orbit comes back to the same state; 0 if it does not yet.
+        # All are done, or wait for the implicit method.
+        builder.position_at_end(idle)
+        held = builder.load(self.held)
+        first = builder.icmp_signed("==", builder.load(self.again), I64(0))
+        builder.cbranch(builder.and_(first, builder.icmp_signed(">", held, I64(0))), more, end)
+        builder.position_at_end(more)
+        builder.store(I64(1), self.again)
+        builder.store(I64(0), self.waiting)
+        builder.store(held, self.limit)
+        empty.add_incoming(I8(2**WIDTH - 1), builder.block)
+        builder.branch(fill)
 
-    The last two periods must agree: an orbit may pass near an old state once.
-    """
-    room = event_times.shape[1]
-    count = min(event_counts[s], room)
-    n = event_states.shape[2]
-    last = (event_counts[s] - 1) % room
-    compared = 0
-    for back in range(1, count):
-        place = (event_counts[s] - 1 - back) % room
-        if event_kinds[s, place] != section:
-            continue
-        compared += 1
-        if compared > returns:
-            return 0
-        if _near(s, last, place, event_states, closing, spans, lane, n):
-            # The same number of returns before that.
-            further, older = 0, -1
-            for more in range(back + 1, count):
-                p = (event_counts[s] - 1 - more) % room
-                if event_kinds[s, p] == section:
-                    further += 1
-                    if further == compared:
-                        older = p
-                        break
-            # And the return must be as large as it was: what spirals to rest comes near too, ever smaller.
-            alike = abs(turns[last, lane] - turns[place, lane]) <= 1e-3 * turns[place, lane]
-            if alike and older >= 0 and _near(s, place, older, event_states, closing, spans, lane, n):
-                return compared
-            return 0
-    return 0
+        builder.position_at_end(begin)
+        self._begin()
+        builder.branch(step)
 
+        builder.position_at_end(step)
+        self.stop_if_asked(end)
+        ended = self._step()
+        bits = builder.bitcast(ended.value, I8)
+        builder.cbranch(builder.icmp_unsigned("==", bits, I8(0)), step, retire)
 
-@njit(cache=True)
-def _least(s, event_times, event_kinds, event_states, event_counts, section, closing, back, spans, lane):
-    """The fewest returns that divide `back` and come near too: noise may delay that a period is seen as closed."""
-    room = event_times.shape[1]
-    last = (event_counts[s] - 1) % room
-    seen = 0
-    for further in range(1, min(event_counts[s], room)):
-        place = (event_counts[s] - 1 - further) % room
-        if event_kinds[s, place] != section:
-            continue
-        seen += 1
-        if seen >= back:
-            break
-        if back % seen == 0 and _near(
-            s, last, place, event_states, 100.0 * closing, spans, lane, event_states.shape[2]
+        builder.position_at_end(retire)
+        with self.each_bit(bits) as lane:
+            self._retire(lane)
+        empty.add_incoming(bits, builder.block)
+        builder.branch(fill)
+
+        builder.position_at_end(end)
+        builder.ret_void()
+
+    # A sample takes its lane, and leaves it. ---------------------------------------------------------------------
+
+    def _fill(self, lane: IRValue) -> None:
+        builder = self.builder
+        place = builder.load(self.waiting)
+        some = builder.icmp_signed("<", place, builder.load(self.limit))
+        self.alive.set_lane(lane, some)
+        with builder.if_then(some):
+            self.count_up(self.waiting)
+            self.count_up(self.active)
+            again = builder.icmp_signed("!=", builder.load(self.again), I64(0))
+            self._load(lane, builder.select(again, self.read("held", (place, 1)), place), again)
+
+    def _load(self, lane: IRValue, sample: IRValue, again: IRValue) -> None:
+        """A sample from its beginning; or again, from where it was found to be stiff."""
+        builder, n = self.builder, self.n
+
+        def either(kept: str, fresh: str, *index: tuple[IRValue | int, IRValue | int]) -> IRValue:
+            return builder.load(builder.select(again, self.element(kept, *index), self.element(fresh, *index)))
+
+        with self.span(n) as i:
+            for row, kept in ((self.y, "finals"), (self.low, "lows"), (self.high, "highs")):
+                row.set_lane(i, lane, either(kept, "starts", (sample, 1), (i, n)))
+            for row, value in ((self.span_low, math.inf), (self.span_high, -math.inf), (self.spans, 0.0)):
+                row.set_lane(i, lane, DOUBLE(value))
+        m = self.given["parameter_count"]
+        with self.span(m) as i:
+            self.row.set_lane(builder.add(n, i), lane, self.read("parameters", (sample, 1), (i, m)))
+        with self.span(self.given["kinds"]) as e:
+            self.totals.set_lane(e, lane, DOUBLE(0.0))
+        t = builder.select(again, self.read("final_times", (sample, 1)), self.given["begin"])
+        stiff = builder.or_(again, builder.icmp_signed("!=", self.given["stiff"], I64(0)))
+        none = I64(0)
+        for variable, value in (
+            (self.sample, sample),
+            (self.t, t),
+            (self.h, builder.select(again, self.read("held_steps", (sample, 1)), DOUBLE(0.0))),
+            (self.end, self.read("ends", (sample, 1))),
+            (self.is_stiff, stiff),
+            (self.rejected, I1(0)),
+            (self.remembered, DOUBLE(_LEAST_REMEMBERED)),
+            (self.explicit_steps, builder.select(again, self.read("steps", (sample, 1), (0, 2)), none)),
+            (self.taken, builder.select(again, self.read("steps", (sample, 1), (1, 2)), none)),
+            (self.implicit_steps, none),
+            (self.warned, none),
+            (self.calm, none),
+            (self.place, none),
         ):
-            return seen
-    return back
+            variable.set_lane(lane, value)
+        self._pass_by(lane, sample, t, builder.not_(again))
 
+    def _pass_by(self, lane: IRValue, sample: IRValue, t: IRValue, record: IRValue) -> None:
+        """Go by the output times that a sample begins at or after; record its first state there."""
+        builder, n = self.builder, self.n
+        head, body, end = (builder.append_basic_block(name) for name in ("by", "passed", "ahead"))
+        self._look_ahead(lane, I64(0))
+        builder.branch(head)
+        builder.position_at_end(head)
+        builder.cbranch(builder.fcmp_ordered("<=", self.next_time.lane(lane), t), body, end)
+        builder.position_at_end(body)
+        place = self.place.lane(lane)
+        with builder.if_then(record), self.span(n) as i:
+            index = (sample, 1), (place, self.given["time_count"]), (i, n)
+            self.write(self.y.lane(i, lane), "found", *index)
+        after = builder.add(place, I64(1))
+        self.place.set_lane(lane, after)
+        self._look_ahead(lane, after)
+        builder.branch(head)
+        builder.position_at_end(end)
 
-@njit(cache=True)
-def _near(s, a, b, event_states, closing, spans, lane, n):
-    for i in range(n):
-        first, second = event_states[s, a, i], event_states[s, b, i]
-        # Relative to the recent orbit, not to the whole course: what comes to rest closes nothing.
-        if abs(first - second) > closing * spans[i, lane] + 4e-15 * abs(first):
-            return False
-    return True
+    def _look_ahead(self, lane: IRValue, place: IRValue) -> None:
+        """Note when the output at a place is due."""
+        builder = self.builder
+        self.next_time.set_lane(lane, DOUBLE(math.inf))
+        with builder.if_then(builder.icmp_signed("<", place, self.given["time_count"])):
+            self.next_time.set_lane(lane, self.read("times", (place, 1)))
 
+    def _retire(self, lane: IRValue) -> None:
+        builder, n = self.builder, self.n
+        sample, code = self.sample.lane(lane), self.code.lane(lane)
+        with self.span(n) as i:
+            for row, array in ((self.y, "finals"), (self.low, "lows"), (self.high, "highs")):
+                self.write(row.lane(i, lane), array, (sample, 1), (i, n))
+        self.write(self.t.lane(lane), "final_times", (sample, 1))
+        self.write(self.explicit_steps.lane(lane), "steps", (sample, 1), (0, 2))
+        self.count_up(self.active, -1)
+        with builder.if_else(builder.icmp_signed("==", code, I64(_STIFF))) as (stiff, other):
+            with stiff:
+                self.write(sample, "held", (builder.load(self.held), 1))
+                self.count_up(self.held)
+                self.write(self.h.lane(lane), "held_steps", (sample, 1))
+                self.write(self.taken.lane(lane), "steps", (sample, 1), (1, 2))
+            with other:
+                self.write(self.implicit_steps.lane(lane), "steps", (sample, 1), (1, 2))
+                self.write(code, "status", (sample, 1))
+                self.count_up(self.given["watch"])
 
-@njit(cache=True)
-def _period(s, event_times, event_kinds, event_counts, section, back):
-    room = event_times.shape[1]
-    last = event_times[s, (event_counts[s] - 1) % room]
-    seen = 0
-    for k in range(1, room):
-        place = (event_counts[s] - 1 - k) % room
-        if event_kinds[s, place] == section:
-            seen += 1
-            if seen == back:
-                return last - event_times[s, place]
-    return np.nan
+    # Steps. ------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Slopes, events and first step sizes after lanes were filled. (Others get the values that they have.)"""
+        builder = self.builder
+        self.show(self.y, self.t.lanes)
+        self.call("prepare", self.early)
+        self.call("rate", self.k[0].base)
+        with builder.if_then(self.has_events):
+            self.call("events", self.g_old.base)
+        # Hairer, Nørsett & Wanner, II.4, first part: from the sizes of the state and its slope.
+        for total in (self.sum_a, self.sum_b):
+            total.set(self.at.lanes(0.0).value)
+        relative = self.everywhere("rtol")
+        with self.span(self.n) as i:
+            allowed = relative * abs(self.y[i]) + self.everywhere(self.read("atol", (i, 1)))
+            for total, row in ((self.sum_a, self.y), (self.sum_b, self.k[0])):
+                ratio = row[i] / allowed
+                total.set((total.lanes + ratio * ratio).value)
+        state, slope = self.sum_a.lanes, self.sum_b.lanes
+        guess = ((state > 1e-10) & (slope > 1e-10)).choose(0.01 * sqrt(state / slope), 1e-6)
+        most = smallest(self.end.lanes - self.t.lanes, self.everywhere("largest"))
+        fresh = self.alive.mask & self.h.lanes.equals(0.0)
+        self.h.set(fresh.choose(smallest(guess, most), self.h.lanes).value)
+
+    def _step(self) -> Mask:
+        """One attempt in each lane; which lanes have ended."""
+        builder, at = self.builder, self.at
+        alive, stiff, t = self.alive.mask, self.is_stiff.mask, self.t.lanes
+        left = self.end.lanes - t
+        h = smallest(self.h.lanes, self.everywhere("largest"))
+        last = h * 1.0000001 >= left
+        h = alive.choose(last.choose(left, h), 1e-300)
+        self.h.set(h.value)
+        self.after.set(last.choose(self.end.lanes, t + h).value)
+        self.code.set(at.splat(I64, RUNNING))
+        some_explicit, some_implicit = (alive & ~stiff).any(), (alive & stiff).any()
+        with builder.if_then(some_explicit):
+            self.error.set(self.dormand_prince(t, h).value)
+        with builder.if_then(some_implicit):
+            self._implicit(t, h, stiff)
+        error = self.error.lanes
+        finite = error <= 1e300
+        usable = finite & (~stiff | self.sound.mask)
+        accepted = alive & usable & (error <= 1.0)
+        factor = self._factor(error, usable, accepted)
+        with builder.if_then(accepted.any()):
+            self._on_the_way(accepted, some_explicit, some_implicit)
+        switching = self._switching(accepted & ~stiff)
+        self._commit(accepted)
+        self._count(alive, accepted, stiff)
+        # Rejected: is there still a step to be tried?
+        h = self.h.lanes
+        size = largest(abs(self.t.lanes), 1e-300)
+        h = factor * switching.choose(2.0 * h, h)
+        self.h.set(alive.choose(h, self.h.lanes).value)
+        tiny = alive & ~accepted & ((abs(h) <= 4e-16 * size) | (h < 1e-290))
+        self._end_where(tiny, Status.STEP_TOO_SMALL)
+        self._end_where(tiny & ~finite, Status.NOT_FINITE)
+        self._end_where(tiny & finite & stiff & ~self.sound.mask, Status.SINGULAR)
+        running = alive & self._running()
+        self._end_where(running & accepted & (self.t.lanes >= self.end.lanes), Status.DONE)
+        running = alive & self._running()
+        self._end_where(running & self.whole(">=", self.taken.get(), self.given["most_steps"]), Status.TOO_MANY_STEPS)
+        self._end_where(alive & self._running() & switching & ~self._keeps_lane(), _STIFF)
+        self.is_stiff.set((self.is_stiff.mask | switching).value)
+        return alive & ~self._running()
+
+    def _keeps_lane(self) -> Mask:
+        """Whether stiff samples keep their lanes: what is known of events lies there."""
+        return Mask(self.at, self.spread(self.has_events))
+
+    def _running(self) -> Mask:
+        return self.whole("==", self.code.get(), RUNNING)
+
+    def _end_where(self, mask: Mask, code: int) -> None:
+        self.code.set(self.builder.select(mask.value, self.at.splat(I64, int(code)), self.code.get()))
+
+    def _implicit(self, t: Lanes, h: Lanes, stiff: Mask) -> None:
+        """A step with RODAS in stiff lanes, and the slope after it."""
+        error, sound = self.rodas(t, h)
+        self.error.set(stiff.choose(error, self.error.lanes).value)
+        self.sound.set(sound.value)
+        self.show(self.other, t + h)
+        self.call("rate", self.slopes.base)
+        with self.span(self.n) as i:
+            self.new[i] = stiff.choose(self.other[i], self.new[i])
+            self.k[6][i] = stiff.choose(self.slopes[i], self.k[6][i])
+
+    def _factor(self, error: Lanes, usable: Mask, accepted: Mask) -> Lanes:
+        """By how much the step sizes change."""
+        stiff = self.is_stiff.mask
+        size = log(usable.choose(largest(error, 1e-10), 1.0))
+        order, memory = stiff.choose(1 / 4, 1 / 5), stiff.choose(0.0, _MEMORY)
+        smooth = memory * self.remembered.lanes - (order - 0.75 * memory) * size
+        factor = _SAFETY * exp(accepted.choose(smooth, -order * size))
+        most = self.rejected.mask.choose(1.0, _GROW)
+        factor = smallest(largest(factor, _SHRINK), most)
+        self.remembered.set(accepted.choose(largest(size, _LEAST_REMEMBERED), self.remembered.lanes).value)
+        bad = (error <= 1e300).choose(0.25, 0.1)  # a singular matrix; no number
+        return usable.choose(factor, bad)
+
+    def _on_the_way(self, accepted: Mask, some_explicit: IRValue, some_implicit: IRValue) -> None:
+        """Events and outputs within the step."""
+        builder = self.builder
+        self.crossing.set(self.at.splat(I1, 0))
+        with builder.if_then(self.has_events):
+            self.show(self.new, self.after.lanes)
+            self.call("events", self.g_new.base)
+            self._look_for_crossings(accepted)
+        due = accepted & (self.next_time.lanes <= self.after.lanes)
+        with builder.if_then((due | self.crossing.mask).any()):
+            with builder.if_then(some_explicit):
+                self.dormand_prince_dense(self.h.lanes)
+            with builder.if_then(some_implicit):
+                self.rodas_dense(self.t.lanes, self.h.lanes, self.is_stiff.mask)
+            with self.each(self.crossing.mask) as lane:
+                self._handle(lane)
+            self._record(accepted)
+
+    def _look_for_crossings(self, accepted: Mask) -> None:
+        with self.span(self.given["kinds"]) as e:
+            before, now = self.g_old[e], self.g_new[e]
+            direction = self.spread(self.read("directions", (e, 1)))
+            rises = (before < 0.0) & (now >= 0.0) & self.whole(">=", direction, 0)
+            falls = (before > 0.0) & (now <= 0.0) & self.whole("<=", direction, 0)
+            self.crossing.set((self.crossing.mask | (accepted & (rises | falls))).value)
+
+    def _handle(self, lane: IRValue) -> None:
+        """Have the events of a lane's step put in order and recorded; they may end the sample within it."""
+        builder = self.builder
+        t, h = self.t.lane(lane), self.h.lane(lane)
+        own = {"lane": lane, "sample": self.sample.lane(lane), "t": t, "h": h, "theta": self.theta}
+        kind = ir.FunctionType(I64, list(CALLED.values())).as_pointer()
+        handler = builder.inttoptr(self.given["handler"], kind)
+        code = builder.call(handler, [own[n] if n in own else self.given[n] for n in CALLED])
+        with builder.if_then(builder.icmp_signed("!=", code, I64(RUNNING))):
+            self.code.set_lane(lane, code)
+            self.after.set_lane(lane, builder.fadd(t, builder.fmul(builder.load(self.theta), h)))
+
+    def _record(self, accepted: Mask) -> None:
+        """Write the states at the output times of the step."""
+        builder, n, count = self.builder, self.n, self.given["time_count"]
+        head, body, end = (builder.append_basic_block(name) for name in ("due", "record", "recorded"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        due = accepted & (self.next_time.lanes <= self.after.lanes)
+        builder.cbranch(due.any(), body, end)
+        builder.position_at_end(body)
+        theta = (self.next_time.lanes - self.t.lanes) / self.h.lanes
+        row = builder.add(builder.mul(self.sample.get(), self.spread(count)), self.place.get())
+        offset = builder.mul(row, self.spread(n))
+        with self.span(n) as i:
+            self.scatter(self.dense_at(theta, i), "found", builder.add(offset, self.spread(i)), due)
+        self.increment(self.place, due)
+        ahead = due & self.whole("<", self.place.get(), count)
+        later = self.gather("times", self.place.get(), ahead, math.inf)
+        self.next_time.set(due.choose(later, self.next_time.lanes).value)
+        builder.branch(head)
+        builder.position_at_end(end)
+
+    def _switching(self, eligible: Mask) -> Mask:
+        """Where the explicit method has been held back by stability for long enough."""
+        eligible = eligible & self._running() & self.whole("!=", self.spread(self.given["may_switch"]), 0)
+        for total in (self.sum_a, self.sum_b):
+            total.set(self.at.lanes(0.0).value)
+        with self.builder.if_then(eligible.any()), self.span(self.n) as i:
+            for total, a, b in ((self.sum_a, self.k[6], self.k[5]), (self.sum_b, self.new, self.inner)):
+                difference = a[i] - b[i]
+                total.set((total.lanes + difference * difference).value)
+        slopes, states, h = self.sum_a.lanes, self.sum_b.lanes, self.h.lanes
+        back = eligible & (states > 0.0) & (h * h * slopes > _STIFF_AT**2 * states)
+        builder, at = self.builder, self.at
+        one = at.splat(I64, 1)
+        calm = builder.add(self.calm.get(), one)
+        rest = self.whole(">=", calm, _CALM_AFTER)
+        warned = builder.select(rest.value, at.splat(I64, 0), self.warned.get())
+        warned = builder.select(back.value, builder.add(self.warned.get(), one), warned)
+        self.warned.set(builder.select(eligible.value, warned, self.warned.get()))
+        self.calm.set(
+            builder.select(eligible.value, builder.select(back.value, at.splat(I64, 0), calm), self.calm.get())
+        )
+        return back & self.whole(">=", self.warned.get(), _STIFF_AFTER)
+
+    def _commit(self, accepted: Mask) -> None:
+        """Go on from the new state where the step is accepted."""
+        finite = self.crossing  # (its work is done)
+        finite.set(self.at.splat(I1, 1))
+        with self.span(self.n) as i:
+            new = self.new[i]
+            finite.set((finite.mask & (abs(new) < math.inf)).value)
+            self.y[i] = accepted.choose(new, self.y[i])
+            self.k[0][i] = accepted.choose(self.k[6][i], self.k[0][i])
+            for row in (self.low, self.span_low):
+                row[i] = (accepted & (new < row[i])).choose(new, row[i])
+            for row in (self.high, self.span_high):
+                row[i] = (accepted & (new > row[i])).choose(new, row[i])
+        with self.span(self.given["kinds"]) as e:
+            self.g_old[e] = accepted.choose(self.g_new[e], self.g_old[e])
+        self.t.set(accepted.choose(self.after.lanes, self.t.lanes).value)
+        self._end_where(accepted & ~finite.mask, Status.NOT_FINITE)
+
+    def _count(self, alive: Mask, accepted: Mask, stiff: Mask) -> None:
+        self.increment(self.taken, alive)
+        self.increment(self.explicit_steps, accepted & ~stiff)
+        self.increment(self.implicit_steps, accepted & stiff)
+        self.rejected.set((alive & ~accepted).value)

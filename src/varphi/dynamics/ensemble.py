@@ -6,7 +6,6 @@ status of its own, and what was computed of a sample that failed is kept.
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 import os
@@ -19,45 +18,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from varphi.numbers import Expression
+from varphi.numbers.kernel.batch import WIDTH
 
 from . import drive
+from . import events as events_code
+from .machine import aligned
 from .progress import watched
+from .status import Status
 from .system import System
-
-
-class Status(enum.IntEnum):
-    """What became of a sample."""
-
-    DONE = drive.DONE
-    STOPPED = drive.STOPPED
-    CLOSED = drive.CLOSED
-    TOO_MANY_STEPS = drive.TOO_MANY_STEPS
-    STEP_TOO_SMALL = drive.STEP_TOO_SMALL
-    NOT_FINITE = drive.NOT_FINITE
-    SINGULAR = drive.SINGULAR
-    INTERRUPTED = 7
-
-    @property
-    def ok(self) -> bool:
-        """Whether the sample went as far as was asked for."""
-        return self in (Status.DONE, Status.STOPPED, Status.CLOSED)
-
-    @property
-    def told(self) -> str:
-        """In words."""
-        return _TOLD[self]
-
-
-_TOLD = {
-    Status.DONE: "reached the end",
-    Status.STOPPED: "stopped by an event",
-    Status.CLOSED: "closed a cycle",
-    Status.TOO_MANY_STEPS: "took the largest number of steps without reaching the end",
-    Status.STEP_TOO_SMALL: "could not keep the tolerance with any step above rounding",
-    Status.NOT_FINITE: "left the floating-point numbers",
-    Status.SINGULAR: "met a singular Jacobian",
-    Status.INTERRUPTED: "was interrupted",
-}
 
 
 @dataclass(frozen=True)
@@ -170,7 +138,8 @@ def simulate(
             array (samples, states).
         parameters: values other than the usual ones, each a number or one for each sample.
         begin: when to begin.
-        times: when states are wanted, increasing; interpolated with order 4 (explicit) or 3 (stiff).
+        times: when states are wanted, increasing; interpolated with order 4 (explicit) or 3 (stiff). Between the steps
+            of a very stiff sample, states that others drag along are less accurate than `rtol`; `largest_step` helps.
         rtol, atol: the error allowed in a step is atol + rtol·|y|, as a root mean square over the states.
         method: "auto" begins with Dormand-Prince 5(4) and goes over to RODAS 4(3) where a sample turns out stiff.
         events: what to look for on the way.
@@ -186,7 +155,7 @@ def simulate(
     """
     starts, values, ends = _samples(system, start, parameters or {}, end, begin)
     samples, n = starts.shape
-    wanted = np.zeros(0) if times is None else np.asarray(times, float)
+    wanted = np.zeros(0) if times is None else np.array(times, float)
     if wanted.ndim != 1 or not np.isfinite(wanted).all() or (np.diff(wanted) < 0).any():
         raise ValueError("times must be a list of finite, increasing numbers")
     if wanted.size and wanted[0] < begin:
@@ -201,73 +170,93 @@ def simulate(
     code = system.function(zeros) if zeros else None
     room = most_events if watched_events else 0
     out = _Out.of(samples, n, len(wanted), room)
-    work = _Work(
-        system.rate_code.address,
-        system.jacobian_code.address,
-        code.address if code else 0,
-        (rtol, allowed, float(largest_step), most_steps, method == "auto", wanted),
-        np.array([{"rising": 1, "falling": -1, "both": 0}[e.direction] for e in watched_events], np.int64),
-        np.array([e.stop_after for e in watched_events], np.int64),
-        (len(watched_events) - 1, cycle.tolerance or 10 * rtol, cycle.returns) if cycle else (-1, 0.0, 0),
+    own = system.solver_code
+    given = _Given(
+        {
+            "prepare": own.prepare.address,
+            "rate": own.rate.address,
+            "jacobian": own.jacobian.address,
+            "events": code.address if code else 0,
+            "handler": events_code.handler().address if code else 0,
+            "atol": allowed,
+            "times": wanted,
+            "directions": np.array([{"rising": 1, "falling": -1, "both": 0}[e.direction] for e in watched_events], int),
+            "terminal": np.array([e.stop_after for e in watched_events], int),
+            "states": n,
+            "parameter_count": len(system.parameters),
+            "time_count": len(wanted),
+            "kinds": len(watched_events),
+            "room": room,
+            "section": len(watched_events) - 1 if cycle else -1,
+            "returns": cycle.returns if cycle else 0,
+            "closing": (cycle.tolerance or 10 * rtol) if cycle else 0.0,
+            "stiff": int(method == "stiff"),
+            "may_switch": int(method == "auto"),
+            "most_steps": most_steps,
+            "begin": float(begin),
+            "rtol": rtol,
+            "largest": float(largest_step),
+        },
+        {"starts": starts, "parameters": values, "ends": ends, **out.arrays},
+        own.rate.inputs,
     )
-    inputs = (
-        np.full(samples, method == "stiff"),
-        starts,
-        values,
-        np.full(samples, float(begin)),
-        ends,
-        np.zeros(samples),
-    )
-    _run(work, inputs, out, threads or os.cpu_count() or 1, progress)
+    _run(given, samples, threads or os.cpu_count() or 1, progress)
     return out.ensemble(system, wanted)
 
 
 @dataclass
-class _Work:
-    rate: int
-    jacobian: int
-    events: int
-    settings: tuple[Any, ...]
-    directions: np.ndarray
-    terminal: np.ndarray
-    cycle: tuple[int, float, int]
+class _Given:
+    """What the solver is called with: what is the same for all samples, and arrays of a row for each."""
 
-    def run(self, inputs: tuple[np.ndarray, ...], out: _Out, part: slice, watch: np.ndarray) -> None:
+    common: dict[str, Any]
+    samples: dict[str, np.ndarray]
+    rows: int  # that the system's code reads
+
+    def run(self, part: slice, watch: np.ndarray) -> None:
         """Samples of one part."""
-        advance: Any = drive.advance
-        advance(
-            self.rate, self.jacobian, self.events, *(a[part] for a in inputs), *self.settings, self.directions,
-            self.terminal, *self.cycle, *(a[part] for a in out.arrays), watch,
-        )  # fmt: skip
+        c = self.common
+        count, n, kinds = part.stop - part.start, c["states"], c["kinds"]
+        sizes = {
+            "rows": self.rows,
+            **dict.fromkeys(("y", "new", "inner", "other", "low", "high", "span_low", "span_high", "spans"), n),
+            **{"k": 7 * n, "stages": 6 * n, "dense": 5 * n},
+            **dict.fromkeys(("g_old", "g_new", "g_scratch", "totals"), kinds),
+            "turns": c["room"],
+        }
+        # What the implicit method alone uses is touched by it alone, and so not yet there.
+        sizes |= {"matrix": n * n, "slopes": n * n + n}
+        room = {name: aligned(rows, WIDTH) for name, rows in sizes.items()}
+        room |= {"swaps": np.zeros(n * n, np.uint8), "held": np.zeros(count, np.int64), "held_steps": np.zeros(count)}
+        drive.drive()(**c, **{k: a[part] for k, a in self.samples.items()}, **room, watch=watch, samples=count)
 
 
 @dataclass
 class _Out:
-    """The arrays that the solver fills."""
+    """The arrays that the solver fills, by the names of its arguments."""
 
-    arrays: list[np.ndarray]
+    arrays: dict[str, np.ndarray]
 
     @staticmethod
     def of(samples: int, n: int, times: int, room: int) -> _Out:
         return _Out(
-            [
-                np.full((samples, times, n), np.nan),
-                np.full((samples, n), np.nan),
-                np.full(samples, np.nan),
-                np.full(samples, int(Status.INTERRUPTED), np.int64),
-                np.zeros((samples, 2), np.int64),
-                np.full((samples, room), np.nan),
-                np.full((samples, room), -1, np.int64),
-                np.full((samples, room, n), np.nan),
-                np.zeros(samples, np.int64),
-                np.full((samples, 2), np.nan),
-                np.full((samples, n), np.nan),
-                np.full((samples, n), np.nan),
-            ]
+            {
+                "found": np.full((samples, times, n), np.nan),
+                "finals": np.full((samples, n), np.nan),
+                "final_times": np.full(samples, np.nan),
+                "status": np.full(samples, int(Status.INTERRUPTED), np.int64),
+                "steps": np.zeros((samples, 2), np.int64),
+                "event_times": np.full((samples, room), np.nan),
+                "event_kinds": np.full((samples, room), -1, np.int64),
+                "event_states": np.full((samples, room, n), np.nan),
+                "event_counts": np.zeros(samples, np.int64),
+                "periods": np.full((samples, 2), np.nan),
+                "lows": np.full((samples, n), np.nan),
+                "highs": np.full((samples, n), np.nan),
+            }
         )
 
     def ensemble(self, system: System, times: np.ndarray) -> Ensemble:
-        found, ends, end_times, status, steps, when, kinds, where, counts, periods, lows, highs = self.arrays
+        found, ends, end_times, status, steps, when, kinds, where, counts, periods, lows, highs = self.arrays.values()
         room = when.shape[1]
         for s in np.flatnonzero(counts > room) if room else ():
             shift = -(int(counts[s]) % room)  # kept in a ring: the oldest first
@@ -292,19 +281,18 @@ class _Out:
         )
 
 
-def _run(work: _Work, inputs: tuple[np.ndarray, ...], out: _Out, threads: int, progress: bool) -> None:
+def _run(given: _Given, samples: int, threads: int, progress: bool) -> None:
     """Share the samples among threads; Ctrl-C ends all of them and keeps what is there."""
-    samples = len(inputs[0])
     # Several parts a thread even out slow samples; eight lanes want company.
     parts = max(1, min(4 * threads if threads > 1 else 1, samples // 32))
     edges = np.linspace(0, samples, parts + 1).astype(int)
     slices = [slice(a, b) for a, b in itertools.pairwise(edges)]
     watches = [np.zeros(2, np.int64) for _ in slices]
     if parts == 1 and not progress:
-        work.run(inputs, out, slices[0], watches[0])
+        given.run(slices[0], watches[0])
         return
     with ThreadPoolExecutor(min(threads, parts)) as pool:
-        jobs = [pool.submit(work.run, inputs, out, part, w) for part, w in zip(slices, watches, strict=True)]
+        jobs = [pool.submit(given.run, part, w) for part, w in zip(slices, watches, strict=True)]
         watched(jobs, watches, samples, progress)
 
 

@@ -1,21 +1,236 @@
 """One step of a solver for eight samples at a time, each with its own step size.
 
-Arrays are rows of eight lanes: `y` is (states, 8), stages `k` (7, states, 8). `rows` holds what the system's machine
-code reads: states, parameters, t. The loops over lanes are as wide as a vector, so the compiler makes vectors of them.
+The parts of `drive` that know a method: its stages, its error and its continuous extension. `Steps` is the machine
+that has the rows which they fill.
 """
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import llvmlite.ir as ir
 import numpy as np
 from numba import njit, types
+from numba.core import config
 from numba.extending import intrinsic
 
-from varphi.numbers.kernel.batch import WIDTH
+from varphi.numbers.kernel.lanes import DOUBLE, I8, I64, IRValue, Lanes, Mask, fma, largest, sqrt
 
+from .machine import BYTES, FLOATS, VOID, Machine
 from .tableau import DP_A, DP_C, DP_D, DP_E, RODAS_A, RODAS_C, RODAS_D, RODAS_G, RODAS_GAMMA, RODAS_H
+
+# The rows that a step works on, with their arguments' types; n states, m parameters.
+ROOM: dict[str, Any] = {
+    "rows": FLOATS,  # what a system's code reads: n states, m parameters, t, what depends on parameters alone
+    "y": FLOATS,  # (n)
+    "new": FLOATS,  # (n) the state after the step
+    "inner": FLOATS,  # (n) the argument of Dormand-Prince's sixth stage, for the test of stiffness
+    "k": FLOATS,  # (7 n) Dormand-Prince's stages; the first is the slope at y, the last that at `new`
+    "stages": FLOATS,  # (6 n) RODAS's; the last is the error
+    "other": FLOATS,  # (n) RODAS's result
+    "dense": FLOATS,  # (5 n) the continuous extension
+    "matrix": FLOATS,  # (n n)
+    "swaps": BYTES,  # (n n) in which lanes two rows of the matrix changed places
+    "slopes": FLOATS,  # (n n + n) ∂f/∂y row by row, then ∂f/∂t
+}
+
+
+class Steps(Machine):
+    """A function that takes steps. Its arguments hold `ROOM`, `states`, `parameter_count`, `rate` and `jacobian`."""
+
+    def __init__(self, name: str, arguments: dict[str, Any]) -> None:
+        super().__init__(name, arguments)
+        for name in ROOM:
+            self.given[name].add_attribute("noalias")
+        self.n = self.given["states"]
+        self.last = self.builder.add(self.n, self.given["parameter_count"])
+        self.row, self.y, self.new, self.inner, self.other = (
+            self.rows(name) for name in ("rows", "y", "new", "inner", "other")
+        )
+        self.k = [self.rows("k", self.times(self.n, s)) for s in range(7)]
+        self.stages = [self.rows("stages", self.times(self.n, s)) for s in range(6)]
+        self.dense = [self.rows("dense", self.times(self.n, s)) for s in range(5)]
+        self.matrix, self.slopes = self.rows("matrix"), self.rows("slopes")
+        self._total, self._sound = self.variable(DOUBLE), self.variable(ir.IntType(1))
+
+    def call(self, code: str, outputs: IRValue) -> None:
+        """Evaluate a system's code on `rows`."""
+        kind = ir.FunctionType(VOID, [FLOATS, FLOATS]).as_pointer()
+        self.builder.call(self.builder.inttoptr(self.given[code], kind), [self.given["rows"], outputs])
+
+    def show(self, state: Any, t: Lanes) -> None:
+        """Put states and the time where a system's code reads them."""
+        with self.span(self.n) as i:
+            self.row[i] = state[i]
+        self.row[self.last] = t
+
+    def _combined(self, coefficients: np.ndarray, terms: Any, i: IRValue) -> Lanes:
+        total = self.at.lanes(0.0)
+        for coefficient, term in zip(coefficients, terms, strict=False):
+            if coefficient:
+                total = fma(term[i], float(coefficient), total)
+        return total
+
+    def norm(self, error: Any, new: Any) -> Lanes:
+        """Relative to what is allowed, the error of a step to `new`: root mean square over the states."""
+        self._total.set(self.at.lanes(0.0).value)
+        relative, n = self.everywhere("rtol"), self.builder.sitofp(self.n, DOUBLE)
+        with self.span(self.n) as i:
+            size = largest(abs(self.y[i]), abs(new[i]))
+            e = error(i) / fma(relative, size, self.everywhere(self.read("atol", (i, 1))))
+            self._total.set(fma(e, e, self._total.lanes).value)
+        return sqrt(self._total.lanes / self.everywhere(n))
+
+    def dormand_prince(self, t: Lanes, h: Lanes) -> Lanes:
+        """A step from y at t, where the slope is k[0]: fills k[1:], `new` and `inner`; its error."""
+        for stage in range(1, 7):
+            with self.span(self.n) as i:
+                value = fma(h, self._combined(DP_A[stage, :stage], self.k, i), self.y[i])
+                self.row[i] = value
+                if stage == 5:
+                    self.inner[i] = value
+                if stage == 6:
+                    self.new[i] = value
+            self.row[self.last] = fma(h, float(DP_C[stage]), t)
+            self.call("rate", self.k[stage].base)
+        return self.norm(lambda i: h * self._combined(DP_E, self.k, i), self.new)
+
+    def dormand_prince_dense(self, h: Lanes) -> None:
+        """The continuous extension: y + θ(d1 + (1-θ)(d2 + θ(d3 + (1-θ) d4)))."""
+        with self.span(self.n) as i:
+            difference = self.new[i] - self.y[i]
+            bend = h * self.k[0][i] - difference
+            terms = self.y[i], difference, bend, difference - h * self.k[6][i] - bend
+            for row, term in zip(self.dense, (*terms, h * self._combined(DP_D, self.k, i)), strict=True):
+                row[i] = term
+
+    def _exchange(self, rows: Any, a: IRValue, b: IRValue, mask: Mask) -> None:
+        first, second = rows[a], rows[b]
+        rows[a], rows[b] = mask.choose(second, first), mask.choose(first, second)
+
+    def _swap(self, column: IRValue, row: IRValue) -> IRValue:
+        place = self.builder.add(self.times(column, self.n), row)
+        return self.builder.gep(self.given["swaps"], [place])
+
+    def factorise(self) -> Mask:
+        """LU with partial pivoting, in place, each lane by itself; where the matrix is not singular.
+
+        The diagonal is left inverted. Rows change places as they are compared, so each lane has its own order.
+        """
+        builder, n, matrix = self.builder, self.n, self.matrix
+        self._sound.set(self.at.splat(ir.IntType(1), 1))
+        with self.span(n) as column:
+            diagonal = builder.add(self.times(column, n), column)
+            after = builder.add(column, I64(1))
+            with self.span(n, after) as row:
+                below = builder.add(self.times(row, n), column)
+                larger = abs(matrix[below]) > abs(matrix[diagonal])
+                bits = builder.bitcast(larger.value, I8)
+                builder.store(bits, self._swap(column, row))
+                with builder.if_then(builder.icmp_unsigned("!=", bits, I8(0))), self.span(n, column) as j:
+                    self._exchange(
+                        matrix, builder.add(self.times(column, n), j), builder.add(self.times(row, n), j), larger
+                    )
+            pivot = matrix[diagonal]
+            self._sound.set((self._sound.mask & (abs(pivot) > 0.0)).value)
+            inverse = 1.0 / pivot
+            matrix[diagonal] = inverse
+            with self.span(n, after) as row:
+                below = builder.add(self.times(row, n), column)
+                factor = -(matrix[below] * inverse)
+                matrix[below] = factor
+                with self.span(n, after) as j:
+                    place = builder.add(self.times(row, n), j)
+                    matrix[place] = fma(factor, matrix[builder.add(self.times(column, n), j)], matrix[place])
+        return self._sound.mask
+
+    def solve(self, b: Any) -> None:
+        """The solution for the factorised matrix, in place of b."""
+        builder, n, matrix = self.builder, self.n, self.matrix
+        with self.span(n) as column:
+            after = builder.add(column, I64(1))
+            with self.span(n, after) as row:
+                bits = builder.load(self._swap(column, row))
+                with builder.if_then(builder.icmp_unsigned("!=", bits, I8(0))):
+                    mask = Mask(self.at, builder.bitcast(bits, ir.VectorType(ir.IntType(1), self.at.width)))
+                    self._exchange(b, column, row, mask)
+            with self.span(n, after) as row:
+                b[row] = fma(matrix[builder.add(self.times(row, n), column)], b[column], b[row])
+        with self.span(n) as step:
+            row = builder.sub(builder.sub(n, I64(1)), step)
+            self._total.set(b[row].value)
+            with self.span(n, builder.add(row, I64(1))) as j:
+                factor = matrix[builder.add(self.times(row, n), j)]
+                self._total.set((self._total.lanes - factor * b[j]).value)
+            b[row] = self._total.lanes * matrix[builder.add(self.times(row, n), row)]
+
+    def rodas(self, t: Lanes, h: Lanes) -> tuple[Lanes, Mask]:
+        """A step of RODAS from y at t: fills `stages` and `other`; its error, and where the matrix was not singular."""
+        builder, n = self.builder, self.n
+        self.show(self.y, t)
+        self.call("jacobian", self.slopes.base)
+        inverse = 1.0 / h
+        with self.span(self.times(n, n)) as i:
+            self.matrix[i] = -self.slopes[i]
+        with self.span(n) as i:
+            place = builder.add(self.times(i, n), i)
+            self.matrix[place] = fma(inverse, 1 / RODAS_GAMMA, self.matrix[place])
+        sound = self.factorise()
+        for stage in range(6):
+            # The first stage's slope is that at y, which is known.
+            slope = self.k[0] if stage == 0 else self.stages[stage]
+            if stage:
+                with self.span(n) as i:
+                    value = self.y[i] + self._combined(RODAS_A[stage, :stage], self.stages, i)
+                    self.row[i] = value
+                    if stage == 5:
+                        self.other[i] = value
+                self.row[self.last] = fma(h, float(RODAS_C[stage]), t)
+                self.call("rate", slope.base)
+            with self.span(n) as i:
+                value = fma(inverse, self._combined(RODAS_G[stage, :stage], self.stages, i), slope[i])
+                if RODAS_D[stage]:
+                    value = fma(h * float(RODAS_D[stage]), self.slopes[builder.add(self.times(n, n), i)], value)
+                self.stages[stage][i] = value
+            self.solve(self.stages[stage])
+        with self.span(n) as i:
+            self.other[i] = self.other[i] + self.stages[5][i]
+        return self.norm(lambda i: self.stages[5][i], self.other), sound
+
+    def rodas_dense(self, t: Lanes, h: Lanes, where: Mask) -> None:
+        """As `dormand_prince_dense`, in lanes that are on.
+
+        The method's own extension is poor for what a stiff state is dragged along by: there its error does not fall
+        with the tolerance. So it is corrected at two points by a step of Newton's method: where u' - f(u) is not 0, the
+        error is about (1/(hγ) - J)⁻¹ (f(u) - u'), of the order of the extension's own error where nothing is stiff.
+        """
+        with self.span(self.n) as i:
+            parts = [self._combined(RODAS_H[part], self.stages, i) for part in range(2)]
+            terms = self.y[i], self.new[i] - self.y[i], *parts, self.at.lanes(0.0)
+            for row, term in zip(self.dense, terms, strict=True):
+                row[i] = where.choose(term, row[i])
+        _, d1, d2, d3, _ = self.dense
+        inverse = 1.0 / h
+        for theta, error in zip((1 / 3, 2 / 3), self.stages, strict=False):
+            with self.span(self.n) as i:
+                self.row[i] = self.dense_at(self.at.lanes(theta), i)
+            self.row[self.last] = fma(h, theta, t)
+            self.call("rate", error.base)
+            with self.span(self.n) as i:
+                slope = fma(d3[i], 2 * theta - 3 * theta**2, fma(d2[i], 1 - 2 * theta, d1[i]))
+                error[i] = error[i] - inverse * slope
+            self.solve(error)
+        with self.span(self.n) as i:
+            first, second = (4.5 * self.stages[s][i] for s in range(2))
+            d2[i] = where.choose(d2[i] + 2.0 * first - second, d2[i])
+            d3[i] = where.choose(d3[i] + 3.0 * (second - first), d3[i])
+
+    def dense_at(self, theta: Lanes, i: IRValue) -> Lanes:
+        """State i at the fraction theta of the step."""
+        back = 1.0 - theta
+        first, d1, d2, d3, d4 = (row[i] for row in self.dense)
+        return fma(theta, fma(back, fma(theta, fma(back, d4, d3), d2), d1), first)
 
 
 @intrinsic
@@ -23,12 +238,10 @@ def _called(typing_context: Any, address: Any, inputs: Any, outputs: Any) -> Any
     """Call machine code at an address with two addresses of rows."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = ir.DoubleType().as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, pointer]).as_pointer()
+        kind = ir.FunctionType(VOID, [FLOATS, FLOATS]).as_pointer()
         function, source, target = arguments
         builder.call(
-            builder.inttoptr(function, kind),
-            [builder.inttoptr(source, pointer), builder.inttoptr(target, pointer)],
+            builder.inttoptr(function, kind), [builder.inttoptr(source, FLOATS), builder.inttoptr(target, FLOATS)]
         )
         return context.get_dummy_value()
 
@@ -39,222 +252,15 @@ def _called(typing_context: Any, address: Any, inputs: Any, outputs: Any) -> Any
 _at_address: Any = _called
 
 
-@njit(cache=True)
-def call(address, inputs, outputs):
+def _call(address, inputs, outputs):
     """Evaluate machine code (`kernel.batch`) on rows: inputs (rows, 8) to outputs (rows, 8)."""
     _at_address(address, inputs.ctypes.data, outputs.ctypes.data)
 
 
-@njit(cache=True)
-def dormand_prince(rate, rows, y, t, h, k, new, inner):
-    """A step from y at t: fills the stages k[1:], the new state and the stage before the last; k[0] is f(y, t).
-
-    Args:
-        rate: the address of f.
-        rows: scratch with the parameters in place.
-        y, new, inner: (states, 8); `inner` is the argument of the sixth stage, for the test of stiffness.
-        t, h: (8,).
-    """
-    n = y.shape[0]
-    last = rows.shape[0] - 1
-    for stage in range(1, 7):
-        for i in range(n):
-            for lane in range(WIDTH):
-                total = DP_A[stage, 0] * k[0, i, lane]
-                for j in range(1, stage):
-                    total += DP_A[stage, j] * k[j, i, lane]
-                rows[i, lane] = y[i, lane] + h[lane] * total
-        if stage == 5:
-            for i in range(n):
-                for lane in range(WIDTH):
-                    inner[i, lane] = rows[i, lane]
-        for lane in range(WIDTH):
-            rows[last, lane] = t[lane] + DP_C[stage] * h[lane]
-        if stage == 6:
-            for i in range(n):
-                for lane in range(WIDTH):
-                    new[i, lane] = rows[i, lane]
-        call(rate, rows, k[stage])
+def _call_uncompiled(address: int, inputs: np.ndarray, outputs: np.ndarray) -> None:
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)(inputs.ctypes.data, outputs.ctypes.data)
 
 
-@njit(cache=True)
-def dormand_prince_error(y, new, h, k, rtol, atol, error):
-    """The error of each lane's step relative to what is allowed: root mean square over the states."""
-    n = y.shape[0]
-    for lane in range(WIDTH):
-        error[lane] = 0.0
-    for i in range(n):
-        for lane in range(WIDTH):
-            e = 0.0
-            for j in range(7):
-                e += DP_E[j] * k[j, i, lane]
-            allowed = atol[i] + rtol * max(abs(y[i, lane]), abs(new[i, lane]))
-            e = h[lane] * e / allowed
-            error[lane] += e * e
-    for lane in range(WIDTH):
-        error[lane] = np.sqrt(error[lane] / n)
-
-
-@njit(cache=True)
-def dormand_prince_dense(y, new, h, k, dense):
-    """The coefficients of the continuous extension, (5, states, 8)."""
-    for i in range(y.shape[0]):
-        for lane in range(WIDTH):
-            difference = new[i, lane] - y[i, lane]
-            bend = h[lane] * k[0, i, lane] - difference
-            dense[0, i, lane] = y[i, lane]
-            dense[1, i, lane] = difference
-            dense[2, i, lane] = bend
-            dense[3, i, lane] = difference - h[lane] * k[6, i, lane] - bend
-            total = 0.0
-            for j in range(7):
-                total += DP_D[j] * k[j, i, lane]
-            dense[4, i, lane] = h[lane] * total
-
-
-@njit(cache=True)
-def dormand_prince_at(dense, theta, i, lane):
-    """State i of a lane at the fraction theta of its step."""
-    back = 1.0 - theta
-    return dense[0, i, lane] + theta * (
-        dense[1, i, lane] + back * (dense[2, i, lane] + theta * (dense[3, i, lane] + back * dense[4, i, lane]))
-    )
-
-
-@njit(cache=True)
-def factorise(matrix, pivots, sound):
-    """LU with partial pivoting, in place, each lane by itself; `sound` is False where a matrix is singular."""
-    n = matrix.shape[0]
-    for lane in range(WIDTH):
-        sound[lane] = True
-        for column in range(n):
-            best, size = column, abs(matrix[column, column, lane])
-            for row in range(column + 1, n):
-                if abs(matrix[row, column, lane]) > size:
-                    best, size = row, abs(matrix[row, column, lane])
-            pivots[column, lane] = best
-            if not size > 0.0:  # NaN too
-                sound[lane] = False
-                for row in range(column, n):  # so that `solve` divides by no zero
-                    matrix[row, row, lane], pivots[row, lane] = 1.0, row
-                break
-            if best != column:
-                for j in range(n):
-                    a = matrix[column, j, lane]
-                    matrix[column, j, lane] = matrix[best, j, lane]
-                    matrix[best, j, lane] = a
-            for row in range(column + 1, n):
-                factor = matrix[row, column, lane] / matrix[column, column, lane]
-                matrix[row, column, lane] = factor
-                for j in range(column + 1, n):
-                    matrix[row, j, lane] -= factor * matrix[column, j, lane]
-
-
-@njit(cache=True)
-def solve(matrix, pivots, b):
-    """The solution for a factorised matrix, in place of b (states, 8)."""
-    n = matrix.shape[0]
-    for lane in range(WIDTH):
-        for row in range(n):
-            pivot = pivots[row, lane]
-            a = b[pivot, lane]
-            b[pivot, lane] = b[row, lane]
-            b[row, lane] = a
-        for row in range(n):
-            a = b[row, lane]
-            for j in range(row):
-                a -= matrix[row, j, lane] * b[j, lane]
-            b[row, lane] = a
-        for row in range(n - 1, -1, -1):
-            a = b[row, lane]
-            for j in range(row + 1, n):
-                a -= matrix[row, j, lane] * b[j, lane]
-            b[row, lane] = a / matrix[row, row, lane]
-
-
-@njit(cache=True)
-def rodas(rate, jacobian, rows, y, t, h, k, new, matrix, pivots, slopes, sound):
-    """A step of RODAS from y at t: fills the stages k (6, states, 8) and the new state; k[5] is the error.
-
-    Args:
-        jacobian: the address of ∂f/∂y (row by row) and ∂f/∂t.
-        slopes: scratch for these, (states² + states, 8).
-        matrix, pivots: scratch, (states, states, 8) and (states, 8).
-        sound: out, (8,): whether each lane's matrix could be factorised.
-    """
-    n = y.shape[0]
-    last = rows.shape[0] - 1
-    for i in range(n):
-        for lane in range(WIDTH):
-            rows[i, lane] = y[i, lane]
-    for lane in range(WIDTH):
-        rows[last, lane] = t[lane]
-    call(jacobian, rows, slopes)
-    for i in range(n):
-        for j in range(n):
-            for lane in range(WIDTH):
-                matrix[i, j, lane] = -slopes[i * n + j, lane]
-        for lane in range(WIDTH):
-            matrix[i, i, lane] += 1.0 / (h[lane] * RODAS_GAMMA)
-    factorise(matrix, pivots, sound)
-    for stage in range(6):
-        for i in range(n):
-            for lane in range(WIDTH):
-                total = y[i, lane]
-                for j in range(stage):
-                    total += RODAS_A[stage, j] * k[j, i, lane]
-                rows[i, lane] = total
-        for lane in range(WIDTH):
-            rows[last, lane] = t[lane] + RODAS_C[stage] * h[lane]
-        if stage == 5:
-            for i in range(n):
-                for lane in range(WIDTH):
-                    new[i, lane] = rows[i, lane]
-        call(rate, rows, k[stage])
-        for i in range(n):
-            for lane in range(WIDTH):
-                total = 0.0
-                for j in range(stage):
-                    total += RODAS_G[stage, j] * k[j, i, lane]
-                k[stage, i, lane] += total / h[lane] + h[lane] * RODAS_D[stage] * slopes[n * n + i, lane]
-        solve(matrix, pivots, k[stage])
-    for i in range(n):
-        for lane in range(WIDTH):
-            new[i, lane] += k[5, i, lane]
-
-
-@njit(cache=True)
-def rodas_error(y, new, k, rtol, atol, error):
-    """As `dormand_prince_error`."""
-    n = y.shape[0]
-    for lane in range(WIDTH):
-        error[lane] = 0.0
-    for i in range(n):
-        for lane in range(WIDTH):
-            e = k[5, i, lane] / (atol[i] + rtol * max(abs(y[i, lane]), abs(new[i, lane])))
-            error[lane] += e * e
-    for lane in range(WIDTH):
-        error[lane] = np.sqrt(error[lane] / n)
-
-
-@njit(cache=True)
-def rodas_dense(y, new, k, dense):
-    """The coefficients of the continuous extension, (5, states, 8); the last row is not used."""
-    for i in range(y.shape[0]):
-        for lane in range(WIDTH):
-            dense[0, i, lane] = y[i, lane]
-            dense[1, i, lane] = new[i, lane]
-            for part in range(2):
-                total = 0.0
-                for j in range(5):
-                    total += RODAS_H[part, j] * k[j, i, lane]
-                dense[2 + part, i, lane] = total
-
-
-@njit(cache=True)
-def rodas_at(dense, theta, i, lane):
-    """State i of a lane at the fraction theta of its step."""
-    back = 1.0 - theta
-    return dense[0, i, lane] * back + theta * (
-        dense[1, i, lane] + back * (dense[2, i, lane] + theta * dense[3, i, lane])
-    )
+# Whether numba's compiler is off (NUMBA_DISABLE_JIT): what it would compile then runs as Python.
+UNCOMPILED: bool = getattr(config, "DISABLE_JIT")  # noqa: B009
+call: Any = _call_uncompiled if UNCOMPILED else njit(cache=True)(_call)

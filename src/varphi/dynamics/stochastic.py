@@ -6,7 +6,6 @@ laws must be propensities: a rate that turns negative ends the sample, and says 
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 import os
@@ -22,7 +21,8 @@ from varphi.numbers import Expression
 
 from . import direct
 from .progress import watched
-from .system import System
+from .status import Status
+from .system import TIME, System
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,6 @@ class Reaction:
 
     propensity: str | Expression
     change: Mapping[str, int]
-
-
-class Outcome(enum.IntEnum):
-    """What became of a sample."""
-
-    DONE = direct.DONE
-    NEGATIVE = direct.NEGATIVE
-    NOT_FINITE = direct.NOT_FINITE
-    TOO_MANY = direct.TOO_MANY
-    INTERRUPTED = 4
-
-    @property
-    def told(self) -> str:
-        """In words."""
-        return {
-            Outcome.DONE: "reached the end",
-            Outcome.NEGATIVE: "met a negative propensity: the law is not defined for these counts",
-            Outcome.NOT_FINITE: "met a propensity that is not a finite number",
-            Outcome.TOO_MANY: "had the largest number of events before the end",
-            Outcome.INTERRUPTED: "was interrupted",
-        }[self]
 
 
 @dataclass(frozen=True)
@@ -122,7 +101,7 @@ class Counts:
         ends: the last counts.
         means, variances: of each sample over time, from `settled` to the end.
         events: how many reactions happened.
-        outcome: what became of each sample; see `Outcome`.
+        status: what became of each sample; see `Status`.
     """
 
     network: Network
@@ -132,12 +111,12 @@ class Counts:
     means: Float[np.ndarray, "samples species"]
     variances: Float[np.ndarray, "samples species"]
     events: Int[np.ndarray, " samples"]
-    outcome: Int[np.ndarray, " samples"]
+    status: Int[np.ndarray, " samples"]
 
     @property
     def ok(self) -> np.ndarray:
         """Which samples reached the end."""
-        return self.outcome == Outcome.DONE
+        return self.status == Status.DONE
 
     def species(self, name: str) -> Float[np.ndarray, "samples times"]:
         """One species over time."""
@@ -173,7 +152,7 @@ def simulate_counts(
         start: the first counts, whole numbers, each one or one for each sample.
         samples: how many.
         parameters: values other than the usual ones, each a number or one for each sample.
-        times: when counts are wanted, increasing.
+        times: when counts are wanted, increasing; none are given for times beyond the end.
         settled: from when on means and variances are taken.
         seed: of the random numbers; a sample's depend on it and on the sample's number alone.
         most_events: how many reactions a sample may have.
@@ -189,7 +168,13 @@ def simulate_counts(
         raise ValueError(f"the end must be finite and above 0, and settled before it; got {end!r} and {settled!r}")
     if not (isinstance(seed, int) and 0 <= seed < 2**63):
         raise ValueError(f"seed must be a whole number from 0 on, got {seed!r}")
-    wanted = np.asarray(times, float)
+    for i, propensity in enumerate(network.propensities):
+        if TIME in propensity.variables:
+            raise ValueError(
+                f"the propensity of reaction {i + 1}, {propensity!r}, depends on t; the direct method is exact only "
+                "where propensities stay as they are between reactions: simulate network.rates() instead"
+            )
+    wanted = np.array(times, float)
     if wanted.ndim != 1 or not np.isfinite(wanted).all() or (np.diff(wanted) < 0).any() or (wanted < 0).any():
         raise ValueError("times must be a list of finite, increasing numbers from 0 on")
     given = network._laws.named(start)
@@ -200,25 +185,26 @@ def simulate_counts(
     n = len(network.species)
     found = np.full((samples, len(wanted), n), np.nan)
     ends, means, squares = np.full((samples, n), np.nan), np.zeros((samples, n)), np.zeros((samples, n))
-    events, outcome = np.zeros(samples, np.int64), np.full(samples, int(Outcome.INTERRUPTED), np.int64)
-    code = network._laws.function(network.propensities)
-    changes = network.changes.astype(float)
+    events, status = np.zeros(samples, np.int64), np.full(samples, int(Status.INTERRUPTED), np.int64)
+    code = direct.direct(network.species, tuple(network.parameters), network.propensities, network.changes)
     numbers = np.arange(samples)
+    within = int(np.searchsorted(wanted, end, side="right"))
     workers = threads or os.cpu_count() or 1
     edges = np.linspace(0, samples, max(1, min(4 * workers, samples // 8)) + 1).astype(int)
     parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
     watches = [np.zeros(2, np.int64) for _ in parts]
-    advance: Any = direct.advance
 
     def work(part: slice, watch: np.ndarray) -> None:
-        advance(
-            code.address, changes, starts[part], values[part], numbers[part], seed, float(end), float(settled),
-            most_events, wanted, *(a[part] for a in (found, ends, means, squares, events, outcome)), watch,
+        code(
+            starts=starts[part], parameters=values[part], numbers=numbers[part], times=wanted, found=found[part],
+            finals=ends[part], means=means[part], squares=squares[part], events=events[part], status=status[part],
+            watch=watch, samples=part.stop - part.start, within=within, wanted=len(wanted), seed=seed,
+            most=most_events, end=float(end), settled=float(settled),
         )  # fmt: skip
 
     with ThreadPoolExecutor(min(workers, len(parts))) as pool:
         watched([pool.submit(work, p, w) for p, w in zip(parts, watches, strict=True)], watches, samples, progress)
-    return Counts(network, wanted, found, ends, means, squares - means**2, events, outcome)
+    return Counts(network, wanted, found, ends, means, squares - means**2, events, status)
 
 
 def _table(columns: list[Any], samples: int, what: str) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .symbol import Monomial, Symbol
 
@@ -23,7 +24,9 @@ def apply(
         x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         d = x.shape[-1]
         v = torch.eye(d, dtype=x.dtype, device=x.device) if directions is None else directions
-        value = model(x)
+        # torch's fused attention has no second derivative.
+        with sdpa_kernel(SDPBackend.MATH):
+            value = model(x)
         outputs = value.reshape(-1, value.shape[-1]).unbind(-1) if value.dim() == x.dim() else [value.reshape(-1)]
         columns = [_of_output(u, x, symbols, v) for u in outputs]
         found = [torch.stack(list(terms), -1).reshape(value.shape) for terms in zip(*columns, strict=True)]

@@ -22,6 +22,7 @@ from varphi.activation.operations import POINTWISE, RANDOM
 from varphi.numbers import UnsupportedOperation, variable
 from varphi.numbers.expression import constant
 
+from . import attention
 from .algebra import is_zero
 from .channels import Channels, MissingRule, shown
 
@@ -472,29 +473,6 @@ def _logsumexp(func: Any, input: Any, dim: Any, keepdim: bool = False) -> Any:
     return total if keepdim else total.squeeze(dim)
 
 
-def _attention(
-    func: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    if dropout_p or enable_gqa:
-        raise MissingRule(f"{shown(func)} with dropout or grouped queries: {_REMEDY}")
-    scores = torch.matmul(query, key.mT) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None and attn_mask.dtype is torch.bool:
-        scores = scores.masked_fill(~attn_mask, -math.inf)
-    elif attn_mask is not None:
-        scores = scores + attn_mask
-    return torch.matmul(torch.softmax(scores, -1), value)
-
-
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
     x = x if weight is None else x * weight
     return x if bias is None else x + bias
@@ -613,7 +591,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     **{f"max_pool{dims}d": _max_pool(dims) for dims in (1, 2, 3)},
     "bilinear": _bilinear_layer,
     "softmax": _softmax, "log_softmax": _log_softmax, "logsumexp": _logsumexp,
-    "scaled_dot_product_attention": _attention,
+    "scaled_dot_product_attention": attention.scaled_dot_product, "multi_head_attention_forward": attention.multi_head,
     "layer_norm": _layer_norm, "rms_norm": _rms_norm, "group_norm": _group_norm, "batch_norm": _batch_norm,
     "var": _variance, "std": _deviation, "norm": _norm, "vector_norm": _norm, "linalg_vector_norm": _norm,
     "linalg_norm": _norm, "normalize": _normalize, "prod": _product_over,

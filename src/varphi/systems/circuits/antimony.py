@@ -1,13 +1,12 @@
-"""Models as Antimony, a text that people write: read, and written."""
+"""Antimony, a text that people write models in: read, and written."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from .circuit import Circuit
 from .model import Model
-from .sbml import from_sbml, to_sbml
+from .sbml import from_sbml
 
 
 def from_antimony(text: str) -> Model:
@@ -24,16 +23,17 @@ def from_antimony(text: str) -> Model:
     return from_sbml(package.getSBMLString(package.getMainModuleName()))
 
 
-def to_antimony(circuit: Circuit) -> str:
-    """A circuit as Antimony text.
+def antimony_of(sbml: str) -> str:
+    """SBML as Antimony text.
 
     Raises:
         ImportError: the package antimony is missing.
+        ValueError: SBML that Antimony cannot read.
     """
     package = _antimony()
     package.clearPreviousLoads()
-    if package.loadSBMLString(to_sbml(circuit)) < 0:
-        raise RuntimeError(f"Antimony cannot read our own SBML: {package.getLastError()}")
+    if package.loadSBMLString(sbml) < 0:
+        raise ValueError(f"Antimony cannot read this SBML: {package.getLastError().strip()}")
     return package.getAntimonyString(package.getMainModuleName())
 
 

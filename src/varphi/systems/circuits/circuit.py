@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -24,8 +24,14 @@ from varphi.dynamics.system import System
 from varphi.numbers import Expression, evaluate, variable
 from varphi.numbers.expression import constant
 
-from .measures import Response, respond
+from .subject import Subject
 from .units import Units
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .model import Model
+    from .roadrunner import RoadrunnerModel
 
 Value: TypeAlias = float | str
 Gate: TypeAlias = Literal["AND", "OR", "SUM"]
@@ -93,13 +99,14 @@ class Gene:
 
 
 @dataclass(frozen=True)
-class Circuit:
+class Circuit(Subject):
     """Genes that regulate each other, and inputs.
 
     Attributes:
         genes: by the name of their product.
         inputs: levels that are given, by name.
         units: what amounts and times are counted in.
+        aliases: other names of parameters, each of one or several: those of the text that it was read from.
 
     Raises:
         ValueError: no gene; an unknown regulator or gate; a negative level or rate; K, n or alpha not above 0; a value
@@ -109,6 +116,7 @@ class Circuit:
     genes: Mapping[str, Gene]
     inputs: Mapping[str, Value] = field(default_factory=dict)
     units: Units = field(default_factory=Units)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.genes:
@@ -281,6 +289,74 @@ class Circuit:
         }  # fmt: skip
         return Circuit(genes, dict(inputs or {}), units or Units())
 
+    # Reading and writing --------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def from_antimony(text: str, *, check_units: bool = True) -> Circuit | Model:
+        """What an Antimony text says: a circuit where all its laws are a circuit's, else a model.
+
+        A circuit's laws are productions by Hill, Michaelis or repressor functions (joined by a gate), and losses in
+        proportion. Its parameters can then also be given by the text's own names (`aliases`). A model has the same
+        measures, and `not_a_circuit` says what it is not a circuit for.
+
+        Raises:
+            ImportError: the package antimony is missing.
+            ValueError: text that Antimony cannot read, with its reason; and as `from_sbml`.
+        """
+        from .antimony import from_antimony
+        from .reading import circuit_or_model
+
+        return circuit_or_model(from_antimony(text), check_units)
+
+    @overload
+    @staticmethod
+    def from_sbml(
+        source: str | Path, engine: Literal["varphi"] = "varphi", *, check_units: bool = True
+    ) -> Circuit | Model: ...
+
+    @overload
+    @staticmethod
+    def from_sbml(
+        source: str | Path, engine: Literal["roadrunner"], *, check_units: bool = True
+    ) -> RoadrunnerModel: ...
+
+    @staticmethod
+    def from_sbml(
+        source: str | Path, engine: str = "varphi", *, check_units: bool = True
+    ) -> Circuit | Model | RoadrunnerModel:
+        """What an SBML file, or a text, says: a circuit or a model, as for `from_antimony`.
+
+        Args:
+            source: a file, or the text itself.
+            engine: "roadrunner" for a model that libroadrunner (to be installed by you) simulates: time courses only.
+            check_units: whether units that contradict each other are refused.
+
+        Raises:
+            ImportError: the package python-libsbml is missing.
+            FileNotFoundError: no such file.
+            ValueError: what is no SBML; impossible values (K = 0, n < 0, a negative concentration); units that clash.
+            UnsupportedModel: a model with something that is not supported, by name.
+        """
+        from .reading import circuit_or_model
+        from .roadrunner import RoadrunnerModel
+        from .sbml import from_sbml
+
+        if engine not in ("varphi", "roadrunner"):
+            raise ValueError(f"engine is 'varphi' or 'roadrunner', got {engine!r}")
+        if engine == "roadrunner":
+            return RoadrunnerModel.read(source)
+        return circuit_or_model(from_sbml(source), check_units)
+
+    def to_sbml(self) -> str:
+        """It as SBML, level 3 version 2: one compartment of size 1, a reaction for each making and each loss.
+
+        Raises:
+            ImportError: the package python-libsbml is missing.
+        """
+        from .writing import to_sbml
+
+        return to_sbml(self)
+
     # Equations ------------------------------------------------------------------------------------------------------
 
     @property
@@ -309,6 +385,7 @@ class Circuit:
         Raises:
             ValueError: for an unknown name, and as `Circuit`.
         """
+        changed = self._canonical(changed)
         unknown = set(changed) - set(self.parameters)
         if unknown:
             raise ValueError(f"no parameter {min(unknown)!r}; there are {', '.join(self.parameters)}")
@@ -362,48 +439,50 @@ class Circuit:
             reactions.append(Reaction(variable(f"alpha_{name}") * variable(name), {name: -1}))
         return Network.of(reactions, states, self.parameters)
 
-    def respond(
-        self,
-        step: tuple[str, Any, Any],
-        output: str | None = None,
-        *,
-        parameters: Mapping[str, Any] | None = None,
-        horizon: float | None = None,
-        threads: int | None = None,
-        progress: bool = True,
-    ) -> Response:
-        """The answer to a step of an input, of one or many samples.
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What can be measured: the products, mRNAs included."""
+        return tuple(self.starts)
 
-        Args:
-            step: the input's name, its level before and after; each one or one for each sample.
-            output: a gene; the last by default.
-            parameters: values other than the circuit's, each a number or one for each sample.
-            horizon: how long to follow; by default 20 lifetimes of the slowest product, for each sample its own.
+    def resolved(self, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Parameters by the names that the equations have.
 
         Raises:
             ValueError: for unknown names or impossible values.
         """
-        shown = output or list(self.genes)[-1]
-        if shown not in self.starts:
-            raise ValueError(f"no gene {shown!r}; there are {', '.join(self.genes)}")
+        given = super().resolved(self._canonical(parameters or {}))
+        refuse_impossible(given)
+        return given
+
+    def _canonical(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by name, with aliases replaced.
+
+        Raises:
+            ValueError: a value given twice.
+        """
+        found: dict[str, Any] = {}
+        for name, value in given.items():
+            for own in self.aliases.get(name, (name,)):
+                if own in found:
+                    raise ValueError(f"{own!r} is given twice, once as {name!r}")
+                found[own] = value
+        return found
+
+    def decay(self, output: str, parameters: Mapping[str, Any]) -> Any:
+        """How fast a product decays."""
+        return {**self.parameters, **parameters}[f"alpha_{output}"]
+
+    def refuse_step(self, step: tuple[str, Any, Any]) -> None:
+        """Refuse a step of what is no input, or to an impossible level.
+
+        Raises:
+            ValueError: which, and what would be.
+        """
         name, *levels = step
         if name not in self.inputs:
             raise ValueError(f"no input {name!r}; there are {', '.join(self.inputs) or 'none'}")
-        given = dict(parameters or {})
-        values = {**self.parameters, **given}
-        refuse_impossible(given)
         for level in levels:
             refuse_impossible({name: level})
-        decays = [np.asarray(v, float) for k, v in values.items() if k.startswith("alpha_")]
-        slowest = decays[0]
-        for decay in decays[1:]:
-            slowest = np.minimum(slowest, decay)
-        system = self.system()
-        return respond(
-            system, shown, (name, levels[0], levels[1]), 20 / slowest if horizon is None else horizon,
-            parameters=given, start=self.starts,
-            decay=values[f"alpha_{shown}"], threads=threads, progress=progress,
-        )  # fmt: skip
 
     def _made(self, name: str, gene: Gene) -> Expression:
         acting = [

@@ -69,14 +69,18 @@ def time_course(answer: Response, sample: int = 0, points: int = 400) -> Any:
 
 
 def parameter_map(
-    x: tuple[str, np.ndarray], y: tuple[str, np.ndarray], values: np.ndarray, what: str, units: Any = None
-) -> Any:
+    x: tuple[str, np.ndarray], y: tuple[str, np.ndarray], values: np.ndarray, what: str, units: Any = None, *,
+    failed: np.ndarray | None = None,
+) -> Any:  # fmt: skip
     """A measure over two parameters, one dot for each sample, on logarithmic axes; hollow where there is none.
+
+    Infinite values are drawn in the colour of the largest finite one. Samples that failed are crosses.
 
     Args:
         x, y: names and values (samples,).
         values: the measure (samples,), NaN where absent.
         units: by name.
+        failed: which samples came to no rest or could not be simulated.
 
     Returns:
         A matplotlib figure.
@@ -84,9 +88,30 @@ def parameter_map(
     units = units or {}
     drawing = Drawing(figsize=(_WIDTH, 4.0), layout="constrained")
     panel = drawing.subplots()
-    there = np.isfinite(values)
-    panel.scatter(x[1][~there], y[1][~there], s=5, facecolors="none", edgecolors="C7", linewidths=0.4)
-    dots = panel.scatter(x[1][there], y[1][there], s=7, c=values[there])
+    lost = np.zeros(len(values), bool) if failed is None else failed
+    there = ~np.isnan(values) & ~lost
+    absent = ~there & ~lost
+    panel.scatter(
+        x[1][absent],
+        y[1][absent],
+        s=5,
+        facecolors="none",
+        edgecolors="C7",
+        linewidths=0.4,
+        label=f"none: {absent.sum()}",
+    )
+    if lost.any():
+        panel.scatter(
+            x[1][lost], y[1][lost], s=10, marker="x", color="C3", linewidths=0.7, label=f"failed: {lost.sum()}"
+        )
+    finite = values[there & np.isfinite(values)]
+    shown = np.clip(values[there], None, finite.max()) if finite.size else values[there]
+    wide = finite.size > 0 and finite.min() > 0 and finite.max() > 100 * np.median(finite)
+    dots = panel.scatter(x[1][there], y[1][there], s=7, c=shown, norm="log" if wide else None)
+    if absent.any() or lost.any():
+        drawing.legend(
+            *panel.get_legend_handles_labels(), loc="outside upper right", fontsize=8, ncols=2, frameon=False
+        )
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel(_labelled(x[0], units.get(x[0], "1")))

@@ -8,10 +8,10 @@ a `Pulse` or a `NoPulse` with the reason, and in an ensemble it is NaN and not `
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -22,9 +22,14 @@ from varphi.numbers import variable
 
 from .steady import Rest, rest
 
+if TYPE_CHECKING:
+    from .gradients import Gradient
+
 # Extra parameters of a system, for levels to look for; no circuit can have names with blanks.
 _LEVELS = ("level one", "level two")
 _EXTREMA = 12
+LEAST = 0.01
+"""How prominent a pulse must be, as a part of the largest level of the output."""
 _CROSSINGS = 24
 _AT_ONCE = 100_000
 
@@ -227,7 +232,7 @@ class Response:
         there = (beyond[rows, best] > 0) & self.settled & found.ok
         return tuple(np.where(there, a[rows, best], np.nan) for a in (values, times))  # pyright: ignore[reportReturnType]
 
-    def pulses(self, least: float = 0.01) -> Pulses:
+    def pulses(self, least: float = LEAST) -> Pulses:
         """The pulses of all samples.
 
         Args:
@@ -238,12 +243,8 @@ class Response:
         """
         if not 0 < least < 1:
             raise ValueError(f"least is a part of the largest level, between 0 and 1, got {least!r}")
+        present, base, prominence, largest = self.prominent(least)
         peak, time = self.extreme
-        up = peak > self.last
-        base = np.where(up, np.fmax(self.first, self.last), np.fmin(self.first, self.last))
-        prominence = np.abs(peak - base)
-        largest = np.fmax(np.fmax(np.abs(self.first), np.abs(self.last)), np.abs(peak))
-        present = prominence > least * largest  # NaN compares as no
         width, back = (np.full(len(peak), np.nan) for _ in range(2))
         if present.any():
             which = np.flatnonzero(present)
@@ -252,6 +253,15 @@ class Response:
         reasons = tuple("" if p else self._why(i, prominence[i], largest[i]) for i, p in enumerate(present))
         blank = np.where(present, 0.0, np.nan)
         return Pulses(present, peak - self.last + blank, peak + blank, time + blank, width, back, reasons)
+
+    def prominent(self, least: float = LEAST) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Where the extreme is a pulse, from what level, by how much, and the largest level."""
+        peak, _ = self.extreme
+        up = peak > self.last
+        base = np.where(up, np.fmax(self.first, self.last), np.fmin(self.first, self.last))
+        prominence = np.abs(peak - base)
+        largest = np.fmax(np.fmax(np.abs(self.first), np.abs(self.last)), np.abs(peak))
+        return prominence > least * largest, base, prominence, largest  # NaN compares as no
 
     def _shape(self, which: np.ndarray, peak: np.ndarray, base: np.ndarray, time: np.ndarray, width: np.ndarray,
                back: np.ndarray) -> None:  # fmt: skip
@@ -317,6 +327,16 @@ class Response:
         defined = self.settled & (one != 0) & (self.first != 0) & (two != one)
         return Adaptation(np.where(defined, sensitivity, np.nan), np.where(defined, precision, np.nan))
 
+    def measure(self, name: str) -> Float[np.ndarray, " samples"]:
+        """One measure by its name in `MEASURES`; NaN where it is absent.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        if name not in MEASURES:
+            raise ValueError(f"no measure {name!r}; there are {', '.join(MEASURES)}")
+        return MEASURES[name](self)
+
     def monotone(self, tolerance: float = 1e-6) -> Bool[np.ndarray, " samples"]:
         """Whether the output goes from one steady level to the other without turning, to a part of the larger one."""
         found = self._extrema
@@ -326,6 +346,14 @@ class Response:
         with np.errstate(invalid="ignore"):
             turns = (np.abs(values - self.first[:, None]) > size) & (np.abs(values - self.last[:, None]) > size)
         return self.settled & found.ok & ~turns.any(1)
+
+    def gradients(
+        self, by: Sequence[str], measures: Sequence[str] = ("peak", "time of peak", "last")
+    ) -> dict[str, Gradient]:
+        """Measures with their derivatives by parameters; see `gradients`."""
+        from .gradients import gradients
+
+        return gradients(self, by, measures)
 
     def _only(self, which: np.ndarray) -> Response:
         """The same of some samples."""
@@ -342,6 +370,32 @@ class Response:
             self, step=(name, pick(one), pick(two)), parameters={k: pick(v) for k, v in self.parameters.items()},
             before=taken(self.before), after=taken(self.after), horizon=self.horizon[which], decay=self.decay[which],
         )  # fmt: skip
+
+
+def _of_pulse(value: Callable[[Response], np.ndarray]) -> Callable[[Response], np.ndarray]:
+    return lambda answer: np.where(answer.prominent()[0], value(answer), np.nan)
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.full_like(a, np.nan), where=b != 0)
+
+
+MEASURES: dict[str, Callable[[Response], np.ndarray]] = {
+    "first": lambda a: a.first,
+    "last": lambda a: a.last,
+    "peak": _of_pulse(lambda a: a.extreme[0]),
+    "amplitude": _of_pulse(lambda a: a.extreme[0] - a.last),
+    "time of peak": _of_pulse(lambda a: a.extreme[1]),
+    "peak/final": _of_pulse(lambda a: _ratio(a.extreme[0], a.last)),
+    "response time": lambda a: a.response().time,
+    "sensitivity": lambda a: a.adaptation().sensitivity,
+    "precision": lambda a: a.adaptation().precision,
+    "width": lambda a: a.pulses().width,
+    "return time": lambda a: a.pulses().back,
+    "acceleration": lambda a: a.response().acceleration,
+    "delay": lambda a: a.response().delay,
+}
+"""Measures of a response by name: for maps, sensitivity analysis and design."""
 
 
 def respond(

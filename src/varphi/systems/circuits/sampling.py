@@ -59,6 +59,12 @@ class Range:
             return np.exp(math.log(self.low) + part * (math.log(self.high) - math.log(self.low)))
         return self.low + part * (self.high - self.low)
 
+    def slope(self, value: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """How fast values change with the part of the range, at these values."""
+        if self.scale == "log":
+            return value * (math.log(self.high) - math.log(self.low))
+        return np.full_like(value, self.high - self.low)
+
 
 def sampled(ranges: Mapping[str, Range], samples: int, seed: int = 0) -> dict[str, Float[np.ndarray, " samples"]]:
     """Independent random values of several parameters.

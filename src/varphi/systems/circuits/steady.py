@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from varphi.dynamics.collocation import evaluate
 from varphi.dynamics.ensemble import simulate
 from varphi.dynamics.system import System
+from varphi.numbers.kernel.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def newton(
         going = np.flatnonzero(~ended & np.isfinite(y).all(1))
         if not going.size:
             break
-        rates = _evaluated(system, system.rate_code, y[going], values[going])
+        rates = evaluated(system, system.rate_code, y[going], values[going])
         matrix = jacobians(system, y[going], values[going])
         finite: Any = np.isfinite(np.concatenate([rates, matrix.reshape(len(rates), -1)], 1)).all(1)
         sound = finite & (np.abs(np.linalg.det(np.where(finite[:, None, None], matrix, 0.0))) > 0)
@@ -97,7 +98,7 @@ def newton(
 def jacobians(system: System, states: np.ndarray, values: np.ndarray) -> Float[np.ndarray, "samples n n"]:
     """∂f/∂y at states (samples, n) with parameters (samples, parameters)."""
     n = len(system.states)
-    return _evaluated(system, system.jacobian_code, states, values)[:, : n * n].reshape(-1, n, n)
+    return evaluated(system, system.jacobian_code, states, values)[:, : n * n].reshape(-1, n, n)
 
 
 def eigenvalues(system: System, states: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -111,7 +112,10 @@ def table(system: System, changed: Mapping[str, Any], samples: int) -> Float[np.
     return np.stack(columns, 1) if columns else np.zeros((samples, 0))
 
 
-def _evaluated(system: System, code: Any, states: np.ndarray, values: np.ndarray) -> np.ndarray:
+def evaluated(
+    system: System, code: Batch, states: np.ndarray, values: np.ndarray
+) -> Float[np.ndarray, "samples expressions"]:
+    """Machine code at states (samples, n) with parameters (samples, parameters), at time 0."""
     inputs = np.concatenate([states, values, np.zeros((len(states), 1))], 1)
     out = np.empty((len(states), code.outputs))
     rows, places = np.zeros((code.inputs, 8)), np.zeros((code.outputs, 8))

@@ -11,11 +11,13 @@ from varphi.study.results import Results
 from varphi.study.statistics import Comparison, paired
 from varphi.study.verdict import Verdict, judged
 
+from .chance import random_circuit, share_between
 from .circuit import FFL, Circuit
 from .sampling import Range, sampled
 
 SIMPLE = "simple"
-LOOPS = (*FFL, SIMPLE)
+RANDOM = "random"
+LOOPS = (*FFL, SIMPLE, RANDOM)
 GATES = ("AND", "OR")
 STEEPNESS = (1.0, 2.0, 4.0)
 # Two decades around the input's level, 1, and around its time, 1; set before the study was run.
@@ -23,6 +25,8 @@ RANGES = {
     **{name: Range(0.1, 10.0) for name in ("alpha_Y", "alpha_Z", "beta_Y", "beta_Z")},
     **{name: Range(0.1, 10.0) for name in ("K_X_Y", "K_X_Z", "K_Y_Z")},
 }
+# How many random circuits share a seed's parameter sets.
+_CIRCUITS = 10
 # A pulse has returned if a tenth of its height, or less, is left.
 _LEFT = 0.1
 
@@ -33,34 +37,60 @@ def _applies(setting: Setting) -> bool:
 
 def trial(setting: Setting, seeds: Sequence[int], points: Sequence[Point], *, sets: int) -> Outcome:
     """One loop with one gate and one steepness, over `sets` parameter sets for each seed; see `declaration.Trial`."""
+    if setting["loop"] == RANDOM:
+        return _random_trial(setting, seeds, sets)
     n = setting["n"]
     circuit = Circuit.simple(n=n) if setting["loop"] == SIMPLE else Circuit.ffl(setting["loop"], setting["gate"], n=n)
     drawn = [sampled(RANGES, sets, seed) for seed in seeds]
     given = {name: np.concatenate([d[name] for d in drawn]) for name in RANGES if name in circuit.parameters}
-    answer = circuit.respond(("X", 0.0, 1.0), parameters=given, threads=1, progress=False)
+    return Outcome(_measured(circuit, given, len(seeds)) | {"between": np.full(len(seeds), np.nan)})
+
+
+def _random_trial(setting: Setting, seeds: Sequence[int], sets: int) -> Outcome:
+    """Each seed's sets are shared among circuits of its own."""
+    rows = []
+    for seed in seeds:
+        random = np.random.default_rng([seed, 1])
+        found = []
+        for i in range(_CIRCUITS):
+            circuit = random_circuit(random, setting["gate"], setting["n"])
+            free = {name: Range(0.1, 10.0) for name in circuit.parameters if name.partition("_")[0] in _FREE}
+            found.append(_measured(circuit, sampled(free, sets // _CIRCUITS, _CIRCUITS * seed + i), 1))
+        # Of no pulse none returns: circuits without one have no share there.
+        row = {name: np.nanmean([f[name][0] for f in found]) if any(np.isfinite(f[name][0]) for f in found) else np.nan
+               for name in found[0]}  # fmt: skip
+        rows.append(row | {"between": share_between(np.array([f["pulse"][0] for f in found]), sets // _CIRCUITS)})
+    return Outcome({name: np.array([row[name] for row in rows]) for name in rows[0]})
+
+
+_FREE = ("alpha", "beta", "K")
+
+
+def _measured(circuit: Circuit, given: dict[str, np.ndarray], seeds: int) -> dict[str, np.ndarray]:
+    """The measures of each seed's sets, all of equal number."""
+    answer = circuit.respond(("X", 0.0, 1.0), "Z", parameters=given, threads=1, progress=False)
     pulses, times = answer.pulses(), answer.response()
     height = np.abs(pulses.peak - answer.first)
     returned = np.abs(answer.last - answer.first) <= _LEFT * height  # NaN compares as no
     sound = answer.settled & (answer.status <= 2)
 
     def share(which: np.ndarray, among: np.ndarray) -> np.ndarray:
-        a, b = ((x & sound).reshape(len(seeds), sets).sum(1) for x in (which & among, among))
-        return np.divide(a, b, out=np.full(len(seeds), np.nan), where=b > 0)
+        a, b = ((x & sound).reshape(seeds, -1).sum(1) for x in (which & among, among))
+        return np.divide(a, b, out=np.full(seeds, np.nan), where=b > 0)
 
     every = np.ones(len(sound), bool)
     with np.errstate(invalid="ignore"):
         late = times.delay > 0.01 * np.log(2) / given["alpha_Z"]
-        delay = times.delay * given["alpha_Z"] / np.log(2)
-    return Outcome(
-        {
-            "pulse": share(pulses.present, every),
-            "returns": share(returned, pulses.present),
-            "late": share(late, every),
-            "monotone": share(answer.monotone(), every),
-            "delay": np.nanmedian(delay.reshape(len(seeds), sets), axis=1),
-            "failed": (~sound).reshape(len(seeds), sets).mean(1),
-        }
-    )
+        delay = (times.delay * given["alpha_Z"] / np.log(2)).reshape(seeds, -1)
+    middle = np.array([np.nanmedian(row) if np.isfinite(row).any() else np.nan for row in delay])
+    return {
+        "pulse": share(pulses.present, every),
+        "returns": share(returned, pulses.present),
+        "late": share(late, every),
+        "monotone": share(answer.monotone(), every),
+        "delay": middle,
+        "failed": (~sound).reshape(seeds, -1).mean(1),
+    }
 
 
 # Claims --------------------------------------------------------------------------------------------------------------
@@ -114,14 +144,17 @@ def _topology(results: Results) -> Verdict:
     family, conditions = [], []
     for gate in results.levels("gate"):
         for n in results.levels("n"):
-            one, two = (results.values("pulse", loop=loop, gate=gate, n=n) for loop in ("I1", "C1"))
-            family.append(paired(one, two, f"pulse, I1 - C1, {_where(gate, n)}"))
-            conditions.append(("the topology is meant", _where(gate, n)))
+            for other in ("C1", RANDOM):
+                one, two = (results.values("pulse", loop=loop, gate=gate, n=n) for loop in ("I1", other))
+                family.append(paired(one, two, f"pulse, I1 - {other}, {_where(gate, n)}"))
+                conditions.append(("the topology is meant", _where(gate, n)))
         steep, flat = max(results.levels("n")), min(results.levels("n"))
         one, two = (results.values("pulse", loop="I1", gate=gate, n=n) for n in (steep, flat))
         family.append(paired(one, two, f"pulse, I1, n = {steep:g} - n = {flat:g}, {gate}"))
         conditions.append(("switch-like steepness is meant", gate))
-    return judged(family, conditions=conditions)
+    found = judged(family, conditions=conditions)
+    told = _told(results, RANDOM, ("pulse", "between"))
+    return Verdict(found.status, f"{told}; {found.evidence}", found.condition, found.comparisons)
 
 
 CLAIMS = (
@@ -148,9 +181,11 @@ CLAIMS = (
         name="topology and nonlinearity alone make the pulse",
         quote="Making a pulse and adapting are entirely due to the loop's topology and to its nonlinear, switch-like "
         "regulatory 'activation functions'.",
-        measure="Share of sets with a pulse, the same sets in both: I1 minus C1 for each gate and steepness (topology) "
-        "and I1 at the largest n minus I1 at n = 1 for each gate (switch-like). Supported if all are above 0 (95 %, "
-        "Holm), 'only if' where some; refuted if none is and some is below.",
+        measure="Share of sets with a pulse: I1 minus C1 on the same sets, and I1 minus random circuits of its size "
+        "(two genes, three regulations, random signs), for each gate and steepness (topology), and I1 at the largest n "
+        "minus I1 at n = 1 for each gate (switch-like). Supported if all are above 0 (95 %, Holm), 'only if' where "
+        "some; refuted if none is and some is below. 'Entirely' has a number beside it: the part of the variance of "
+        "pulse or none that lies between random circuits rather than between parameter sets of one.",
         judge=_topology,
     ),
 )
@@ -187,17 +222,18 @@ STUDY = Study(
         "late": "share of sets with a half-time more than 1 % above that of simple regulation",
         "monotone": "share of sets whose output goes to its last level without turning",
         "delay": "median of (half-time - ln 2/α_Z) in units of ln 2/α_Z; negative is faster than simple regulation",
+        "between": "of random circuits: the part of the variance of pulse or none that lies between circuits",
         "failed": "share of sets that came to no rest or could not be simulated; they count nowhere else",
     },
     claims=CLAIMS,
     sizes={
-        "full": Size(seeds=20, takes="about 50 minutes on one core", options={"sets": 5000}),
-        "demo": Size(seeds=20, takes="about 5 minutes on one core", options={"sets": 500}),
+        "full": Size(seeds=20, takes="about an hour on one core", options={"sets": 5000}),
+        "demo": Size(seeds=20, takes="about 7 minutes on one core", options={"sets": 500}),
         "smoke": Size(
             seeds=8,
             takes="about 15 seconds",
             options={"sets": 40},
-            factors={"loop": ("C1", "I1", SIMPLE), "n": (1.0, 4.0)},
+            factors={"loop": ("C1", "I1", SIMPLE, RANDOM), "n": (1.0, 4.0)},
         ),
     },
     answer=_answer,

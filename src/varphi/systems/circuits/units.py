@@ -13,7 +13,7 @@ from numbers import Real
 
 # Each unit by its kind and its size in mol/L, in molecules, or in seconds.
 _PREFIXES = {"": 0, "m": -3, "u": -6, "µ": -6, "μ": -6, "n": -9, "p": -12, "f": -15}
-_UNITS: dict[str, tuple[str, Fraction]] = {
+UNITS: dict[str, tuple[str, Fraction]] = {
     **{f"{p}M": ("concentration", Fraction(10) ** e) for p, e in _PREFIXES.items()},
     **{name: ("molecules", Fraction(1)) for name in ("molecule", "molecules")},
     "s": ("time", Fraction(1)),
@@ -41,8 +41,8 @@ class Units:
 
     def __post_init__(self) -> None:
         for name, kinds in ((self.amount, ("concentration", "molecules")), (self.time, ("time",))):
-            if name != "1" and (name not in _UNITS or _UNITS[name][0] not in kinds):
-                known = [u for u, (kind, _) in _UNITS.items() if kind in kinds]
+            if name != "1" and (name not in UNITS or UNITS[name][0] not in kinds):
+                known = [u for u, (kind, _) in UNITS.items() if kind in kinds]
                 raise ValueError(f"{name!r} is no unit of {' or '.join(kinds)}; there are {', '.join(known)} and '1'")
 
     def of(self, amount: int, time: int) -> str:
@@ -94,12 +94,12 @@ def _size(unit: str, value: str, what: str) -> tuple[dict[str, int], Fraction]:
     for place, part in enumerate(unit.replace("*", "·").split("/")):
         for name in part.split("·"):
             found = re.fullmatch(r"\s*([A-Za-zµμ]+|1)\s*\^?(-?\d+)?\s*", name)
-            if found is None or (found[1] != "1" and found[1] not in _UNITS):
-                raise ValueError(f"{what} = {value!r}: {name.strip()!r} is no unit; there are {', '.join(_UNITS)}")
+            if found is None or (found[1] != "1" and found[1] not in UNITS):
+                raise ValueError(f"{what} = {value!r}: {name.strip()!r} is no unit; there are {', '.join(UNITS)}")
             if found[1] == "1":
                 continue
             power = int(found[2] or 1) * (-1 if place else 1)
-            kind, each = _UNITS[found[1]]
+            kind, each = UNITS[found[1]]
             kinds[kind] = kinds.get(kind, 0) + power
             size *= each**power
     return {kind: power for kind, power in kinds.items() if power}, size

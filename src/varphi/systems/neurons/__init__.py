@@ -2,6 +2,8 @@
 
 from .curves import Curves as Curves
 from .curves import curves as curves
+from .diagram import BifurcationDiagram as BifurcationDiagram
+from .diagram import bifurcation_diagram as bifurcation_diagram
 from .equilibria import Equilibria as Equilibria
 from .equilibria import Equilibrium as Equilibrium
 from .equilibria import Special as Special
@@ -19,6 +21,9 @@ from .gates import steady as steady
 from .library import load as load
 from .model import Current as Current
 from .model import Model as Model
+from .neuroml import from_neuroml as from_neuroml
+from .neuroml_writing import to_neuroml as to_neuroml
+from .nmodl import from_nmodl as from_nmodl
 from .organising import Organising as Organising
 from .organising import organising_points as organising_points
 from .phase_plane import PhasePlane as PhasePlane
@@ -27,5 +32,9 @@ from .plane import ExcitabilityMap as ExcitabilityMap
 from .plane import excitability_map as excitability_map
 from .prc import PhaseResponse as PhaseResponse
 from .prc import StrengthDuration as StrengthDuration
+from .prc import StrengthLaw as StrengthLaw
 from .prc import phase_response as phase_response
 from .prc import strength_duration as strength_duration
+from .reading import from_file as from_file
+from .sbml import from_sbml as from_sbml
+from .sbml import to_sbml as to_sbml

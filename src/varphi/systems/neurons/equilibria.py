@@ -370,21 +370,20 @@ class Equilibria:
         return tuple(e for e in self.found if e.stable)
 
 
-def equilibria(model: Model, I: float) -> Equilibria:  # noqa: E741
+def equilibria(model: Model, I: float | str) -> Equilibria:  # noqa: E741
     """All equilibria at the applied current I (µA/cm²).
 
     Raises:
-        ValueError: a current at which none lies in the model's window.
+        ValueError: a current at which none lies in the model's window, or none in its unit.
     """
-    if not math.isfinite(I):
-        raise ValueError(f"the current must be a finite number, got {I!r}")
+    current = model.applied(I)
     with precision(PRECISION):
         branch = Branch(model)
-        applied = point(I)
+        applied = point(current)
         found: Zeros = zeros(lambda v: branch.current(v) - applied, *model.span)
         if not found.simple and not found.undecided:
-            raise ValueError(_outside(model, branch, I))
-        return Equilibria(tuple(_equilibrium(branch, v, I) for v in found.simple), found.undecided)
+            raise ValueError(_outside(model, branch, current))
+        return Equilibria(tuple(_equilibrium(branch, v, current) for v in found.simple), found.undecided)
 
 
 def _outside(model: Model, branch: Branch, applied: float) -> str:

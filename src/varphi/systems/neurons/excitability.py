@@ -105,7 +105,11 @@ class Excitability:
         if self.loss is None:
             return f"{self.model.name}: not excitable within its window ({self.mechanism})"
         lines = [f"{self.model.name}: type {self.type} ({self.mechanism})", f"  rest is lost: {self.loss}"]
-        if self.frequencies.size:
+        if self.frequencies.size and not np.isfinite(self.frequencies).all():
+            lines.append(
+                f"  just above it no cycle closes ({', '.join(f'+{d:.2g}' for d in self.distances)} {current})"
+            )
+        elif self.frequencies.size:
             told = ", ".join(
                 f"{f:.4g} at +{d:.2g}" for d, f in zip(self.distances, self.frequencies, strict=True)
             )  # fmt: skip

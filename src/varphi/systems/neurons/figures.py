@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from varphi.study import Figure as Drawn
 from varphi.study.results import Results
 
 from .curves import Curves
-from .equilibria import Special, special_points
+from .diagram import BifurcationDiagram
+from .equilibria import special_points
 from .firing import BISTABLE, REST, SPIKING, UNRESOLVED, FICurve
 from .gates import VOLTAGE
 from .model import APPLIED, Model
 from .phase_plane import PhasePlane
 from .plane import KINDS, ExcitabilityMap
-from .prc import PhaseResponse
+from .prc import PhaseResponse, StrengthDuration
 from .sweep import Equations
 
 _BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY, _GREY = (
@@ -83,7 +85,7 @@ def draw_steady_current(model: Model, axes: Axes | None = None) -> Axes:
         label = words if words not in named else None
         named.add(words)
         axes.scatter([point.I], [point.V], marker=marker, color="black", s=26, zorder=3, label=label)
-    left, right = _interesting(current, found.points)
+    left, right = _interesting(current, [p.I for p in found.points])
     shown = v[np.logical_and(current >= left, current <= right)]
     axes.set_xlim(left, right)
     margin = 0.05 * float(np.ptp(shown))
@@ -95,39 +97,147 @@ def draw_steady_current(model: Model, axes: Axes | None = None) -> Axes:
     return axes
 
 
-def _interesting(current: np.ndarray, points: tuple[Special, ...]) -> tuple[float, float]:
+def _interesting(current: np.ndarray, marks: Sequence[float]) -> tuple[float, float]:
     """The range of the current that holds what happens."""
-    if not points:
+    if not marks:
         return float(current.min()), float(current.max())
-    marks = [p.I for p in points]
-    margin = 0.4 * max(max(marks) - min(marks), 0.2 * max(map(abs, marks)), 1e-9)
+    margin = 0.25 * max(max(marks) - min(marks), 0.2 * max(map(abs, marks)), 1e-9)
     return min(marks) - margin, max(marks) + margin
 
 
+_MARKS = {
+    "fold of cycles": ("v", "fold of cycles"), "period doubling": ("d", "period doubling"), "torus": ("p", "torus"),
+    "saddle-node on the cycle": ("*", "saddle-node on the cycle"), "homoclinic": ("*", "homoclinic orbit"),
+}  # fmt: skip
+
+
+def draw_diagram(
+    found: BifurcationDiagram, axes: Sequence[Axes] | None = None, currents: tuple[float, float] | None = None
+) -> tuple[Axes, Axes]:
+    """Equilibria and the extremes of V on cycles over the current, and below them the cycles' frequency.
+
+    Solid where stable, dashed where not; every special point is named.
+
+    Args:
+        axes: for V and for the frequency.
+        currents: the range to show; by default all that happens.
+    """
+    if axes is None:
+        drawing = Figure(figsize=(7.6, 5.2), layout="constrained")
+        upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
+    else:
+        upper, lower = axes
+    model, scale = found.model, found.model.frequency[0]
+    _both(upper, found.I, found.V, found.stable, _BLUE, "equilibrium")
+    for k, c in enumerate(found.cycles):
+        _both(upper, c.I, c.high, c.stable, _GREEN, "cycle, extremes of V" if k == 0 else None)
+        _both(upper, c.I, c.low, c.stable, _GREEN, None)
+        _both(lower, c.I, scale / c.period, c.stable, _GREEN, None)
+    named: set[str] = set()
+    for kind, current, heights, frequency in _special(found):
+        marker, words = {**_MARKERS, **_MARKS}[kind]
+        shape: dict[str, Any] = {"marker": marker, "color": "black", "s": 60 if marker == "*" else 24, "zorder": 4}
+        upper.scatter([current] * len(heights), heights, label=None if words in named else words, **shape)
+        if frequency is not None:
+            lower.scatter([current], [frequency], **shape)
+        named.add(words)
+    left, right = _shown(found) if currents is None else currents
+    upper.set_xlim(left, right)
+    inside = [v[np.logical_and(i >= left, i <= right)] for i, v in
+              ((found.I, found.V), *((c.I, e) for c in found.cycles for e in (c.low, c.high)))]  # fmt: skip
+    low, high = min(float(v.min()) for v in inside if v.size), max(float(v.max()) for v in inside if v.size)
+    upper.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    upper.set_ylabel(_label(model, VOLTAGE, "potential V"))
+    lower.set_ylabel(f"frequency ({model.frequency[1]})")
+    lower.set_ylim(bottom=0)
+    lower.set_xlabel(_label(model, APPLIED, "applied current I"))
+    upper.set_title(model.name)
+    upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return upper, lower
+
+
+def _both(axes: Axes, x: np.ndarray, y: np.ndarray, stable: np.ndarray, colour: str, words: str | None) -> None:
+    """A curve, solid where stable and dashed where not, without a gap between."""
+    for wanted, line, told in ((True, "-", "stable"), (False, "--", "unstable")):
+        here = stable == wanted
+        # A piece reaches to the next point beyond it.
+        near = here | np.append(here[1:], False)
+        if here.any():
+            axes.plot(
+                np.where(near, x, np.nan), np.where(near, y, np.nan), color=colour, linestyle=line,
+                linewidth=1.8 if wanted else 1.1, label=f"{words}, {told}" if words else None,
+            )  # fmt: skip
+
+
+def _special(found: BifurcationDiagram) -> list[tuple[str, float, list[float], float | None]]:
+    scale = found.model.frequency[0]
+    points: list[tuple[str, float, list[float], float | None]] = [(p.kind, p.I, [p.V], None) for p in found.special]
+    return points + [(m.kind, m.I, [m.low, m.high], scale / m.period) for m in found.marks]
+
+
+def _shown(found: BifurcationDiagram) -> tuple[float, float]:
+    marks = [p.I for p in found.special] + [m.I for m in found.marks]
+    # A fold far below all cycles, on the way back of the curve, is not what a membrane meets.
+    cycles = [float(e) for c in found.cycles for e in (c.I.min(), c.I.max())]
+    if cycles:
+        marks = [i for i in marks if i > min(cycles) - 0.5 * (max(cycles) - min(cycles))] + cycles
+    return _interesting(found.I, marks)
+
+
 def draw_phase_plane(plane: PhasePlane, axes: Axes | None = None) -> Axes:
-    """Nullclines, equilibria (filled where stable) with the directions of nodes and saddles, and orbits."""
-    axes = _axes(axes, (5.2, 4.2))
+    """Nullclines, equilibria (filled where stable, half for saddles), separatrices, orbits, the direction of motion."""
+    axes = _axes(axes, (7.6, 4.4))
     model, gate = plane.model, plane.model.states[1]
-    axes.plot(plane.V, plane.voltage_nullcline, color=_VERMILION, label="dV/dt = 0")
-    axes.plot(plane.V, plane.gate_nullcline, color=_GREEN, label=f"d{gate}/dt = 0")
+    _draw_field(plane, axes)
     for k, orbit in enumerate(plane.orbits):
-        axes.plot(*orbit, color=_GREY, linewidth=0.9, label="orbits" if k == 0 else None, zorder=1)
-        axes.plot(*orbit[:, 0], marker=".", color=_GREY)
+        axes.plot(*orbit, color=_GREY, linewidth=0.9, label="orbits" if k == 0 else None, zorder=2)
+        axes.plot(*orbit[:, 0], marker=".", color=_GREY, zorder=2)
+    named: set[bool] = set()
+    for branch in plane.separatrices:
+        words = f"{'stable' if branch.stable else 'unstable'} manifold of the saddle"
+        style: dict[str, Any] = {"color": _PURPLE, "linestyle": "--"} if branch.stable else {"color": _ORANGE}
+        axes.plot(
+            *branch.path, linewidth=1.2, zorder=3, label=None if branch.stable in named else words, **style
+        )  # fmt: skip
+        named.add(branch.stable)
+    axes.plot(plane.V, plane.voltage_nullcline, color=_BLUE, label="dV/dt = 0", zorder=4)
+    axes.plot(plane.V, plane.gate_nullcline, color=_GREEN, label=f"d{gate}/dt = 0", zorder=4)
     height = float(np.ptp(plane.gate_nullcline))
     low, high = float(plane.gate_nullcline.min()), float(plane.gate_nullcline.max())
+    shown: set[str] = set()
     for e in plane.equilibria:
         x = e.state[gate]
         for _, vector in plane.directions(e):
             reach = vector / np.hypot(vector[0] / (plane.V[-1] - plane.V[0]), vector[1] / height) * 0.06
-            axes.plot([e.V - reach[0], e.V + reach[0]], [x - reach[1], x + reach[1]], color="black", linewidth=0.8)
-        fill = "black" if e.stable else "white"
-        axes.scatter([e.V], [x], s=34, facecolor=fill, edgecolor="black", zorder=3)
+            axes.plot(
+                [e.V - reach[0], e.V + reach[0]], [x - reach[1], x + reach[1]], color="black", linewidth=0.8, zorder=5
+            )
+        marker = "D" if e.kind == "saddle" else "o"
+        axes.scatter(
+            [e.V], [x], s=34, marker=marker, facecolor="black" if e.stable else "white", edgecolor="black", zorder=6,
+            label=None if e.kind in shown else e.kind,
+        )  # fmt: skip
+        shown.add(e.kind)
+    axes.set_xlim(plane.V[0], plane.V[-1])
     axes.set_ylim(low - 0.1 * height, high + 0.1 * height)
     axes.set_xlabel(_label(model, VOLTAGE, "potential V"))
     axes.set_ylabel(f"gate {gate}")
     axes.set_title(f"{model.name}, I = {plane.I:g} {model.units[APPLIED]}".rstrip())
-    axes.legend()
+    axes.grid(visible=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axes
+
+
+def _draw_field(plane: PhasePlane, axes: Axes) -> None:
+    """Arrows of one length: which way, not how fast, which spans orders of magnitude."""
+    field = plane.field
+    x, y = field.dV / np.ptp(field.V), field.dgate / np.ptp(field.gate)
+    length = np.hypot(x, y)
+    with np.errstate(invalid="ignore"):
+        x, y = x / length, y / length
+    axes.quiver(
+        field.V, field.gate, x, y, angles="uv", pivot="mid", scale=38, width=0.0022, color="#C8C8C8", zorder=1
+    )  # fmt: skip
 
 
 def draw_phase_response(found: PhaseResponse, axes: Axes | None = None) -> Axes:
@@ -140,6 +250,32 @@ def draw_phase_response(found: PhaseResponse, axes: Axes | None = None) -> Axes:
     axes.set_xlabel("phase, in periods from the minimum of V")
     axes.set_ylabel(f"advance of later spikes{per}")
     axes.set_title(f"{model.name}, I = {found.I:g} {model.units[APPLIED]}".rstrip())
+    return axes
+
+
+def draw_strength_duration(found: StrengthDuration, axes: Axes | None = None) -> Axes:
+    """Thresholds of single pulses over their duration, with the laws of Weiss and Lapicque, rheobase and chronaxie."""
+    axes = _axes(axes)
+    model = found.model
+    known = np.isfinite(found.threshold)
+    axes.scatter(found.durations[known], found.threshold[known], color="black", s=20, zorder=3, label="threshold")
+    for law, colour, line in zip(found.laws(), (_BLUE, _VERMILION), ("-", "--"), strict=False):
+        t = np.geomspace(found.durations[known].min(), found.durations[known].max(), 200)
+        axes.plot(t, law(t), color=colour, linestyle=line, label=f"{law.name} ({law.misfit:.0%} off)")
+    axes.axhline(found.rheobase, color=_GREY, linewidth=0.8, linestyle=":")
+    unit, time = model.units[APPLIED], model.units["t"]
+    axes.annotate(f"rheobase {found.rheobase:.3g} {unit}", (1, found.rheobase), xycoords=("axes fraction", "data"),
+                  xytext=(-2, 3), textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
+    if np.isfinite(found.chronaxie):
+        axes.plot([found.chronaxie] * 2, [found.rheobase, 2 * found.rheobase], color=_GREY, linewidth=0.8)
+        axes.annotate(f"chronaxie {found.chronaxie:.3g} {time}", (found.chronaxie, 2 * found.rheobase), xytext=(5, 5),
+                      textcoords="offset points", fontsize=8)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(f"duration of the pulse{f' ({time})' if time else ''}")
+    axes.set_ylabel(_label(model, APPLIED, "threshold"))
+    axes.set_title(model.name)
+    axes.legend()
     return axes
 
 

@@ -94,7 +94,8 @@ class FICurve:
 
     def __str__(self) -> str:
         unit = self.model.frequency[1]
-        lines = [f"{self.model.name}", f"{'I':>12} {'f (' + unit + ')':>16} {'± error':>10}  status"]
+        current = f"I{self.model.unit(APPLIED)}"
+        lines = [f"{self.model.name}", f"{current:>12} {'f (' + unit + ')':>16} {'± error':>10}  status"]
         rows = zip(self.currents, self.frequency, self.error, self.status, self.minima, self.reasons, strict=True)
         for i, f, e, s, minima, why in rows:
             told = why or (f"{minima} minima of V a period" if minima > 1 else "")
@@ -104,7 +105,7 @@ class FICurve:
 
 def fi_curve(
     model: Model,
-    currents: Sequence[float] | np.ndarray,
+    currents: Sequence[float | str] | np.ndarray,
     *,
     rtol: float = 1e-8,
     longest: float = 1e6,
@@ -113,7 +114,7 @@ def fi_curve(
     """The f–I curve of a model.
 
     Args:
-        currents: µA/cm², in any order.
+        currents: µA/cm², or texts with a unit, in any order.
         rtol: relative tolerance of the integration; the frequency's relative error is about as large.
         longest: how long to wait for an orbit to close, ms, before it is called unresolved.
         threads: how many; all processors by default.
@@ -121,7 +122,8 @@ def fi_curve(
     Raises:
         ValueError: no currents, currents that are not finite, or ones at which no equilibrium lies in the window.
     """
-    wanted = np.asarray(currents, float).ravel()
+    plain = [model.applied(i) if isinstance(i, str) else i for i in np.ravel(currents).tolist()]
+    wanted = np.asarray(plain, float)
     if not wanted.size or not np.isfinite(wanted).all():
         raise ValueError("currents must be one or more finite numbers")
     folds = [p.V for p in special_points(model).folds]

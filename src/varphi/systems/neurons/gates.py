@@ -73,6 +73,16 @@ def boltzmann(half: float | str, slope: float | str, tau: Formula | None = None)
     return Kinetics(steady=shape, tau=tau, numbers=numbers, units=units)
 
 
+def _called(function: Callable[[Any], Any]) -> Expression:
+    try:
+        return constant(function(variable(VOLTAGE)))
+    except (ArithmeticError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the function {getattr(function, '__name__', function)!r} cannot be applied to V ({error}): write it with "
+            "varphi.numbers' exp, sigmoid, explinear, where, ..., not with those of math or numpy"
+        ) from None
+
+
 def _is_quantity(text: str) -> bool:
     return text.strip()[:1].isdigit()
 
@@ -181,5 +191,5 @@ def _expression(formula: Formula, known: set[str], told: str) -> Expression:
         activation: Any = formula
         return constant(activation.definition.function(variable(VOLTAGE), **activation.values))
     if callable(formula):
-        return constant(formula(variable(VOLTAGE)))
+        return _called(formula)
     raise TypeError(f"a formula is a text in V, an activation or a function of V, got {formula!r}")

@@ -46,15 +46,15 @@ class Current:
         g: largest conductance, mS/cm².
         E: reversal potential, mV.
         gates: whose product, with their powers, is the open fraction.
-        formula: instead of g and E, the current itself (µA/cm²) as a formula in V, its gates and the model's
-            parameters: for rectifying or non-ohmic currents.
+        formula: instead of g and E, the current itself (µA/cm²) as a formula or expression in V, its gates and the
+            model's parameters: for rectifying or non-ohmic currents.
     """
 
     name: str
     g: float | str | None = None
     E: float | str | None = None
     gates: Sequence[Gate] = ()
-    formula: str | None = None
+    formula: str | Expression | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -223,7 +223,12 @@ class Model:
     def _current(self, current: Current) -> Any:
         if current.formula is not None:
             known = {VOLTAGE, *(g.name for g in current.gates), *self.parameters}
-            return read(current.formula, known.__contains__, f"V, its gates and parameters: {', '.join(sorted(known))}")
+            told = f"V, its gates and parameters: {', '.join(sorted(known))}"
+            if isinstance(current.formula, str):
+                return read(current.formula, known.__contains__, told)
+            if odd := current.formula.variables - known:
+                raise ValueError(f"{min(odd)!r} is unknown in the current {current.name}; it has {told}")
+            return current.formula
         flow: Any = variable("g" + current.name)
         for gate in current.gates:
             flow = flow * variable(gate.name) ** gate.power
@@ -252,9 +257,17 @@ class Model:
         by_gate = (partial(plain, name) for name in self.states[1:])
         return self._steadily(partial(plain, VOLTAGE)), tuple(self._steadily(e) for e in by_gate)
 
+    def applied(self, I: float | str) -> float:  # noqa: E741
+        """An applied current in µA/cm², from a number or a text with its unit.
+
+        Raises:
+            ValueError, TypeError: another kind of unit, no finite number.
+        """
+        return quantity(I, self.units[APPLIED], APPLIED)
+
     def system(self, I: float | str = 0.0) -> System:  # noqa: E741
         """The equations, with the applied current I (µA/cm²) among the parameters."""
-        return self._system(quantity(I, self.units[APPLIED], APPLIED))
+        return self._system(self.applied(I))
 
     @functools.lru_cache(maxsize=8)  # noqa: B019
     def _system(self, applied: float) -> System:

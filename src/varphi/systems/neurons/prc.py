@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import least_squares
 
 from varphi.dynamics.ensemble import simulate
 
 from .equilibria import equilibria
 from .firing import fi_curve
+from .gates import VOLTAGE
 from .model import APPLIED, Model
 from .sweep import Sweep
 
@@ -45,8 +48,19 @@ class PhaseResponse:
         """ "I" where kicks only advance (but for a tenth of the largest advance), "II" where they also delay."""
         return "I" if self.advance.min() > -0.1 * self.advance.max() else "II"
 
+    def __str__(self) -> str:
+        current, time = self.model.units[APPLIED], self.model.units["t"]
+        late, early = int(self.advance.argmin()), int(self.advance.argmax())
+        per = f" {time} per mV" if time else ""
+        return "\n".join([
+            f"{self.model.name}, I = {self.I:g} {current}".rstrip() + f": period {self.period:.9g} {time}".rstrip(),
+            f"  phase response of type {self.type} (relative error {self.closing:.1e})",
+            f"  largest advance {self.advance[early]:.6g}{per} at phase {self.phase[early]:.3f}",
+            f"  largest delay {max(0.0, -self.advance[late]):.6g}{per} at phase {self.phase[late]:.3f}",
+        ])  # fmt: skip
 
-def phase_response(model: Model, I: float, *, points: int = 400) -> PhaseResponse:  # noqa: E741
+
+def phase_response(model: Model, I: float | str, *, points: int = 400) -> PhaseResponse:  # noqa: E741
     """The phase response curve of the stable cycle at a current, by the adjoint equation.
 
     z' = -Jᵀ(t) z is integrated backwards along the cycle, where it forgets its start, and scaled to z·f = 1.
@@ -54,14 +68,17 @@ def phase_response(model: Model, I: float, *, points: int = 400) -> PhaseRespons
     Raises:
         ValueError: the membrane does not fire at this current, or too slowly for the method's steps.
     """
-    found = fi_curve(model, [I], rtol=1e-10)
+    current = model.applied(I)
+    found = fi_curve(model, [current], rtol=1e-10)
     if not found.fires[0]:
-        raise ValueError(f"{model.name} does not fire at I = {I:g} ({found.status[0]}): there is no phase to move")
+        raise ValueError(
+            f"{model.name} does not fire at I = {current:g} ({found.status[0]}): there is no phase to move"
+        )
     period = float(found.period[0])
     steps = points * max(10, int(np.ceil(period / _STEP / points)))
     if steps > _MOST_STEPS:
         raise ValueError(f"the period of {period:.6g} ms is too long here: at most {_MOST_STEPS * _STEP:g} ms")
-    system = model.system(I)
+    system = model.system(current)
     times = np.linspace(0, period, 2 * steps + 1)
     course = simulate(
         system, period * (1 + 1e-12), found.states[0], times=times, rtol=1e-11, atol=1e-12, progress=False
@@ -83,7 +100,7 @@ def phase_response(model: Model, I: float, *, points: int = 400) -> PhaseRespons
             break
     chosen = np.arange(0, steps + 1, steps // points)
     return PhaseResponse(
-        model, I, period, chosen / steps, states[2 * chosen, 0], before[chosen], closing
+        model, current, period, chosen / steps, states[2 * chosen, 0], before[chosen], closing
     )  # fmt: skip
 
 
@@ -104,6 +121,34 @@ def _backwards(matrices: np.ndarray, end: np.ndarray, step: float) -> np.ndarray
 
 
 @dataclass(frozen=True)
+class StrengthLaw:
+    """A law of strength and duration, fitted to thresholds.
+
+    Attributes:
+        name: "Weiss", threshold = rheobase·(1 + chronaxie/duration), in which charge is linear in duration (1901); or
+            "Lapicque", threshold = rheobase/(1 - 2^(-duration/chronaxie)), a leaky capacitor (1907).
+        rheobase: the threshold of endless pulses, µA/cm².
+        chronaxie: the duration at which the threshold is twice that, ms.
+        misfit: root mean square of threshold/law - 1 over the pulses fitted.
+    """
+
+    name: str
+    rheobase: float
+    chronaxie: float
+    misfit: float
+
+    def __call__(self, durations: Float[np.ndarray, " durations"]) -> Float[np.ndarray, " durations"]:
+        """Thresholds of pulses of these durations (ms), µA/cm²."""
+        return self.rheobase * _LAWS[self.name](np.asarray(durations, float) / self.chronaxie)
+
+
+_LAWS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Weiss": lambda x: 1 + 1 / x,
+    "Lapicque": lambda x: -1 / np.expm1(-x * np.log(2)),
+}
+
+
+@dataclass(frozen=True)
 class StrengthDuration:
     """Which current pulse just makes a resting membrane fire.
 
@@ -111,27 +156,51 @@ class StrengthDuration:
         durations: of the pulses, ms.
         threshold: µA/cm²; NaN where no pulse up to `strongest` fires it.
         level: the potential that counts as a spike, mV.
+        chronaxie: the duration at which twice the rheobase just fires it, ms; NaN where even long pulses do not.
     """
 
     model: Model
     durations: Float[np.ndarray, " durations"]
     threshold: Float[np.ndarray, " durations"]
     level: float
+    chronaxie: float
 
     @property
     def rheobase(self) -> float:
         """The threshold of the longest pulse."""
         return float(self.threshold[np.argmax(self.durations)])
 
-    @property
-    def chronaxie(self) -> float:
-        """The duration at which the threshold is twice the rheobase, ms; NaN where the durations do not reach it."""
-        order = np.argsort(self.threshold)
-        strength, duration = self.threshold[order], self.durations[order]
-        wanted = 2 * self.rheobase
-        if not strength[0] <= wanted <= strength[-1]:
-            return float("nan")
-        return float(np.exp(np.interp(np.log(wanted), np.log(strength), np.log(duration))))
+    def laws(self) -> tuple[StrengthLaw, ...]:
+        """The laws of Weiss and of Lapicque by least squares of the relative error; none for under three pulses."""
+        known = np.isfinite(self.threshold)
+        t, i = self.durations[known], self.threshold[known]
+        return () if known.sum() < 3 else tuple(_fitted(name, t, i) for name in _LAWS)
+
+    def __str__(self) -> str:
+        unit, time = self.model.units[APPLIED], self.model.units["t"]
+        rows = [f"{t:12.6g} {i:14.8g}" for t, i in zip(self.durations, self.threshold, strict=True)]
+        if not np.isfinite(self.threshold).any():
+            return (
+                f"{self.model.name}: no pulse tried brings V above {self.level:g} {self.model.units[VOLTAGE]}".rstrip()
+            )
+        head = f"{'t (' + time + ')' if time else 't':>12} {'I (' + unit + ')' if unit else 'I':>14}"
+        told = [f"rheobase {self.rheobase:.6g} {unit}, chronaxie {self.chronaxie:.6g} {time}"]
+        told += [
+            f"{law.name}: rheobase {law.rheobase:.6g} {unit}, chronaxie {law.chronaxie:.6g} {time}, "
+            f"misfit {law.misfit:.2%}"
+            for law in self.laws()
+        ]
+        return "\n".join([self.model.name, head, *rows, *told])
+
+
+def _fitted(name: str, durations: np.ndarray, thresholds: np.ndarray) -> StrengthLaw:
+    def misfit(x: np.ndarray) -> np.ndarray:
+        return np.exp(x[0]) * _LAWS[name](durations / np.exp(x[1])) / thresholds - 1
+
+    start = np.log([thresholds.min(), np.median(durations)])
+    found = least_squares(misfit, start, xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    rheobase, chronaxie = np.exp(found.x).tolist()
+    return StrengthLaw(name, rheobase, chronaxie, float(np.sqrt(np.mean(found.fun**2))))
 
 
 def strength_duration(
@@ -156,18 +225,30 @@ def strength_duration(
     times = np.asarray(durations, float).ravel()
     if not times.size or not (np.isfinite(times) & (times > 0)).all():
         raise ValueError("durations must be one or more positive numbers of ms")
+    if not (math.isfinite(strongest) and strongest > 0 and math.isfinite(wait) and wait > 0):
+        raise ValueError(f"strongest and wait must be positive, got {strongest!r} µA/cm² and {wait!r} ms")
     stable = equilibria(model, 0.0).stable
     if not stable:
         raise ValueError(f"{model.name} has no stable rest without a current: there is no threshold")
     rest = np.array(list(stable[0].state.values()))
     height = level if level is not None else (rest[0] + model.span[1]) / 2
+    if not height > rest[0]:
+        raise ValueError(f"level must lie above the resting potential of {rest[0]:.6g} mV, got {height!r}")
     low, high = np.zeros(len(times)), np.full(len(times), float(strongest))
     fires = _spikes(model, rest, times, high, wait, height)
     for _ in range(40):
         middle = (low + high) / 2
         above = _spikes(model, rest, times, middle, wait, height)
         low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return StrengthDuration(model, times, np.where(fires, high, np.nan), float(height))
+    threshold = np.where(fires, high, np.nan)
+    rheobase = threshold[[np.argmax(times)]]
+    short, long = np.zeros(1), times.max(keepdims=True)
+    for _ in range(40 if np.isfinite(rheobase[0]) else 0):
+        middle = (short + long) / 2
+        above = _spikes(model, rest, middle, 2 * rheobase, wait, height)
+        short, long = np.where(above, short, middle), np.where(above, middle, long)
+    chronaxie = float(long[0]) if np.isfinite(rheobase[0]) else float("nan")
+    return StrengthDuration(model, times, threshold, float(height), chronaxie)
 
 
 def _spikes(

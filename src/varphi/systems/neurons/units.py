@@ -21,7 +21,7 @@ _MEASURES = {
     TIME: "time",
     RATE: "rate",
 }
-_PREFIXES = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
+_PREFIXES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
 _AREAS = {"cm2": 1.0, "mm2": 1e2, "m2": 1e-4, "um2": 1e8}
 
 

@@ -21,3 +21,4 @@ from .gate import check_smoothness as check_smoothness
 from .problem import Problem as Problem
 from .solution import Report as Report
 from .solution import Solution as Solution
+from .solution import load as load

@@ -197,6 +197,8 @@ def _column(found: Any, x: Any, value: Any) -> Any:
     name = getattr(value, "__name__", repr(value))
     if not isinstance(found, Tensor):
         raise TypeError(f"{name} must give a tensor, got {type(found).__name__}")
+    if not found.is_floating_point():
+        raise TypeError(f"{name} must give floating-point numbers, got {found.dtype}; convert with .double()")
     if found.shape == x.shape[:-1]:
         found = found.unsqueeze(-1)
     if found.shape != (*x.shape[:-1], 1):

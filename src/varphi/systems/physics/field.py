@@ -103,10 +103,20 @@ class MLP:
     Attributes:
         widths: of the hidden layers.
         activation: what `varphi.as_activation` takes: a name, a formula, a module.
+
+    Raises:
+        ValueError: for widths that are none.
     """
 
     widths: tuple[int, ...] = (20, 20)
     activation: ActivationLike = "tanh"
+
+    def __post_init__(self) -> None:
+        widths = self.widths
+        if not isinstance(widths, Sequence) or not widths or not all(type(w) is int and w > 0 for w in widths):
+            raise ValueError(
+                f"widths are those of the hidden layers, whole numbers >= 1, as in (20, 20); got {widths!r}"
+            )
 
     def build(
         self, inputs: int, outputs: int, *, seed: int = 0, scale: float = 1.5, last: float = 0.3

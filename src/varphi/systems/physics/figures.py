@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +14,10 @@ from matplotlib.figure import Figure as Drawing
 
 from varphi.study import Figure
 from varphi.study.results import Results, Row
+
+from .domain import Domain
+from .problem import Problem
+from .trial import OURS, corner, front
 
 if TYPE_CHECKING:
     from .solution import Solution
@@ -26,22 +32,23 @@ def figure(solution: Solution) -> Drawing:
     Raises:
         ValueError: for more than two dimensions.
     """
-    d = solution.problem.domain.dimensions
+    problem = solution.problem
+    d = problem.domain.dimensions
     if d > 2:
-        raise ValueError(f"a figure is drawn in one or two dimensions; {solution.problem.domain!r} has {d}")
-    x = _grid(solution)
+        raise ValueError(f"a figure is drawn in one or two dimensions; {problem.domain!r} has {d}")
+    x = grid(problem.domain)
     panels = _panels(solution, x)
     drawing = Drawing(figsize=(_WIDTH, 1.9 * len(panels) if d == 1 else 2.6 * len(panels)), layout="constrained")
     axes = drawing.subplots(len(panels), 1, squeeze=False)[:, 0]
     for panel, (title, values, is_log) in zip(axes, panels, strict=True):
         draw = _line if d == 1 else _map
-        draw(panel, solution, x, values, is_log)
+        draw(panel, problem, x, values, is_log)
         panel.set_title(title, fontsize=9.5)
     return drawing
 
 
-def _grid(solution: Solution) -> torch.Tensor:
-    domain = solution.problem.domain
+def grid(domain: Domain) -> torch.Tensor:
+    """Points of the box around a domain, for drawing."""
     n = _LINE if domain.dimensions == 1 else _GRID
     # Just inside: some factors have no derivatives on the boundary itself.
     sides = [
@@ -73,81 +80,149 @@ def _panels(solution: Solution, x: torch.Tensor) -> list[tuple[str, np.ndarray, 
     return panels
 
 
-def _line(panel: Axes, solution: Solution, x: torch.Tensor, values: np.ndarray, is_log: bool) -> None:
+def _line(panel: Axes, problem: Problem, x: torch.Tensor, values: np.ndarray, is_log: bool) -> None:
     panel.plot(x[:, 0].numpy(), values, linewidth=1.4)
     if is_log:
         panel.set_yscale("log")
-    panel.set_xlabel(solution.problem.coordinates[0])
+    panel.set_xlabel(problem.coordinates[0])
 
 
-def _map(panel: Axes, solution: Solution, x: torch.Tensor, values: np.ndarray, is_log: bool) -> None:
+def _map(panel: Axes, problem: Problem, x: torch.Tensor, values: np.ndarray, is_log: bool) -> None:
     shape = (_GRID, _GRID)
     shown = np.log10(np.maximum(values, 1e-300)) if is_log else values
     a, b = (x[:, i].numpy().reshape(shape) for i in range(2))
     colours = panel.pcolormesh(a, b, shown.reshape(shape), shading="nearest", rasterized=True)
     drawing: Any = panel.figure
     drawing.colorbar(colours, ax=panel, label="log₁₀" if is_log else "")
-    panel.set_xlabel(solution.problem.coordinates[0])
-    panel.set_ylabel(solution.problem.coordinates[1])
+    panel.set_xlabel(problem.coordinates[0])
+    panel.set_ylabel(problem.coordinates[1])
 
 
-# The study -----------------------------------------------------------------------------------------------------------
+# The studies ---------------------------------------------------------------------------------------------------------
 
 
-def figures(results: Results) -> list[Figure]:
+def line_figures(results: Results) -> list[Figure]:
     """The figures of the report on `physics`, in order."""
-    return [_errors(results), _against_time(results)]
+    forms = {form: {"form": form} for form in results.levels("form")}
+    return [
+        Figure(
+            "The chapter's problem, by activation and form",
+            "−u″ = π² sin πx on [0, 1], u(0) = u(1) = 0; a dot for each seed, a line at the median. Activations that "
+            "are not C² were trained in the strong form with the gate opened.",
+            _errors(results, forms),
+        ),
+        Figure("Error against time", f"{_TIMES} {_STARS}", _against_time(results, forms)),
+    ]
 
 
-def _errors(results: Results) -> Figure:
-    names = list(results.levels("activation"))
+def corner_figures(results: Results) -> list[Figure]:
+    """The figures of the report on `physics_lshape`, in order."""
+    told = "−Δu = f on an L, u = 0 on its boundary, with a slope that is unbounded at the re-entrant corner"
+    return _two_figures(results, told, _field(corner()))
+
+
+def front_figures(results: Results) -> list[Figure]:
+    """The figures of the report on `physics_burgers`, in order."""
+    told = "Burgers' equation, whose front at x = 0 steepens until about t = 0.4"
+    return _two_figures(results, told, _field(front()))
+
+
+_TIMES = (
+    "Medians over seeds after 1, 2, 3, ... iterations, a line for each activation, from the end of the search for a "
+)
+_TIMES += "first scale on; broken: DeepXDE."
+_STARS = "Stars: solvers without a net, which are the tool for this problem."
+
+
+def _two_figures(results: Results, told: str, problem: Drawing) -> list[Figure]:
+    return [
+        Figure("The solution", f"{told}.", problem),
+        Figure(
+            "Error by activation",
+            "A dot for each seed, a line at the median. Activations that are not C² were trained with the gate opened.",
+            _errors(results, {"": {}}),
+        ),
+        Figure("Error against time", f"{_TIMES} {_STARS}", _against_time(results, {"": {}})),
+    ]
+
+
+def _field(problem: Problem) -> Drawing:
+    """The truth of a problem in two dimensions."""
+    assert problem.truth is not None, "the studies know their truth"
+    x = grid(problem.domain)
+    values = np.full(len(x), np.nan)
+    inside = problem.domain.distance(x) > 0
+    values[inside.numpy()] = problem.truth[0](x[inside])[:, 0].numpy()
+    drawing = Drawing(figsize=(_WIDTH, 2.8), layout="constrained")
+    panel = drawing.subplots()
+    _map(panel, problem, x, values, False)
+    panel.set_aspect("equal")
+    return drawing
+
+
+def _errors(results: Results, conditions: Mapping[str, Mapping[str, str]]) -> Drawing:
+    names = list(dict.fromkeys(_name(r) for r in results.rows))
     drawing = Drawing(figsize=(_WIDTH, 1.0 + 0.42 * len(names)), layout="constrained")
     panel = drawing.subplots()
-    forms = list(results.levels("form"))
-    for row in results.rows:
-        place = names.index(row.setting["activation"]) + 0.25 * (forms.index(row.setting["form"]) - 1)
-        _dots(panel, place, row.values("error"), f"C{forms.index(row.setting['form'])}")
-    for i, form in enumerate(forms):
-        panel.plot([], [], "o", color=f"C{i}", markersize=4, label=form)
+    for i, (told, levels) in enumerate(conditions.items()):
+        for row in results.where(**levels):
+            place = names.index(_name(row)) + 0.25 * (i - (len(conditions) - 1) / 2)
+            _dots(panel, place, row.values("error"), f"C{i}")
+        panel.plot([], [], "o", color=f"C{i}", markersize=4, label=told)
     panel.set_xscale("log")
     panel.set_yticks(range(len(names)), names)
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.set_xlabel("relative L2 error at fresh points")
-    drawing.legend(loc="outside lower center", ncols=len(forms))
-    return Figure(
-        "The chapter's problem, by activation and form",
-        "−u″ = π² sin πx on [0, 1], u(0) = u(1) = 0; a dot for each seed, a line at the median. Activations that are "
-        "not C² were trained in the strong form with the gate opened.",
-        drawing,
-    )
+    if len(conditions) > 1:
+        drawing.legend(loc="outside lower center", ncols=len(conditions))
+    return drawing
 
 
-def _against_time(results: Results) -> Figure:
-    drawing = Drawing(figsize=(_WIDTH, 3.4), layout="constrained")
-    panel = drawing.subplots()
-    for i, name in enumerate(results.levels("activation")):
-        rows: Sequence[Row] = [r for r in results.rows if r.setting["activation"] == name]
-        for row, mark in zip(rows, "os^", strict=False):
-            panel.plot(
-                np.median(row.values("seconds")), np.median(row.values("error")), mark, color=f"C{i}", markersize=5
-            )
-        panel.plot([], [], "o", color=f"C{i}", markersize=5, label=name)
-    for name, values in results.references.items():
-        panel.plot(values["seconds"], values["error"], "k*", markersize=8)
-        panel.annotate(
-            name, (values["seconds"], values["error"]), fontsize=7.5, xytext=(4, 4), textcoords="offset points"
-        )
-    panel.set_xscale("log")
-    panel.set_yscale("log")
-    panel.set_xlabel("CPU seconds")
-    panel.set_ylabel("relative L2 error")
+def _name(row: Row) -> str:
+    activation, solver = row.setting["activation"], row.setting["solver"]
+    return activation if solver == OURS else f"{solver}, {activation}"
+
+
+def _against_time(results: Results, conditions: Mapping[str, Mapping[str, str]]) -> Drawing:
+    drawing = Drawing(figsize=(_WIDTH, 0.6 + 2.7 * len(conditions)), layout="constrained")
+    panels = drawing.subplots(len(conditions), 1, squeeze=False, sharex=True)[:, 0]
+    names = [n for n in results.study.factors["activation"] if n in results.levels("activation")]
+    for panel, (told, levels) in zip(panels, conditions.items(), strict=True):
+        for row in results.where(**levels):
+            ours = row.setting["solver"] == OURS
+            seconds, error = (_course(row, c) for c in ("seconds", "error"))
+            colour = f"C{names.index(row.setting['activation'])}"
+            panel.plot(seconds, error, "-" if ours else "--", color=colour, linewidth=1.3)
+            panel.plot(seconds[-1], error[-1], "o" if ours else "s", color=colour, markersize=4)
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        _stars(panel, results.references)
+        panel.set_ylabel("relative L2 error")
+        panel.set_title(told, fontsize=9.5)
+    panels[-1].set_xlabel("CPU seconds")
+    for i, name in enumerate(names):
+        panels[0].plot([], [], color=f"C{i}", label=name)
     drawing.legend(loc="outside right center", fontsize=8)
-    return Figure(
-        "Error against time",
-        "Medians over seeds: circles strong form with hard conditions, squares strong form with soft ones, triangles "
-        "weak form. Stars: solvers without a net, which are the tool for this problem.",
-        drawing,
-    )
+    return drawing
+
+
+def _stars(panel: Axes, references: Mapping[str, Mapping[str, float]]) -> None:
+    known = {n: (v["seconds"], v["error"]) for n, v in references.items() if "error" in v}
+    for at in known.values():
+        panel.plot(*at, "k*", markersize=7)
+    middle = math.sqrt(math.prod(panel.get_xlim()))
+    for (name, at), down in zip(known.items(), itertools.cycle((4, -9)), strict=False):
+        across, side = (4, "left") if at[0] < middle else (-4, "right")
+        panel.annotate(name, at, fontsize=7, xytext=(across, down), textcoords="offset points", ha=side)
+
+
+def _course(row: Row, curve: str) -> np.ndarray:
+    """The median over seeds at each look; a seed that stopped early stays where it was."""
+    values = row.curves[curve][row.chosen].copy()
+    for line in values:
+        ended = np.isnan(line)
+        line[ended] = line[~ended][-1]
+    return np.median(values, 0)
 
 
 def _dots(panel: Axes, place: float, values: np.ndarray, colour: str) -> None:

@@ -8,7 +8,8 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,11 @@ from .gate import check_floating, check_smoothness
 from .least_squares import Damped, Descent, Method, Residuals, Unknowns
 from .problem import Block, Problem
 from .progress import bar
-from .solution import Solution
+from .solution import Made, Solution
 
 MethodName: TypeAlias = Literal["auto", "lm", "gauss-newton", "natural", "lbfgs", "adam"]
 PointSampler: TypeAlias = Literal["auto", "gauss"] | Sampler
+Watch: TypeAlias = Callable[[int, float, nn.Module], None]
 
 # Iterations where none are given.
 _ITERATIONS = {"lm": 200, "gauss-newton": 100, "natural": 200, "lbfgs": 500, "adam": 5000}
@@ -68,6 +70,7 @@ def fit(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     allow_almost_everywhere: bool = False,
+    watch: Watch | None = None,
     progress: bool = True,
 ) -> Solution:
     """Solve a problem by a net.
@@ -93,6 +96,7 @@ def fit(
         checkpoint: a file that the state is kept in, every ten seconds and at the end: the same call resumes there, and
             comes to the same numbers as if nothing had happened.
         allow_almost_everywhere: train with activations that are not smooth enough.
+        watch: called as watch(iteration, cpu_seconds, field) after each iteration; its own time is not counted.
         progress: a bar on work that takes longer than two seconds.
 
     Returns:
@@ -103,23 +107,25 @@ def fit(
         ValueError, TypeError: for what does not fit the problem, before any work.
         OSError: where the checkpoint cannot be written.
     """
+    _check_kinds(problem, net, dtype)
     name = _checked_method(method, problem)
-    _check_counts(iterations=iterations, refinements=refinements, boundary=boundary)
-    if seconds is not None and not seconds > 0:
-        raise ValueError(f"seconds must be > 0, got {seconds!r}")
+    _check_counts(iterations=iterations, refinements=refinements, boundary=boundary, seed=seed)
+    for what, value in (("seconds", seconds), ("learning_rate", learning_rate)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{what} must be > 0, got {value!r}")
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance is a fraction of the first residual, 0 <= tolerance < 1, got {tolerance!r}")
     x, weights = _points(problem, points, sampler, seed)
     plan = MLP((20, 20) if problem.domain.dimensions == 1 else (32, 32)) if net is None else net
     dtype = dtype or (torch.float32 if name == "adam" else torch.float64)
-    first = plan.build(problem.features, len(problem.fields), seed=seed) if isinstance(plan, MLP) else plan
+    first = _first(problem, plan, seed)
     check_smoothness(
         first, problem.order, form=problem.form, hard=problem.is_hard, allow_almost_everywhere=allow_almost_everywhere
     )
     for told in problem.warnings:
         warnings.warn(told, stacklevel=2)
 
-    count = boundary or max(20, math.ceil(math.sqrt(len(x))) * 2)
+    count = boundary or _boundary_count(x)
     make = partial(_method, name, problem=problem, rate=learning_rate, total=iterations or _ITERATIONS[name])
     blocks = problem.blocks(x, weights, count, "sobol", seed)
     key = _key(problem, name, plan, x, count, tuple(scales), learning_rate, seed, dtype, refinements)
@@ -135,6 +141,7 @@ def fit(
     residuals = Residuals(unknowns, blocks)
     if stored is None:
         _check_values(problem, residuals)
+        _check_repeats(residuals, name)
     run.method = make(residuals)
     if stored is not None:
         unknowns.set(stored["theta"].to(unknowns.get()))
@@ -150,11 +157,18 @@ def fit(
             run.method.restore(state)
         run.mark()
 
-    with bar(f"{name}, {problem.domain!r}", limits.iterations, progress) as moved:
+    with bar(f"{name}, {problem.domain!r}", limits.iterations, progress) as shown:
+
+        def moved(iteration: int, loss: float) -> None:
+            shown(iteration, loss)
+            if watch is not None:
+                with run.uncounted():
+                    watch(iteration, run.cpu, unknowns.field)
+
         run.iterate(unknowns, limits, refine_at, refined, path, moved)
     return Solution(
         problem, unknowns, run.method.residuals, name, run.history, run.reason, run.seconds, run.cpu,
-        run.method.told(),
+        run.method.told(), Made(plan if isinstance(plan, MLP) else None, count, seed),
     )  # fmt: skip
 
 
@@ -270,6 +284,13 @@ class _Run:
         self.cpu += now[1] - self._clocks[1]
         self._clocks = now
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What is done meanwhile is no part of the fit."""
+        self._tick()
+        yield
+        self._clocks = time.perf_counter(), time.process_time()
+
     def save(self, path: Path, unknowns: Unknowns) -> None:
         """Write everything, so that a killed process leaves the old file or the new one."""
         state = {
@@ -305,6 +326,17 @@ class _Run:
 # Before it -----------------------------------------------------------------------------------------------------------
 
 
+def _check_kinds(problem: object, net: object, dtype: object) -> None:
+    if not isinstance(problem, Problem):
+        raise TypeError(f"fit takes a Problem, got {type(problem).__name__}")
+    if net is not None and not isinstance(net, (nn.Module, MLP)):
+        raise TypeError(f"the net is a plan, MLP((20, 20), 'tanh'), or a torch module, got {type(net).__name__}")
+    given = next((p.dtype for p in net.parameters()), None) if isinstance(net, nn.Module) else None
+    for what, found in (("dtype", dtype), ("the net's dtype", given)):
+        if found not in (None, torch.float32, torch.float64):
+            raise TypeError(f"{what} must be torch.float32 or torch.float64, got {found}")
+
+
 def _checked_method(method: str, problem: Problem) -> str:
     if method not in get_args(MethodName):
         raise ValueError(f"there is no method {method!r}; methods: {', '.join(get_args(MethodName))}")
@@ -321,7 +353,7 @@ def _checked_method(method: str, problem: Problem) -> str:
 
 def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
-        lowest = 0 if name == "refinements" else 1
+        lowest = 0 if name in ("refinements", "seed") else 1
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < lowest):
             raise ValueError(f"{name} must be a whole number >= {lowest}, got {value!r}")
 
@@ -354,6 +386,10 @@ def _points(problem: Problem, points: Any, sampler: str, seed: int) -> tuple[Ten
     return x, torch.ones(len(x), 1, dtype=torch.float64)
 
 
+def _boundary_count(x: Tensor) -> int:
+    return max(20, math.ceil(math.sqrt(len(x))) * 2)
+
+
 def _default_count(domain: Domain, form: str) -> int:
     if form == "weak":
         return {1: 400, 2: 48**2}.get(domain.dimensions, 4096)
@@ -378,6 +414,25 @@ def gauss_points(
     grid = torch.cartesian_prod(*[line] * d).reshape(-1, d)
     shares = torch.cartesian_prod(*[share] * d).reshape(-1, d).prod(1, keepdim=True)
     return domain.lower + (domain.upper - domain.lower) * grid, shares
+
+
+def beginning(
+    problem: Problem,
+    plan: MLP,
+    *,
+    points: int | None = None,
+    sampler: PointSampler = "auto",
+    boundary: int | None = None,
+    seed: int = 0,
+) -> tuple[Unknowns, list[Block]]:
+    """What `fit` begins with under the same arguments: first weights, in float64, and residuals."""
+    x, weights = _points(problem, points, sampler, seed)
+    blocks = problem.blocks(x, weights, boundary or _boundary_count(x), "sobol", seed)
+    return _started(problem, plan, _first(problem, plan, seed), torch.float64, blocks, SCALES, seed), blocks
+
+
+def _first(problem: Problem, plan: nn.Module | MLP, seed: int) -> nn.Module:
+    return plan.build(problem.features, len(problem.fields), seed=seed) if isinstance(plan, MLP) else plan
 
 
 def _unknowns(problem: Problem, net: nn.Module, dtype: torch.dtype) -> Unknowns:
@@ -436,6 +491,19 @@ def _check_values(problem: Problem, residuals: Residuals) -> None:
             )
 
 
+def _check_repeats(residuals: Residuals, method: str) -> None:
+    """Refuse a net that gives other values at each call to methods that compare losses."""
+    if method == "adam":
+        return
+    with torch.no_grad():
+        first, again = (residuals.raw(0) for _ in range(2))
+    if not torch.equal(first, again):
+        raise ValueError(
+            f"the net gives other values each time it is called (dropout in training mode?), and {method!r} compares "
+            "losses: call net.eval(), or use method='adam'"
+        )
+
+
 def _method(name: str, residuals: Residuals, *, problem: Problem, rate: float | None, total: int) -> Method:
     if name in ("lm", "gauss-newton"):
         return Damped(residuals, damped=name == "lm")
@@ -474,8 +542,6 @@ def _with_worst(problem: Problem, unknowns: Unknowns, x: Tensor, weights: Tensor
 
 def _key(problem: Problem, *rest: Any) -> str:
     """What a checkpoint must agree with."""
-    told = [repr(problem), repr(problem.conditions), repr(problem.coefficients)]
-    told += [hashlib.sha256(r.numpy().tobytes()).hexdigest() if isinstance(r, Tensor) else repr(r) for r in rest]
-    # Functions are told by their names, not by where they lie in this process.
-    text = re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(told))
+    told = [hashlib.sha256(r.numpy().tobytes()).hexdigest() if isinstance(r, Tensor) else repr(r) for r in rest]
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join([problem.told, *told]))
     return hashlib.sha256(text.encode()).hexdigest()

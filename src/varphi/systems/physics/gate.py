@@ -62,6 +62,21 @@ def check_smoothness(
             )
 
 
+def check_derivable(net: nn.Module, order: int) -> None:
+    """Whether derivatives of a trained net are those of what it stands for: at kinks they may jump, not lack a Dirac.
+
+    Raises:
+        NotSmoothEnough: for an activation below C^(order - 1).
+    """
+    for facts in activations(net):
+        if facts.smoothness < order - 1:
+            raise NotSmoothEnough(
+                f"{facts.name} is C^{int(facts.smoothness)}: the net's derivative of order {order} is concentrated at "
+                f"the kinks of its units, and between them it is that of a piece (0 for relu), not the solution's. "
+                f"Derivatives up to order {int(facts.smoothness) + 1} can be asked for; use {SMOOTH} for more."
+            )
+
+
 def activations(net: nn.Module) -> list[Facts]:
     """The facts about each activation of a net, each once."""
     found = {}

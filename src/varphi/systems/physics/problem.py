@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -87,7 +90,7 @@ class Problem:
         coordinates: of the domain's directions; by default x, or those of x, y, z, t that the equation mentions.
         coefficients: unknown numbers in the equation, from name to starting value (an inverse problem).
         given: known functions in the equation: from a name to a number, a formula or a function of points.
-        data: (x, u), measured values: x (n, d), u (n, fields) or (n,).
+        data: (x, u), measured values, tensors or arrays: x (n, d) in the domain, u (n, fields) or (n,).
         data_weight: of the mean square of their residuals beside the equation's.
         truth: the solution where it is known, for the report: for each field a formula or a function.
         form: "strong": residuals at points are made 0. "weak": an energy is made least.
@@ -107,7 +110,7 @@ class Problem:
         coordinates: str | Sequence[str] | None = None,
         coefficients: Mapping[str, float] | None = None,
         given: Mapping[str, Value] | None = None,
-        data: tuple[Tensor, Tensor] | None = None,
+        data: tuple[Tensor | np.ndarray, Tensor | np.ndarray] | None = None,
         data_weight: float = 1.0,
         truth: Value | Sequence[Value] | None = None,
         form: Form = "strong",
@@ -133,7 +136,9 @@ class Problem:
             raise ValueError(f"the truth must be given for each of {', '.join(self.fields)}, got {len(self.truth)}")
         self.data = None if data is None else self._checked_data(*data)
         self.data_weight = data_weight
+        self._check_count()
         self._check_conditions()
+        self._check_agreement()
         self.hard, self._soft = self._divided()
         self._check_boundary()
 
@@ -219,8 +224,31 @@ class Problem:
         return found
 
     def _equation(self, call: Call, x: Tensor, coefficients: Mapping[str, Tensor]) -> Tensor:
+        return self.applied(self.operator, call, x, coefficients)
+
+    def applied(
+        self, operator: Operator, call: Call, x: Tensor, coefficients: Mapping[str, Tensor]
+    ) -> Float[Tensor, "n equations"]:
+        """An operator in the fields, the coefficients and the given functions, at points."""
         columns = [coefficients[n] for n in self.coefficients] + [f(x) for f in self.given.values()]
-        return self.operator(_extended(call, columns), x)[1]
+        return operator(_extended(call, columns), x)[1]
+
+    def in_its_terms(self, what: Sequence[str | Callable[..., Any]]) -> Operator:
+        """Expressions in the fields, their derivatives, the coefficients, the given functions and the coordinates.
+
+        Raises:
+            FormulaError: for one that cannot be read.
+        """
+        names = (*self.fields, *self.coefficients, *self.given)
+        return jets.operator(*what, fields=names, coordinates=self.coordinates)
+
+    @property
+    def told(self) -> str:
+        """What a stored fit of it must agree with."""
+        given = {n: repr(f) for n, f in self.given.items()}
+        text = "\n".join([repr(self), repr(self.conditions), repr(self.coefficients), repr(given)])
+        # Functions are told by their names, not by where they lie in this process.
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
     def energy_jets(self) -> EnergyJets:
         """What the energy of the weak form is made of."""
@@ -300,6 +328,16 @@ class Problem:
                 )
         return operator
 
+    def _check_count(self) -> None:
+        """A function may give several equations, and measured values may stand in for one."""
+        if self.form == "weak" or self.data is not None or not all(isinstance(e, str) for e in self.written):
+            return
+        if len(self.written) < len(self.fields):
+            raise ValueError(
+                f"{len(self.written)} equation{'s' * (len(self.written) > 1)} cannot determine the {len(self.fields)} "
+                f"fields {', '.join(self.fields)}: give one for each, or a known function with given="
+            )
+
     def _check_conditions(self) -> None:
         for c in self.conditions:
             if not isinstance(c, (Dirichlet, Neumann, Robin, Initial, Periodic, Free)):
@@ -316,6 +354,24 @@ class Problem:
                 raise ValueError(f"{type(c).__name__} is along {along!r}; coordinates: {', '.join(self.coordinates)}")
             if not isinstance(self.domain, Box):
                 raise ValueError(f"{type(c).__name__} needs a box, whose sides run along the coordinates")
+
+    def _check_agreement(self) -> None:
+        """No two conditions ask for different values at one place."""
+        values = [c for c in self.conditions if isinstance(c, (Dirichlet, Initial))]
+        points = self.domain.boundary(512).points
+        for a, b in itertools.combinations(values, 2):
+            both = self._mask(a)(points) & self._mask(b)(points)
+            if self._field_index(a) != self._field_index(b) or not both.any():
+                continue
+            u, v = (function(c.value, self.coordinates)(points[both])[:, 0] for c in (a, b))
+            apart = (u - v).abs() > 1e-9 * (1 + v.abs())
+            if apart.any():
+                i = int(apart.nonzero()[0])
+                place = ", ".join(f"{value:.4g}" for value in points[both][i].tolist())
+                raise ValueError(
+                    f"{a!r} asks for {self.fields[self._field_index(a)]} = {float(u[i]):g} at ({place}), and {b!r} for "
+                    f"{float(v[i]):g}: say with where=... on which part of the boundary each holds"
+                )
 
     def _check_boundary(self) -> None:
         if self.data is not None:  # measured values may stand in for conditions
@@ -353,7 +409,8 @@ class Problem:
             return f"{self.coordinates[int(axis)]} = {level}"
         return piece.name
 
-    def _checked_data(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    def _checked_data(self, x: Tensor | np.ndarray, u: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+        x, u = (torch.from_numpy(v) if isinstance(v, np.ndarray) else v for v in (x, u))
         check_floating("the data's x", x)
         check_floating("the data's u", u)
         d = self.domain.dimensions
@@ -366,6 +423,10 @@ class Problem:
             bad = ~torch.isfinite(values).all(1)
             if bad.any():
                 raise ValueError(f"the data's {what} is not finite in row {int(bad.nonzero()[0])}")
+        outside = ~self.domain.contains(x.double())
+        if outside.any():
+            row = int(outside.nonzero()[0])
+            raise ValueError(f"row {row} of the data, {x[row].tolist()}, does not lie in the domain {self.domain!r}")
         return x.double(), u.double()
 
     # Hard and soft ------------------------------------------------------------------------------------------------
@@ -457,12 +518,32 @@ class Problem:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before solving."""
+        found = [told for told in (self._too_few_conditions(),) if told]
         if self.is_hard and not self.domain.has_smooth_factor and self.operator.order >= 2:
-            return (
+            found.append(
                 f"φ of {self.domain!r} is made from distances: its second derivatives grow without bound towards the "
-                "corners, and the net must undo that. If the residual stays large there, use hard=False.",
+                "corners, and the net must undo that. If the residual stays large there, use hard=False."
             )
-        return ()
+        return tuple(found)
+
+    def _too_few_conditions(self) -> str:
+        """In words, where an equation of order 2m in space has fewer than m conditions on a piece of the boundary."""
+        if self.data is not None or self.form == "weak" or any(isinstance(c, Initial) for c in self.conditions):
+            return ""
+        for field in self.fields:
+            wanted = self.operator.orders.get(field, 0) // 2
+            asking = [c for c in self.conditions if getattr(c, "field", None) in (None, field)]
+            for piece in self.domain.pieces if wanted > 1 else ():
+                points = drawn(piece, _TRIED).points
+                there = [c for c in asking if self._mask(c)(points).any()]
+                if len(there) < wanted and not any(isinstance(c, (Periodic, Free)) for c in there):
+                    return (
+                        f"the equation has derivatives of {field} of order {self.operator.orders[field]}, and "
+                        f"{len(there)} condition{'s' * (len(there) > 1)} on {self._told(piece)}: usually {wanted} are "
+                        "needed there, or many functions fulfil everything. Conditions on higher derivatives can be "
+                        'stated in a system of lower order: ["u_xx = v", "v_xx = f"].'
+                    )
+        return ""
 
 
 # Parts ---------------------------------------------------------------------------------------------------------------
@@ -505,8 +586,6 @@ def _coordinates(written: Sequence[Equation], d: int, fields: Sequence[str]) -> 
 
 
 def _mentions(written: Sequence[Equation], letter: str, fields: Sequence[str]) -> bool:
-    import re
-
     text = " ".join(e for e in written if isinstance(e, str))
     names = re.findall(r"[^\W\d]\w*", text)
     return any(n == letter or (n.partition("_")[0] in fields and letter in n.partition("_")[2]) for n in names)

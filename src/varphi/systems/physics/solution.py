@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from varphi.files import check_writable, whole
+
+from .field import MLP
+from .gate import check_derivable
 from .least_squares import Residuals, Unknowns
 from .problem import Problem
 
@@ -21,6 +27,11 @@ if TYPE_CHECKING:
 _FRESH = 2048
 # Seeds of fresh points, far from those that points are drawn with.
 _FRESH_SEED = 1_000_003
+# A formula, or a function of one argument that has every quantity as an attribute.
+Expressed: TypeAlias = "str | Callable[[Any], Any]"
+# What is stored of a solution as it is.
+_KEPT = ("method", "history", "reason", "seconds", "cpu_seconds", "told")
+_FORMAT = 1
 # Fresh residuals this much larger than trained ones show too few points.
 _TOO_FEW = 3.0
 
@@ -80,6 +91,21 @@ class Report:
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
 
+@dataclass(frozen=True)
+class Made:
+    """How a solution's net and its soft conditions' points can be made again.
+
+    Attributes:
+        plan: of the net; None for a module of the user's.
+        boundary: how many points for each soft condition.
+        seed: of these points.
+    """
+
+    plan: MLP | None
+    boundary: int
+    seed: int
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """The solution of a problem, found by `fit`: call it at points.
@@ -92,6 +118,7 @@ class Solution:
         history: the loss after each iteration.
         reason: why the fit stopped.
         told: numbers of the method.
+        made: what `save` writes for `load`.
     """
 
     problem: Problem
@@ -102,7 +129,8 @@ class Solution:
     reason: str
     seconds: float
     cpu_seconds: float
-    told: dict[str, float] = field(default_factory=dict)
+    told: dict[str, float]
+    made: Made
 
     @property
     def field(self) -> torch.nn.Module:
@@ -122,6 +150,49 @@ class Solution:
         """
         with torch.no_grad():
             return self.unknowns.field(self._points(x))
+
+    def evaluate(
+        self, what: Expressed | Sequence[Expressed], x: Tensor | np.ndarray | Sequence[Any]
+    ) -> Float[Tensor, "n expressions"]:
+        """Derivatives of the fields, and what is made of them, at points: a flux, a stress, an energy's density.
+
+        Args:
+            what: "u_x", "lap_u", "-k*u_x"; a function of one argument, `lambda d: d.u_x**2`; or several of these. The
+                equation's coefficients, given functions and coordinates may stand in it.
+            x: as for a call.
+
+        Raises:
+            NotSmoothEnough: for a derivative that the net's activation has nowhere but between its kinks: it would be
+                that of a piece, not of the solution.
+            FormulaError: for what cannot be read.
+            ValueError, TypeError: for points of another shape or kind.
+        """
+        listed = [what] if isinstance(what, str) or callable(what) else list(what)
+        operator = self.problem.in_its_terms(listed)
+        if operator.order:
+            check_derivable(self.field, operator.order)
+        points = self._points(x)
+        with torch.no_grad():
+            return self.problem.applied(operator, self.field, points, self.unknowns.columns(len(points)))
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to a file, from which `load` reads it again, given the same problem.
+
+        Raises:
+            OSError: where nothing can be written.
+        """
+        path = check_writable(path)
+        plan, equation = self.made.plan, self.residuals.blocks[0]
+        kept = {name: getattr(self, name) for name in _KEPT}
+        state = kept | {
+            "format": _FORMAT, "problem": self.problem.told, "theta": self.unknowns.get(),
+            "net": None if plan is None else {"widths": list(plan.widths), "activation": _named(plan)},
+            "boundary": self.made.boundary, "seed": self.made.seed, "points": equation.points,
+            "weights": equation.weights,
+        }  # fmt: skip
+        with whole(path) as unfinished:
+            torch.save(state, unfinished)
+        return path
 
     def residual(self, x: Tensor | np.ndarray | Sequence[Any]) -> Float[Tensor, "n equations"]:
         """What is left of the equation at points."""
@@ -192,6 +263,58 @@ class Solution:
                 f"{tuple(points.shape)}"
             )
         return points.to(self.unknowns.trained[0])
+
+
+def load(path: str | Path, problem: Problem, net: nn.Module | MLP | None = None) -> Solution:
+    """A solution that was saved.
+
+    Args:
+        path: the file.
+        problem: the same as when it was saved; functions in it are compared by their names.
+        net: a module or plan like the one that was fitted, where that was a module, or its activation no name.
+
+    Raises:
+        ValueError: for another problem, another net, or a file that holds no solution.
+        OSError: where it cannot be read.
+    """
+    try:
+        state = torch.load(path, weights_only=True)
+        known = state["format"] == _FORMAT
+    except (RuntimeError, KeyError, TypeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path} holds no solution: it cannot be read ({type(error).__name__})") from error
+    if not known:
+        raise ValueError(f"{path} was written by another version, format {state['format']!r}; this one reads {_FORMAT}")
+    if state["problem"] != problem.told:
+        raise ValueError(
+            f"{path} holds the solution of another problem:\n{state['problem']}\nGiven was:\n{problem.told}"
+        )
+    plan, theta = _plan(state["net"]), state["theta"]
+    net = plan if net is None else net
+    if net is None:
+        raise ValueError(
+            f"the net of {path} was a module of your own, or its activation has no name: give one like it, load(path, "
+            "problem, net)"
+        )
+    module = net.build(problem.features, len(problem.fields)) if isinstance(net, MLP) else net
+    unknowns = Unknowns(problem.field(module), problem.coefficients).to(theta.dtype)
+    if len(unknowns.get()) != len(theta):
+        raise ValueError(
+            f"{path} has {len(theta)} unknowns, and the net given {len(unknowns.get())}: it is another one"
+        )
+    unknowns.set(theta)
+    made = Made(plan, state["boundary"], state["seed"])
+    blocks = problem.blocks(state["points"], state["weights"], made.boundary, "sobol", made.seed)
+    return Solution(problem, unknowns, Residuals(unknowns, blocks), made=made, **{name: state[name] for name in _KEPT})
+
+
+def _named(plan: MLP) -> str | None:
+    return plan.activation if isinstance(plan.activation, str) else None
+
+
+def _plan(stored: Mapping[str, Any] | None) -> MLP | None:
+    if stored is None or stored["activation"] is None:
+        return None
+    return MLP(tuple(stored["widths"]), stored["activation"])
 
 
 def _rms(r: Tensor) -> float:

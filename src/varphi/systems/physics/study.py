@@ -8,54 +8,21 @@ import numpy as np
 
 from varphi.study import Claim, Contest, Figure, Size, Study
 from varphi.study.results import Results
-from varphi.study.statistics import Comparison, number, paired
-from varphi.study.verdict import Verdict, judged
+from varphi.study.statistics import number
+from varphi.study.verdict import Verdict
 
-from .references import references
-from .trial import HARD, SOFT, WEAK, trial
+from .judging import ACTIVATIONS, MEASURES, errors, medians, peer_claim, smoothness_judged, told
+from .references import line_references
+from .trial import HARD, OURS, SOFT, SOLVERS, WEAK, applies, line_trial
 
-SMOOTH = ("tanh", "sin", "softplus", "gelu", "silu")
-# C³ and above, C², C¹, C¹, C⁰: certified by `varphi facts`, and tested against it.
-ACTIVATIONS = (*SMOOTH, "relu3", "relu2", "elu", "relu")
-NOT_C2 = ("relu2", "elu", "relu")
-_STRONG = (HARD, SOFT)
+_STRONG = {form: {"form": form} for form in (HARD, SOFT)}
 # A curve that nobody would call solved, and one that is.
 WRONG, SOLVED, EXPRESSED = 0.1, 1e-4, 0.05
 
 
-def _present(results: Results, names: Sequence[str]) -> list[str]:
-    return [n for n in names if n in results.levels("activation")]
-
-
-def _errors(results: Results, activation: str, form: str) -> np.ndarray:
-    found = results.values("error", activation=activation, form=form)
-    return np.where(np.isnan(found), np.inf, found)
-
-
-def _order(results: Results) -> Verdict:
-    conditions, family = [], []
-    for form in _STRONG:
-        for name in _present(results, NOT_C2):
-            for smooth in _present(results, (*SMOOTH, "relu3")):
-                conditions.append((name, f"against {smooth}, {form}"))
-                family.append(_compared(results, (name, form), (smooth, form)))
-    found = judged(family, conditions=conditions)
-    medians = "; ".join(
-        f"{n} {number(float(np.median(_errors(results, n, HARD))))}" for n in results.levels("activation")
-    )
-    return Verdict(
-        found.status, f"median error, {HARD}: {medians}; {found.evidence}", found.condition, found.comparisons
-    )
-
-
-def _compared(results: Results, first: tuple[str, str], second: tuple[str, str]) -> Comparison:
-    a, b = (np.log(_errors(results, *which)) for which in (first, second))
-    return paired(a, b, f"ln error, {' '.join(first)} - {' '.join(second)}")
-
-
 def _suitable(results: Results) -> Verdict:
     counts = {
-        (name, form): int((_errors(results, name, form) <= SOLVED).sum())
+        (name, form): int((errors(results, name, form=form) <= SOLVED).sum())
         for name in ("tanh", "sin")
         for form in _STRONG
     }
@@ -68,8 +35,8 @@ def _suitable(results: Results) -> Verdict:
 
 
 def _unsuitable(results: Results) -> Verdict:
-    bad = {form: _errors(results, "relu", form) for form in _STRONG}
-    falls = {form: results.values("fall", activation="relu", form=form) for form in _STRONG}
+    bad = {form: errors(results, "relu", form=form) for form in _STRONG}
+    falls = {form: results.values("fall", activation="relu", solver=OURS, form=form) for form in _STRONG}
     told = "; ".join(
         f"{form}: error {number(float(e.min()))} to {number(float(e.max()))}, residual fell to "
         f"{np.median(falls[form]):.0%}"
@@ -82,7 +49,7 @@ def _unsuitable(results: Results) -> Verdict:
 
 
 def _expressible(results: Results) -> Verdict:
-    weak, strong = _errors(results, "relu", WEAK), _errors(results, "relu", HARD)
+    weak, strong = (errors(results, "relu", form=form) for form in (WEAK, HARD))
     told = (
         f"relu in the weak form: error {number(float(weak.min()))} to {number(float(weak.max()))}; in the strong "
         f"form {number(float(strong.min()))} to {number(float(strong.max()))}"
@@ -104,7 +71,7 @@ CLAIMS = (
         "minus each that is (tanh, sin, softplus, gelu, silu, relu³), paired over seeds, with hard and with soft ends. "
         "Supported if every difference is positive (95 %, Holm), 'only if' where some are, refuted if none is and one "
         "is negative.",
-        judge=_order,
+        judge=lambda results: smoothness_judged(results, _STRONG),
     ),
     Claim(
         name="tanh and sin suit the strong form",
@@ -130,26 +97,19 @@ CLAIMS = (
         f"every error is at least {WRONG:g}.",
         judge=_expressible,
     ),
+    peer_claim(_STRONG),
 )
 
 
 def _answer(results: Results, verdicts: Sequence[Verdict]) -> str:
-    medians = {n: float(np.median(_errors(results, n, HARD))) for n in results.levels("activation")}
-    best = min(medians, key=lambda n: medians[n])
-    weak = float(np.median(_errors(results, "relu", WEAK)))
-    solver = min(results.references, key=lambda n: results.references[n]["error"])
-    without = results.references[solver]
-    return (
-        f"In the strong form {best} is the most accurate (median error {number(medians[best])}, hard ends), relu ends "
-        f"at {number(medians['relu'])}; in the weak form relu reaches {number(weak)}. Without a net, {solver} reaches "
-        f"{number(without['error'])} in {without['seconds'] * 1e3:.1f} ms."
-    )
+    weak = medians(results, form=WEAK)["relu"]
+    return f"In the strong form, hard ends, {told(results, form=HARD)} In the weak form relu reaches {number(weak)}."
 
 
 def _figures(results: Results) -> list[Figure]:
-    from .figures import figures
+    from .figures import line_figures
 
-    return figures(results)
+    return line_figures(results)
 
 
 STUDY = Study(
@@ -158,28 +118,27 @@ STUDY = Study(
     question="Which activations solve a second-order boundary value problem in the strong form, what does relu do in "
     "it, and is it the activation or the form that fails?",
     data="none: -u'' = π² sin πx on [0, 1], u(0) = u(1) = 0, u = sin πx",
-    factors={"activation": ACTIVATIONS, "form": (HARD, SOFT, WEAK)},
-    trial=trial,
-    measures={
-        "error": "relative L2 error at 2048 fresh points",
-        "residual": "root mean square of -u'' - f at these points, where u'' exists; NaN in the weak form",
-        "fall": "the residual where trained at the end over that after the first iteration; NaN in the weak form",
-        "iterations": "of Levenberg-Marquardt, or of the energy's natural gradient",
-        "seconds": "CPU time of the fit, one thread, the search for a first scale included",
-    },
+    factors={"activation": ACTIVATIONS, "form": (HARD, SOFT, WEAK), "solver": SOLVERS},
+    trial=line_trial,
+    applies=applies,
+    measures=MEASURES,
     claims=CLAIMS,
     sizes={
-        "full": Size(seeds=12, takes="about 10 minutes on one core", options={"iterations": 120}),
+        "full": Size(
+            seeds=12,
+            takes="about 10 minutes on one core, 10 more with DeepXDE",
+            options={"iterations": 120, "adam": 2000, "lbfgs": 1000},
+        ),
         "demo": Size(
             seeds=10,
-            takes="about 2 minutes on one core",
-            options={"iterations": 60},
+            takes="about 2 minutes on one core, 4 more with DeepXDE",
+            options={"iterations": 60, "adam": 1000, "lbfgs": 300},
             factors={"activation": ("tanh", "sin", "relu3", "relu2", "relu")},
         ),
         "smoke": Size(
             seeds=2,
             takes="about 15 seconds",
-            options={"iterations": 25},
+            options={"iterations": 25, "adam": 40, "lbfgs": 20},
             factors={"activation": ("tanh", "sin", "relu3", "relu")},
         ),
     },
@@ -187,10 +146,10 @@ STUDY = Study(
     batched=False,
     headline=("error", "residual", "fall", "seconds"),
     contests=tuple(
-        Contest(f"Relative L2 error, {form}", "error", among=("activation",), at={"form": form})
+        Contest(f"Relative L2 error, {form}", "error", among=("activation", "solver"), at={"form": form})
         for form in (HARD, SOFT, WEAK)
     ),
-    references=references,
+    references=line_references,
     figures=_figures,
-    packages=("scipy", "matplotlib"),
+    packages=("scipy", "matplotlib", "deepxde"),
 )
