@@ -88,6 +88,13 @@ def test_cycles_over_the_plane():
     (folds,) = found.of("fold of cycles")
     assert np.hypot(folds.I - start.I, folds.value - start.value).min() < 0.05
     assert "generalised hopf at V3 = 8.334374" in str(found)
+    # Homoclinic orbits reach the fold: below it lie saddle-nodes on the cycle, on the fold.
+    (loop,) = [p for p in found.points if p.kind == "saddle-node loop"]
+    (nodes,) = found.of("saddle-node on the cycle")
+    assert nodes.value.max() < loop.value < found.of("homoclinic")[0].value.min() and 9.7 < loop.value < 10.6
+    for current, value in zip(nodes.I, nodes.value, strict=True):
+        fold = special_points(model.with_(V3=value)).points[0]
+        assert fold.kind == "fold" and 0 < current - fold.I < 0.5
     axes = draw_curves(found)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("applied current I (µA/cm²)", "V3")
     assert {"fold of cycles", "homoclinic"} <= {t.get_text() for t in axes.get_legend().get_texts()}

@@ -76,10 +76,9 @@ def test_cycles_end_by_the_law_of_their_kind(name, kind):
 
 
 def test_a_saddle_node_is_told_from_the_law_where_a_homoclinic_orbit_is_near():
-    """Full continuation finds the cycle to end on the saddle-node here; at 5 s periods it is still a quarter too short."""
-    found = excitability(
-        load("morris-lecar", "homoclinic").with_(V3=9.655172413793103, V4=17.10344827586207), threads=1
-    )
+    """Full continuation ends on the saddle-node here; where its law foretells 5 s, the period is a quarter shorter."""
+    model = load("morris-lecar", "homoclinic").with_(V3=9.655172413793103, V4=17.10344827586207)
+    found = excitability(model, threads=1)
     assert found.mechanism == SNIC and found.type == "I" and found.ratio > 0.9 and len(found.distances) == 4
 
 

@@ -67,14 +67,11 @@ def approach(branch: CycleBranch, parameters: Mapping[str, float] | None = None)
     """
     if branch.ended != "period":
         return None
-    system, last = branch.system, branch.points[-1].orbit
-    setting = system.values({**(parameters or {}), branch.parameter: last.parameter})
-    sizes = np.ptp(last.y, axis=0)
-    slow = _slowest(system, setting, last, sizes)
-    follower = EquilibriumFollower(system, branch.parameter, setting, max(abs(last.parameter), 1e-3), 1e-12)
-    follower.sizes = np.append(np.maximum(np.abs(slow), 1e-3), follower.range)
-    rest = follower.corrected(np.append(slow, last.parameter), np.append(np.zeros(len(slow)), 1.0))
-    if rest is not None and _distance(last, rest[:-1], sizes) < _NEAR:
+    last = branch.points[-1].orbit
+    setting = branch.system.values({**(parameters or {}), branch.parameter: last.parameter})
+    follower, slow, sizes = _around(branch.system, branch.parameter, setting, last)
+    rest = _resting(follower, last, slow, sizes)
+    if rest is not None:
         found = follower.point(rest).eigenvalues
         if (found.real > 0).any() and (found.real < 0).any():
             return _homoclinic(branch, follower, rest, setting)
@@ -82,6 +79,38 @@ def approach(branch: CycleBranch, parameters: Mapping[str, float] | None = None)
     if fold is not None and _distance(last, fold[:-1], sizes) < _NEAR:
         return _saddle_node(branch, follower, fold)
     return None
+
+
+def lingers_at(
+    system: System, parameter: str, orbit: Orbit, parameters: Mapping[str, float] | None = None
+) -> Float[np.ndarray, " states"] | None:
+    """The equilibrium near which an orbit moves slowest, as the saddle of a homoclinic orbit.
+
+    None where there is none, as at the ghost of a saddle-node.
+
+    Args:
+        parameter: the one whose value the orbit has.
+        parameters: values of the others, where not the usual ones.
+    """
+    setting = system.values({**(parameters or {}), parameter: orbit.parameter})
+    follower, slow, sizes = _around(system, parameter, setting, orbit)
+    rest = _resting(follower, orbit, slow, sizes)
+    return None if rest is None else rest[:-1]
+
+
+def _around(
+    system: System, parameter: str, setting: dict[str, Any], orbit: Orbit
+) -> tuple[EquilibriumFollower, np.ndarray, np.ndarray]:
+    sizes = np.ptp(orbit.y, axis=0)
+    slow = _slowest(system, setting, orbit, sizes)
+    follower = EquilibriumFollower(system, parameter, dict(setting), max(abs(orbit.parameter), 1e-3), 1e-12)
+    follower.sizes = np.append(np.maximum(np.abs(slow), 1e-3), follower.range)
+    return follower, slow, sizes
+
+
+def _resting(follower: EquilibriumFollower, orbit: Orbit, slow: np.ndarray, sizes: np.ndarray) -> np.ndarray | None:
+    rest = follower.corrected(np.append(slow, orbit.parameter), np.append(np.zeros(len(slow)), 1.0))
+    return rest if rest is not None and _distance(orbit, rest[:-1], sizes) < _NEAR else None
 
 
 def _slowest(system: System, setting: Mapping[str, Any], orbit: Orbit, sizes: np.ndarray) -> np.ndarray:

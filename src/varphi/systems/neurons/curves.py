@@ -15,7 +15,7 @@ import numpy as np
 from contourpy import contour_generator
 from jaxtyping import Float
 
-from varphi.dynamics.approach import approach
+from varphi.dynamics.approach import approach, lingers_at
 from varphi.dynamics.curves import CUSP, GENERALISED_HOPF, Curve, continue_curve
 from varphi.dynamics.cycles import CycleBranch
 from varphi.numbers import Expression, variable
@@ -24,7 +24,7 @@ from varphi.numbers.jet import partial
 
 from .branch import characteristic, hurwitz
 from .equilibria import special_points
-from .excitability import SUBCRITICAL, SUPERCRITICAL, cycle_branch
+from .excitability import SNIC, SUBCRITICAL, SUPERCRITICAL, cycle_branch
 from .gates import VOLTAGE
 from .model import APPLIED, Model
 from .organising import organising_points
@@ -35,6 +35,8 @@ FOLD = "fold"
 _GRID = (500, 250)
 # How much longer than at its start a period may become on a curve of cycles.
 _LONGER = 30.0
+# Fewer points in a row do not tell a homoclinic orbit from a saddle-node on the cycle.
+_FEWEST = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ class Line:
     """Part of a curve of bifurcations.
 
     Attributes:
-        kind: "fold", "subcritical Hopf", "supercritical Hopf", "fold of cycles", "period doubling" or "homoclinic".
+        kind: "fold", "subcritical Hopf", "supercritical Hopf", "fold of cycles", "period doubling", "homoclinic", or
+            "saddle-node on the cycle": folds at which long cycles end.
         I: applied current, µA/cm².
         value: of the other parameter.
         V: potential of the equilibrium, mV; NaN for cycles.
@@ -61,7 +64,8 @@ class Meeting:
     """A point that organises the plane.
 
     Attributes:
-        kind: "cusp", "bogdanov-takens", "generalised hopf" or "cusp of cycles".
+        kind: "cusp", "bogdanov-takens", "generalised hopf", "cusp of cycles", or "saddle-node loop", where homoclinic
+            orbits reach the fold: halfway between two points of the curve.
         I, value: there.
         certified: whether it is proved (cusps and Bogdanov–Takens points of equilibria).
     """
@@ -139,8 +143,8 @@ def curves(model: Model, parameter: str, low: float, high: float, *, cycles: boo
     points += [Meeting(p.kind, p.I, p.value, p.certified) for p in organising_points(model, name, low, high)]
     ends: list[tuple[str, str, str]] = []
     for curve in _curves_of_cycles(model, name, (low, high)) if cycles else ():
-        i, p = curve.values.T
-        lines.append(Line(curve.kind, i, p, np.full(len(i), np.nan), curve.periods))
+        parts, loops = _parts(model, name, curve)
+        lines, points = [*lines, *parts], [*points, *loops]
         points += [Meeting("cusp of cycles", *c.values, False) for c in curve.specials if c.kind == CUSP]
         ends.append((curve.kind, *curve.ended))
     return Curves(model, name, low, high, tuple(lines), tuple(points), tuple(ends))
@@ -297,6 +301,30 @@ def _curves_of_cycles(model: Model, name: str, span: tuple[float, float]) -> lis
             except ArithmeticError:
                 continue
     return found
+
+
+def _parts(model: Model, name: str, curve: Curve) -> tuple[list[Line], list[Meeting]]:
+    """The lines of a curve of cycles; a long cycle that meets no saddle passes a saddle-node instead."""
+    i, p = curve.values.T
+    nowhere = np.full(len(i), np.nan)
+    if curve.kind != "homoclinic":
+        return [Line(curve.kind, i, p, nowhere, curve.periods)], []
+    system = model.system()
+    saddles = np.array(
+        [
+            lingers_at(system, APPLIED, orbit, {name: float(value)}) is not None
+            for orbit, value in zip(curve.orbits, p, strict=True)
+        ]
+    )
+    # Beside a Bogdanov–Takens point no period is long, and single points change sides: they are left out.
+    runs = [run for run in _runs(np.ones(len(i), bool), saddles.astype(int)) if run.stop - run.start >= _FEWEST]
+    lines = [
+        Line("homoclinic" if saddles[run.start] else SNIC, i[run], p[run], nowhere[run], curve.periods[run])
+        for run in runs
+    ]
+    ends = [a.stop for a, b in itertools.pairwise(runs) if a.stop == b.start]
+    middle = [(float(i[k - 1] + i[k]) / 2, float(p[k - 1] + p[k]) / 2) for k in ends]
+    return lines, [Meeting("saddle-node loop", *at, False) for at in middle]
 
 
 def _currents(model: Model, name: str, span: tuple[float, float]) -> tuple[float, float]:

@@ -306,12 +306,14 @@ _CURVES: dict[str, tuple[str, str]] = {
     "fold of cycles": (_VERMILION, "-"),
     "period doubling": (_PURPLE, ":"),
     "homoclinic": ("black", "-."),
+    "saddle-node on the cycle": (_SKY, "-."),
 }
 _MEETINGS = {
     "cusp": ("^", "cusp"),
     "bogdanov-takens": ("D", "Bogdanov–Takens point"),
     "generalised hopf": ("o", "generalised Hopf point"),
     "cusp of cycles": ("v", "cusp of cycles"),
+    "saddle-node loop": ("s", "saddle-node loop"),
 }
 
 
