@@ -103,11 +103,7 @@ def read_sbml(source: str | Path) -> SbmlModel:
         ValueError: what is no SBML.
         UnsupportedModel: a model with something that is not supported, by name.
     """
-    text = (
-        source
-        if isinstance(source, str) and source.lstrip().startswith("<")
-        else Path(source).read_text("utf-8", "replace")
-    )
+    text = source if isinstance(source, str) and "<" in source else Path(source).read_text("utf-8", "replace")
     told = "the text" if text is source else str(source)
     if "<sbml" not in text:
         raise ValueError(f"{told} is not SBML: it has no <sbml> element")
@@ -333,7 +329,11 @@ class _Reader:
         apply = self.operations().get(kind)
         if apply is None:
             raise self.refuse(f"the operation {self.told(node)!r} in a formula")
-        return apply(*(self.number(a, local) for a in arguments))
+        values = [self.number(a, local) for a in arguments]
+        try:
+            return apply(*values)
+        except TypeError:
+            raise self.refuse(f"the operation {self.told(node)!r} with {len(values)} arguments") from None
 
     def told(self, node: Any) -> str:
         known = {
