@@ -19,6 +19,7 @@ import math
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 import unittest.mock
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from scipy.integrate import solve_ivp
 from varphi.dynamics.ensemble import Event, simulate
 from varphi.systems.neurons import fi_curve, load, special_points
 from varphi.systems.neurons.equilibria import special_points as cached
+from varphi.systems.neurons.excitability import cycle_branch
 from varphi.systems.neurons.library import MODELS, SETS
 
 CURRENTS = np.linspace(10.5, 80, 200)
@@ -281,6 +283,48 @@ def beside_the_saddle_node() -> None:
     )
 
 
+AUTO_FOLDS = {
+    ("hodgkin-huxley", None): (7.8423471202, 7.9177854943, 6.2603212745),
+    ("morris-lecar", "class 2"): (88.293250543, 216.89980139),
+}
+
+
+def cycles(rounds: int) -> None:
+    """Every fold of cycles at default settings, beside AUTO-07p where it is installed."""
+    import auto07p
+
+    told = auto07p.missing()
+    print(f"\nfolds of cycles, median of {rounds} interleaved runs, CPU s (AUTO-07p: {told or 'compiled before'})")
+    systems = {
+        ("hodgkin-huxley", None): (auto07p.HODGKIN_HUXLEY, 150),
+        ("morris-lecar", "class 2"): (auto07p.morris_lecar(2.0, 30.0, 0.04, 4.4), 100),
+    }
+    for name, digits in AUTO_FOLDS.items():
+        model = load(*name)
+        hopf = special_points(model).hopfs[0]
+        runs: dict[str, Callable[[], object]] = {"varphi": lambda m=model, h=hopf: cycle_branch(m, h)}
+        with tempfile.TemporaryDirectory() as folder:
+            own, peer, found = [], [], None
+            program = None if told else auto07p.Program(*systems[name][0], Path(folder))
+            start = None if program is None else program.run()
+            runs["varphi"]()
+            for _ in range(rounds):
+                seconds, found = cpu(runs["varphi"])
+                own.append(seconds)
+                if program is not None and start is not None:
+                    branch = program.cycles(start, folds=len(digits), intervals=systems[name][1])
+                    peer.append(branch.seconds)
+                    theirs = [values[0] for values in branch.of("fold of cycles")]
+        folds = [float(f.parameter) for f in found.folds]
+        apart = max((abs(a - b) for a, b in zip(folds, digits, strict=False)), default=np.inf)
+        mine = statistics.median(own)
+        line = f"  {model.name:24s} varphi {mine:.3f} ({len(folds)} folds, {len(found.points)} orbits, to the end)"
+        if peer:
+            its = statistics.median(peer)
+            line += f", AUTO {its:.3f} ({len(theirs)} folds, to the last), ratio {mine / its:.2f}"
+        print(line + f"; from the digits of AUTO at most {apart:.1e}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -288,5 +332,6 @@ if __name__ == "__main__":
     parser.add_argument("--neuron", metavar="PYTHON", help="an interpreter with NEURON")
     given = parser.parse_args()
     points()
+    cycles(given.rounds)
     beside_the_saddle_node()
     firing(given.rounds, given.brian2, given.neuron)

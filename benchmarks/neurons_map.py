@@ -40,9 +40,9 @@ def full_continuation(system: System) -> tuple[str, float]:
     for hopf in (s for s in branch.specials if s.kind == "hopf"):
         cycles = cycles_at(system, hopf, 2000)
         end = approach(cycles)
-        if end is not None and end.kind == SNIC and abs(end.parameter - current) < 1e-6 * max(1.0, abs(current)):
-            if cycles.parameters[-1] > current:
-                return SNIC, current
+        here = end is not None and end.kind == SNIC and abs(end.parameter - current) < 1e-6 * max(1.0, abs(current))
+        if here and cycles.parameters[-1] > current:
+            return SNIC, current
         stable = np.array([p.stable is True for p in cycles.points])
         beyond = np.diff(np.sign(cycles.parameters - current)) != 0
         around |= bool((beyond & (stable[1:] | stable[:-1])).any())
@@ -69,7 +69,7 @@ def cycles_at(system: System, hopf: SpecialEquilibrium, most: int):
 def fires(system: System, fold: SpecialEquilibrium) -> bool:
     """Whether the membrane goes to a cycle, not to another rest, just above the fold."""
     current = fold.at.parameter + 1e-3 * max(1.0, abs(fold.at.parameter))
-    found = simulate(system, 20_000.0, fold.at.state + [0.5, 0.0], parameters={"I": current}, progress=False)
+    found = simulate(system, 20_000.0, fold.at.state + np.array([0.5, 0.0]), parameters={"I": current}, progress=False)
     late = simulate(system, 2000.0, found.ends[0], parameters={"I": current}, progress=False)
     return bool(late.highs[0, 0] - late.lows[0, 0] > 1.0)
 
@@ -78,7 +78,8 @@ def check(found: ExcitabilityMap, points: int, seed: int) -> list[tuple[float, f
     """Random points of a map: V3, V4, the map's mechanism, that of full continuation, |ΔI| of the loss."""
     rng = np.random.default_rng(seed)
     rows = []
-    for i, j in zip(rng.integers(len(found.first), size=points), rng.integers(len(found.second), size=points)):
+    places = rng.integers(len(found.first), size=points), rng.integers(len(found.second), size=points)
+    for i, j in zip(*places, strict=True):
         model = found.model.with_(V3=float(found.first[i]), V4=float(found.second[j]))
         told, current = full_continuation(model.system())
         rows.append(
@@ -110,8 +111,8 @@ if __name__ == "__main__":
         wrong = [r for r in rows if r[2] != r[3]]
         apart = max((r[4] for r in rows if np.isfinite(r[4])), default=0.0)
         print(
-            f"  full continuation of {len(rows)} random points ({time.perf_counter() - begin:.1f} s): {len(wrong)} differ; "
-            f"the current of the loss differs by at most {apart:.1e} µA/cm²"
+            f"  full continuation of {len(rows)} random points ({time.perf_counter() - begin:.1f} s): {len(wrong)} "
+            f"differ; the current of the loss differs by at most {apart:.1e} µA/cm²"
         )
         for v3, v4, told, truth, _ in wrong:
             print(f"    V3 = {v3:g}, V4 = {v4:g}: map {told}, continuation {truth}")

@@ -4,6 +4,7 @@ import gzip
 import itertools
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -57,16 +58,22 @@ ABS = graph(
     (1, 1),
     {"w": np.array([[1, -1]], F), "a": np.array([1])},
 )
-# A tent of height 0.01 over [0.49, 0.51] of the first of two inputs, 0 elsewhere.
-TENT = graph(
-    [node("MatMul", "x w", "h"), node("Add", "h b", "k"), node("Relu", "k", "r"), node("MatMul", "r v")],
-    (1, 2),
-    {
-        "w": np.array([[1, 1, 1], [0, 0, 0]], F),
-        "b": np.array([-0.49, -0.5, -0.51], F),
-        "v": np.array([[1], [-2], [1]], F),
-    },
-)
+
+
+def tent(at: float, half: float) -> onnx.ModelProto:
+    """A tent of height and half-width `half` over the first of two inputs, 0 elsewhere, where no gradient shows it."""
+    return graph(
+        [node("MatMul", "x w", "h"), node("Add", "h b", "k"), node("Relu", "k", "r"), node("MatMul", "r v")],
+        (1, 2),
+        {
+            "w": np.array([[1, 1, 1], [0, 0, 0]], F),
+            "b": np.array([half - at, -at, -half - at], F),
+            "v": np.array([[1], [-2], [1]], F),
+        },
+    )
+
+
+TENT, NARROW = tent(0.5, 0.01), tent(0.377, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,8 @@ TENT = graph(
         (ABS, "-1 1", "(>= (* 0.1234567 Y_0) 0.1234)", {"sat"}),
         (TENT, "0 1, -1 1", "(>= Y_0 0.005)", {"sat"}),  # hidden in a hundredth of the box
         (TENT, "0 1, -1 1", "(>= Y_0 0.0101)", {"unsat"}),
+        (NARROW, "0 1, -1 1", "(>= Y_0 0.0005)", {"sat"}),  # in a thousandth
+        (NARROW, "0 1, -1 1", "(>= Y_0 0.00101)", {"unsat"}),
         (TENT, "0 1, -1 1", "(<= Y_0 -0.0001)", {"unsat"}),
     ],
 )

@@ -7,10 +7,8 @@ import pytest
 import scipy.stats
 
 from varphi.dynamics.ensemble import simulate
-from varphi.dynamics.prepared import prepared
 from varphi.dynamics.status import Status
 from varphi.dynamics.stochastic import Counts, Network, Reaction, simulate_counts
-from varphi.numbers import exp, hill, variable, where
 
 BIRTH_DEATH = Network.of([Reaction("b", {"x": 1}), Reaction("d*x", {"x": -1})], ["x"], {"b": 80.0, "d": 1.0})
 DIMER = Network.of(
@@ -107,17 +105,6 @@ def test_outputs_reach_to_the_end_and_not_beyond() -> None:
     assert (found.counts[:, :2] == 50).all()
     assert (found.counts[:, 2] == found.ends).all()
     assert np.isnan(found.counts[:, 3]).all()
-
-
-def test_what_depends_on_parameters_alone_is_set_apart() -> None:
-    x, k, n = variable("x"), variable("k"), variable("n")
-    law = where(k - 1 > 0, x * exp(k * n), hill(x, k, n) + k**n) * (k + 1)
-    parts, (rest,) = prepared([law], ["k", "n"])
-    assert all(part.variables <= {"k", "n"} for part in parts.values())
-    assert len(parts) == 4  # k - 1, exp(k n), k^n, k + 1
-    for given in ({"x": 0.7, "k": 0.5, "n": 2.5}, {"x": 0.7, "k": 1.5, "n": 2.5}):
-        early = {name: part.evaluate(**{v: given[v] for v in part.variables}) for name, part in parts.items()}
-        assert rest.evaluate(x=0.7, **early, k=given["k"], n=given["n"]) == law.evaluate(**given)
 
 
 def test_laws_that_are_no_propensities() -> None:

@@ -1,4 +1,5 @@
-"""Norms from above, slopes over intervals, Lipschitz constants: against many digits, enumeration and ball arithmetic."""
+"""Norms from above, slopes over intervals, Lipschitz constants: against many digits, enumeration and ball
+arithmetic."""
 
 import copy
 import itertools

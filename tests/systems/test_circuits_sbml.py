@@ -3,16 +3,18 @@
 import csv
 import math
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from varphi.dynamics.mathml import UnsupportedModel
 from varphi.dynamics.stochastic import simulate_counts
 from varphi.systems.circuits import Circuit, Pulse, Transcript, Units
 from varphi.systems.circuits.antimony import from_antimony
 from varphi.systems.circuits.model import Model
-from varphi.systems.circuits.sbml import UnsupportedModel, from_sbml
+from varphi.systems.circuits.sbml import from_sbml
 from varphi.systems.circuits.writing import to_sbml
 
 libsbml = pytest.importorskip("libsbml", reason="needs varphi[circuits]")
@@ -303,6 +305,44 @@ def test_a_growing_cell_dilutes() -> None:
     np.testing.assert_allclose(model.value("R", course), -4.5 * np.exp(-1.5 * times), rtol=1e-8)
 
 
+EVENTFUL = (
+    "species A, B; A = 1; B = 0; J: A => B; A; at (A < 0.4): A = A + 0.5; at (B > 1.2): B = 0.1;",
+    "species A, B; A = 5; B = 0; J: A => B; A*B/(1 + A) + 0.1; D: B => ; 0.7*B; at 0.35 after (B > 0.6): A = A + B; "
+    "at (time > 2 && A < 3): A = 4;",
+    "compartment c = 2; species A in c; A = 3; c' = 0.3*c; J: A => ; c*A*0.5; at (A < 1.5): c = c*0.5;",
+    "compartment c = 2; species A in c, B in c; A = 3; B = 1; c := 2 + 0.5*time; J: A => 2B; c*A*B*0.2; "
+    "at (B > 2): B = 1;",
+    "p = 0; x = 1; x' = -x + p; at 0.5 after (x < 0.5), persistent=false: p = 2; at (x > 1.5): p = 0;",
+    "x = 1; y = 0; x' = y; y' = -x; n = 0; at (x < 0): n = n + 1, y = y*1.1; "
+    "at 1.1 after (y > 0.5), fromTrigger=false: x = x + 0.1*n;",
+)
+
+
+@pytest.mark.parametrize("text", EVENTFUL)
+def test_roadrunner_agrees_on_events(text: str) -> None:
+    pytest.importorskip("roadrunner", reason="libroadrunner is an oracle, not a dependency")
+    model = from_antimony(text)
+    times = np.linspace(0, 8, 41)
+    course = model.simulate(times, rtol=1e-10, atol=1e-12, progress=False)
+    theirs = Circuit.from_sbml(model.text, engine="roadrunner").simulate(times, rtol=1e-11, atol=1e-13)
+    for name in theirs.names:
+        if name in (*model.equations.states, *model.derived):
+            np.testing.assert_allclose(model.value(name, course), theirs.state(name), rtol=1e-6, atol=1e-7)
+
+
+def test_the_other_engine_is_taken_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "roadrunner", None)
+    text = from_antimony(EVENTFUL[0]).text
+    with pytest.raises(ImportError, match="the engine 'roadrunner' needs the package libroadrunner"):
+        Circuit.from_sbml(text, engine="roadrunner")
+    with pytest.raises(ValueError, match="engine is 'varphi' or 'roadrunner', got 'copasi'"):
+        Circuit.from_sbml(text, engine="copasi")
+    with pytest.raises(
+        UnsupportedModel, match="'delay' in a formula, which is not supported; libroadrunner can run it"
+    ):
+        from_antimony("species A; A = 1; k = 1; J: A => ; k*delay(A, 1);")
+
+
 # Circuits that are read ----------------------------------------------------------------------------------------------
 
 TEXT = """
@@ -394,6 +434,21 @@ def test_impossible_values_of_a_text_are_refused(change: tuple[str, str], messag
     odd = TEXT.replace("; ay*Y;", "; ay*Y*Y;").replace(*change)
     with pytest.raises(ValueError, match=r"must be above 0|must not be negative"):
         Circuit.from_antimony(odd)
+
+
+def test_units_that_clash_are_refused() -> None:
+    declared = (
+        "unit substance = 1e-9 mole; unit extent = 1e-9 mole; unit time_unit = 60 second; unit volume = litre; "
+        "unit rate = 1 / (60 second); unit level = 1e-9 mole / litre; unit made = 1e-9 mole / (litre * 60 second);"
+    )
+    text = declared + (
+        "compartment c = 1; c has volume; species $X in c, Z in c; X = 1; Z = 0; J: => Z; c*b*X/(K + X); "
+        "D: Z => ; c*a*Z; a = 1; b = 1; K = 1; a has rate; b has made; K has {};"
+    )
+    with pytest.raises(ValueError, match=r"units clash: .*K \+ X.* or read it with check_units=False"):
+        Circuit.from_antimony(text.format("rate"))
+    assert isinstance(Circuit.from_antimony(text.format("rate"), check_units=False), Circuit)
+    assert isinstance(Circuit.from_antimony(text.format("level")), Circuit)
 
 
 def test_competition_is_recognised() -> None:

@@ -144,6 +144,13 @@ def test_sensitivity_and_design():
     assert "meets the specification" in told and "gradient: loss" in told and "response time" in told
 
 
+def test_proofs():
+    told = invoke("prove", "autoregulation", "bistable", "-r", "beta_X=2.1:3")
+    assert told.startswith("PROVED: two stable steady states")
+    found = json.loads(invoke("prove", "toggle", "bistable", "-r", "beta_A=1:1.5", "--json"))
+    assert found["verdict"] == "REFUTED" and 1 <= found["witness"]["beta_A"] <= 1.5
+
+
 def test_files_of_people(tmp_path):
     pytest.importorskip("antimony", reason="needs varphi[circuits]")
     text = tmp_path / "loop.ant"
@@ -186,4 +193,21 @@ def test_the_example_runs(capsys):
     pytest.importorskip("antimony", reason="needs varphi[circuits]")
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     told = capsys.readouterr().out
-    assert "Hill repressor of Y, K = Kyz, n = n" in told and "peak=0.37882" in told and "69% of 4000" in told
+    assert "Y represses Z" in told and "peak=0.37882" in told and "69% of 4000" in told
+    assert "meets the specification: True" in told
+
+
+def test_the_code_of_the_page_runs_as_it_is(tmp_path, monkeypatch):
+    """From an Antimony text to a pulse report and a parameter map, in 20 lines."""
+    pytest.importorskip("antimony", reason="needs varphi[circuits]")
+    page = (EXAMPLE.parents[1] / "docs" / "systems" / "circuits.md").read_text("utf-8")
+    section = page.split("## From a text to a pulse report and a parameter map")[1]
+    code = section.split("```python")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, "circuits.md", "exec"), names)
+    assert names["circuit"].edges == (("X", "Y", 1), ("X", "Z", 1), ("Y", "Z", -1))
+    assert names["answer"].pulses()[0].peak == pytest.approx(0.378822, abs=6e-7)
+    assert 0.5 < names["pulses"].present.mean() < 0.9
+    assert {p.name for p in tmp_path.iterdir()} == {"pulse.svg", "map.svg"}

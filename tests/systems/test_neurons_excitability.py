@@ -5,8 +5,17 @@ import math
 import numpy as np
 import pytest
 
+from varphi.dynamics import approach
 from varphi.systems.neurons import Current, Gate, Model, boltzmann, excitability, excitability_map, load, special_points
-from varphi.systems.neurons.excitability import NEVER, NO_CYCLE, OFF_CYCLE, SNIC, SUBCRITICAL, SUPERCRITICAL
+from varphi.systems.neurons.excitability import (
+    NEVER,
+    NO_CYCLE,
+    OFF_CYCLE,
+    SNIC,
+    SUBCRITICAL,
+    SUPERCRITICAL,
+    cycle_branch,
+)
 from varphi.systems.neurons.plane import lyapunov
 from varphi.systems.neurons.sweep import Equations
 
@@ -40,6 +49,38 @@ def test_class_and_evidence(name):
     if mechanism in (SUBCRITICAL, OFF_CYCLE):
         assert found.coexistence == (found.onset.I, found.loss.I)
     assert found.model.name in str(found) and f"type {kind}" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (("morris-lecar", "class 1"), SNIC),
+        (("wang-buzsaki", None), SNIC),
+        (("connor-stevens", None), SNIC),
+        (("izhikevich", "saddle-node"), SNIC),
+        (("morris-lecar", "homoclinic"), "homoclinic"),
+        (("izhikevich", "homoclinic"), "homoclinic"),
+    ],
+)
+def test_cycles_end_by_the_law_of_their_kind(name, kind):
+    """Followed from the last Hopf point: none of these was known before for Connor and Stevens' fold at 8.114."""
+    model = load(*name)
+    branch = cycle_branch(model, max(special_points(model).hopfs, key=lambda h: h.I))
+    found = approach(branch)
+    assert found is not None and found.kind == kind and found.follows_law
+    if kind == SNIC:
+        assert found.parameter == pytest.approx(special_points(model).points[0].I, abs=1e-8)
+        assert found.ratio == pytest.approx(1, abs=0.03)
+        states = [special_points(model).points[0].state[s] for s in model.states]
+        assert found.state == pytest.approx(states, abs=1e-6)
+
+
+def test_a_saddle_node_is_told_from_the_law_where_a_homoclinic_orbit_is_near():
+    """Full continuation finds the cycle to end on the saddle-node here; at 5 s periods it is still a quarter too short."""
+    found = excitability(
+        load("morris-lecar", "homoclinic").with_(V3=9.655172413793103, V4=17.10344827586207), threads=1
+    )
+    assert found.mechanism == SNIC and found.type == "I" and found.ratio > 0.9 and len(found.distances) == 4
 
 
 def test_the_onset_frequency_of_a_supercritical_hopf_point_is_its_own():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from varphi.dynamics import continue_cycles, orbit_by_simulation
 from varphi.dynamics.ensemble import Cycle, Status, simulate
 from varphi.systems.neurons import (
     Current,
@@ -20,6 +21,7 @@ from varphi.systems.neurons import (
     load,
     phase_plane,
     phase_response,
+    steady,
     strength_duration,
 )
 from varphi.systems.neurons.firing import REST, restless_currents
@@ -119,6 +121,12 @@ def test_a_frequency_just_above_the_saddle_node_where_two_seconds_show_nothing()
     assert found.period[0] == pytest.approx(np.diff(truth.t_events[0])[0], rel=1e-6)
 
 
+def test_the_period_at_the_end_of_the_known_branch():
+    # By collocation, without varphi: I = 39.9665533 where T = 3050 ms.
+    found = fi_curve(load("morris-lecar", "class 1"), [39.9665533], threads=1)
+    assert found.period[0] == pytest.approx(3050, abs=1)
+
+
 def test_the_period_grows_as_one_over_the_root_at_a_saddle_node_on_the_cycle():
     distances = np.array([1e-4, 1e-3, 1e-2])
     found = fi_curve(load("morris-lecar", "class 1"), 39.963153092745 + distances, threads=1)
@@ -145,7 +153,8 @@ def test_an_orbit_lies_where_its_equations_say():
 def test_what_takes_longer_than_allowed_is_unresolved_not_silent():
     found = fi_curve(load("morris-lecar", "class 1"), [39.9632], longest=3000, threads=1)
     assert found.status == ("unresolved",) and np.isnan(found.frequency[0])
-    assert found.reasons == ("no orbit closed within 3000 ms",) and "within 3000 ms" in str(found)
+    assert found.reasons[0].startswith("no orbit closed within 3000 ms: its period is longer")
+    assert "within 3000 ms" in str(found)
 
 
 def test_without_units_frequency_is_one_over_the_period():
@@ -275,3 +284,71 @@ def test_impossible_searches_for_thresholds_are_refused(settings, words):
 def test_a_level_no_pulse_reaches_is_named():
     found = strength_duration(load("hodgkin-huxley"), [1.0, 2.0], level=1000.0)
     assert str(found) == "Hodgkin–Huxley: no pulse tried brings V above 1000 mV"
+
+
+# What can fool a stop when intervals agree ---------------------------------------------------------------------------
+
+
+def hindmarsh_rose() -> Model:
+    """Bursts by a slow current: Hindmarsh & Rose, Proc. R. Soc. Lond. B 221 (1984) 87."""
+    return Model(
+        name="Hindmarsh–Rose",
+        dimensionless=True,
+        window=(-3.0, 3.0),
+        currents=[
+            Current("cubic", formula="V^3 - 3*V^2"),
+            Current("fast", gates=[Gate("y", steady("1 - 5*V^2", tau="1"), range=None)], formula="-y"),
+            Current("slow", gates=[Gate("z", steady("4*(V + 1.6)", tau="1/r"), range=None)], formula="z"),
+        ],
+        parameters={"r": 0.006},
+    )
+
+
+@pytest.mark.parametrize(("current", "minima"), [(2.0, 2), (2.5, 3), (2.8, 4), (3.44, 2), (3.5, 1)])
+def test_a_burst_and_a_doubled_period_are_one_period(current, minima):
+    """I = 3.5 fires singly; at 3.44 that has doubled: intervals alternate by a little."""
+    model = hindmarsh_rose()
+    found = fi_curve(model, [current], threads=1)
+    assert found.status == ("spiking",) and found.minima[0] == minima
+    system, period = model.system(current), found.period[0]
+    events = [lambda t, y: system(y.tolist())[0]]
+    events[0].direction = 1
+    options = {"method": "LSODA", "rtol": 1e-10, "atol": 1e-10}
+    begin = solve_ivp(lambda t, y: system(y.tolist()), (0, 0.1 * period), found.states[0], **options).y[:, -1]
+    course = solve_ivp(lambda t, y: system(y.tolist()), (0, 2.02 * period), begin, events=events, **options)
+    times = course.t_events[0]
+    times = times[: 2 * minima]
+    assert len(times) == 2 * minima and times[minima:] - times[:minima] == pytest.approx(period, rel=1e-6)
+    if minima > 1:
+        intervals = np.diff(times[: minima + 1])
+        assert np.ptp(intervals) > 1e-3 * intervals.max()  # each interval alone would give a false frequency
+        assert f"{minima} minima of V a period" in str(found)
+    assert found.rate[0] == pytest.approx(minima / period)
+
+
+def test_chaotic_bursts_are_unresolved_in_words():
+    found = fi_curve(hindmarsh_rose(), [3.25], threads=1, longest=3000)
+    assert found.status == ("unresolved",) and np.isnan(found.frequency[0]) and np.isnan(found.rate[0])
+    assert "settles to none" in found.reasons[0] and "chaos" in str(found)
+
+
+@pytest.mark.parametrize("tau", [30.0, 300.0])
+def test_slow_adaptation_is_waited_for(tau):
+    """Intervals of neighbours agree long before a slow potassium current has settled: the true period by Newton."""
+    plain = load("hodgkin-huxley")
+    slow = Current("M", 0.5, -77, [Gate("s", boltzmann(-30, 5, tau=tau))])
+    model = Model(name="adapting", currents=[*plain.currents, slow])
+    system = model.system()
+    found = fi_curve(model, [15.0], threads=1)
+    orbit = orbit_by_simulation(
+        system, "I", 15.0, dict(zip(model.states, found.states[0], strict=True)), section="V + 40"
+    )
+    branch = continue_cycles(system, "I", orbit, bounds=(14.9, 15.3), towards=-1.0, most_points=40, largest_step=0.02)
+    back = continue_cycles(
+        system, "I", branch.points[-1].orbit, bounds=(14.8, 15.3), towards=1.0, most_points=60, largest_step=0.02
+    )
+    # Both ways past I = 15: the period there, by a parabola through the nearest orbits.
+    near = np.argsort(np.abs(back.parameters - 15.0))[:3]
+    period = np.polyval(np.polyfit(back.parameters[near] - 15.0, back.periods[near], 2), 0.0)
+    assert found.minima[0] == 1 and found.period[0] == pytest.approx(period, rel=1e-7)
+    assert abs(1000 / period - found.frequency[0]) <= found.error[0] + 1e-7 * found.frequency[0]

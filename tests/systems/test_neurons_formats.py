@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from varphi.activation.parsing import read
 from varphi.dynamics.ensemble import simulate
-from varphi.dynamics.sbml import UnsupportedModel, sbml_formula
+from varphi.dynamics.mathml import UnsupportedModel, sbml_formula
 from varphi.systems.neurons import (
     Current,
     Gate,

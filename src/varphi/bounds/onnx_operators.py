@@ -689,15 +689,36 @@ def _nearest(op: Operator, size: int, wanted: int, factor: float, old: bool) -> 
     return np.clip(roundings[rounding](frames[frame]()), 0, size - 1).astype(np.int64)
 
 
-def _softmax(op: Operator) -> Value:
-    x = op.value()
-    axis = op.axis(x, op.attributes.get("axis", -1 if op.opset >= 13 else 1))
-    if op.opset < 13 and math.prod(x.shape[axis + 1 :]) != 1:
-        op.refuse("a softmax over several dimensions together, as operator sets before 13 have it,")
-    if axis == 0 and batched(x.shape):
-        op.refuse("a softmax over the batch's dimension")
-    dimension = axis if batched(x.shape) else axis + 1
-    return Value(op.builder.call(torch.softmax, x, dimension), x.shape)
+def _softmax(function: Callable[..., Any]) -> Rule:
+    def rule(op: Operator) -> Value:
+        x = op.value()
+        axis = op.axis(x, op.attributes.get("axis", -1 if op.opset >= 13 else 1))
+        if op.opset < 13 and math.prod(x.shape[axis + 1 :]) != 1:
+            op.refuse("a softmax over several dimensions together, as operator sets before 13 have it,")
+        if axis == 0 and batched(x.shape):
+            op.refuse("a softmax over the batch's dimension")
+        return Value(op.builder.call(function, x, axis if batched(x.shape) else axis + 1), x.shape)
+
+    return rule
+
+
+def _layer_norm(op: Operator) -> Value:
+    x, scale, bias = op.value(), op.constant(1, "Scale"), op.constant(2, "B")
+    axis = op.axis(x, op.attributes.get("axis", -1))
+    if len([o for o in op.outputs if o]) > 1 or (axis == 0 and batched(x.shape)):
+        op.refuse("layer normalisation over the batch's dimension, or with its statistics as outputs,")
+    shape = x.shape[axis:]
+    given = [None if c is None else np.broadcast_to(c, shape).copy() for c in (scale, bias)]
+    eps = op.attributes.get("epsilon", 1e-5)
+    return Value(op.builder.call(F.layer_norm, x, shape, *given, eps), x.shape)
+
+
+def _instance_norm(op: Operator) -> Value:
+    x, scale, bias = op.value(), op.constant(1, "scale"), op.constant(2, "B")
+    if not batched(x.shape) or len(x.shape) < 3:
+        op.refuse(f"instance normalisation of a tensor of shape {x.shape}")
+    eps = op.attributes.get("epsilon", 1e-5)
+    return Value(op.builder.call(F.group_norm, x, x.shape[1], scale, bias, eps), x.shape)
 
 
 _TORCH = "Relu Sigmoid Tanh Exp Log Sin Cos Tan Sinh Cosh Asinh Atanh Sqrt Neg Abs Erf Reciprocal Sign Floor Ceil Round"
@@ -767,5 +788,8 @@ OPERATORS: dict[str, Rule] = {
     "Expand": _expand,
     "Upsample": _resize,
     "Resize": _resize,
-    "Softmax": _softmax,
+    "Softmax": _softmax(torch.softmax),
+    "LogSoftmax": _softmax(torch.log_softmax),
+    "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm,
 }

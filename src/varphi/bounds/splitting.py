@@ -132,8 +132,10 @@ def decide(
         turn += 1
         if progress is not None:
             progress(task.regions, task.open, task.least())
-        if turn & (turn - 1) == 0 and task.open:
-            found = _attacked(model, inside, unsafe, seed + turn, 16, 80)
+        if task.open:
+            found = _at_cells(model, inside, task.cells, unsafe)
+            if found is None and turn & (turn - 1) == 0:
+                found = _attacked(model, inside, unsafe, seed + turn, 16, 80)
             if found is not None:
                 return Verdict("violated", found, task.least(), task.regions, time.monotonic() - begin)
     status: Literal["holds", "timeout"] = "timeout" if task.open else "holds"
@@ -222,11 +224,11 @@ def _ceilings(model: nn.Module, inside: Inside, rows: Tensor) -> Tensor:
 
 def _problems(unsafe: Sequence[Halfspaces], network: Network, number: Arithmetic) -> tuple[Tensor, Tensor]:
     """Rows (problems, most, *output) and limits (problems, most), the last of each repeated to fill up."""
-    size = network.output.size
+    for i, part in enumerate(unsafe):
+        _check_part(i, part, network.output.size)
     most = max((len(part.rows) for part in unsafe), default=1)
     rows, limits = [], []
     for i, part in enumerate(unsafe):
-        _check_part(i, part, size)
         exact = part.rows.detach().to(number.dtype)
         if not bool((exact.double() == part.rows.double()).all()):
             raise ValueError(
@@ -264,6 +266,25 @@ def _attacked(
         )
         if bool(found.value[0] <= 0) and is_unsafe(model, found.x, [part]):
             return found.x
+    return None
+
+
+def _at_cells(model: nn.Module, inside: Inside, cells: Cells, unsafe: Sequence[Halfspaces]) -> Tensor | None:
+    """An input whose output is unsafe among the middles of the worst cells and, of boxes, their lowest corners."""
+    worst = cells.some(cells.bound.argsort()[:_CELLS]).region
+    points = worst.centre
+    if worst.norm == math.inf and worst.cuts is not None:
+        radius = worst.radius.view(*worst.radius.shape, *[1] * (points.dim() - worst.radius.dim()))
+        corner = points - radius * worst.cuts.normals[:, 0].view_as(points).sign()
+        points = torch.cat([points, corner])
+    x = inside.projected(points.double())
+    with torch.no_grad():
+        y = model(x).flatten(1).double()
+    for part in unsafe:
+        bad = (y @ part.rows.double().T <= part.limits.double()).all(1).nonzero().flatten()
+        for i in bad[:4].tolist():  # a batch may round in another way than one input does
+            if is_unsafe(model, x[i : i + 1], [part]):
+                return x[i : i + 1]
     return None
 
 

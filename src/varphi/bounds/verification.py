@@ -147,7 +147,7 @@ class Verification:
         self.width = asked.outputs + (asked.inputs if self.mixed else 0)
         self.arithmetic: Name = arithmetic or self._arithmetic(constraints)
         self.checker = Checker(read)
-        self.regions = 0
+        self.settled = self.regions = 0  # in questions that are closed; and in the open one too
         self.doubt = ""
 
     def _arithmetic(self, constraints: Sequence[Constraint]) -> Name:
@@ -230,14 +230,15 @@ class Verification:
             timeout=seconds,
             arithmetic=self.arithmetic,
             seed=self.seed,
-            progress=self._told if self.progress is not None else None,
+            progress=self._told,
         )
-        self.regions += verdict.regions
+        self.settled = self.regions = self.settled + verdict.regions
         return verdict
 
     def _told(self, regions: int, open_: int, least: float) -> None:
-        assert self.progress is not None
-        self.progress(self.regions + regions, open_, least)
+        self.regions = self.settled + regions
+        if self.progress is not None:
+            self.progress(self.regions, open_, least)
 
     # ---------------------------------------------------------------------------------------- boxes together
 
@@ -249,7 +250,7 @@ class Verification:
             for case, safe in zip(turn, self._safe(turn), strict=True):
                 parts = tuple(part for part, proved in zip(case.unsafe, safe, strict=True) if not proved)
                 left += [replace(case, unsafe=parts)] if parts else []
-            self.regions += len(turn)
+            self.settled = self.regions = self.settled + len(turn)
             if self.progress is not None:
                 self.progress(self.regions, len(left) + len(cases) - first - len(turn), math.nan)
         return left

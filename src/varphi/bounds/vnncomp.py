@@ -176,8 +176,12 @@ class Benchmark:
                 seed=self.seed,
                 progress=progress,
             )
-        except (UncertifiedOperation, ValueError, FileNotFoundError) as refusal:
-            return Finished(instance, ready - begin, "error", time.monotonic() - ready, str(refusal))
+        except ImportError:
+            raise
+        except Exception as error:  # one instance's trouble is not the others'
+            refused = isinstance(error, (UncertifiedOperation, ValueError, OSError))
+            reason = str(error) if refused else f"{type(error).__name__}: {error}"
+            return Finished(instance, ready - begin, "error", time.monotonic() - ready, reason)
         if answer.counterexample is not None:
             self._keep(instance, counterexample_text(answer.counterexample, asked))
         return Finished(instance, ready - begin, answer.result, time.monotonic() - ready, answer.reason)

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from .onnx import read_packed
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
-_TOKEN = re.compile(r"""[ \t\r\n]+|;[^\n]*|(?P<token>[()]|\[[^\]()]*\]|"(?:[^"\\]|\\.)*"|[^\s()\[\]";]+)""")
+_TOKEN = re.compile(r"""[()]|[^\s()\[\]";]+|\[[^\]()]*\]|"(?:[^"\\]|\\.)*"|(?P<comment>;[^\n]*)|(?P<wrong>\S)""")
 _VERSION = re.compile(r"<(\d+)\.(\d+)>")
 _FLAT = re.compile(r"(X|Y)_(0|[1-9]\d*)")
 _ELEMENTS = ("real", "float32", "float64")
@@ -182,6 +182,8 @@ class _Parser:
         self.version = (1, 0)
         self.declared: dict[str, dict[int, int]] = {"X": {}, "Y": {}}
         self.tensors: dict[str, Tensor] = {}
+        self.names: dict[str, Variable] = {}
+        self.numbers: dict[str, Fraction] = {}
 
     def refuse(self, place: int, what: str, remedy: str = "") -> NoReturn:
         line = bisect_right(self.lines, place)
@@ -194,14 +196,11 @@ class _Parser:
     # ---------------------------------------------------------------------------------------- tokens
 
     def _tokens(self) -> Iterator[_Token]:
-        place = 0
-        while place < len(self.text):
-            match = _TOKEN.match(self.text, place)
-            if match is None:
-                self.refuse(place, "no word of VNN-LIB")
-            if match["token"] is not None:
-                yield _Token(match["token"], place)
-            place = match.end()
+        for match in _TOKEN.finditer(self.text):
+            if match.lastgroup is None:
+                yield _Token(match[0], match.start())
+            elif match.lastgroup == "wrong":
+                self.refuse(match.start(), "no word of VNN-LIB")
 
     def peek(self) -> str:
         return self.tokens[self.next].text if self.next < len(self.tokens) else ""
@@ -300,6 +299,7 @@ class _Parser:
         if int(match[2]) in self.declared[match[1]]:
             self.refuse(name.place, f"{name.text} is declared twice")
         self.declared[match[1]][int(match[2])] = name.place
+        self.names[name.text] = match[1], int(match[2])
 
     def _declare_network(self, word: _Token) -> None:
         if self.version[0] < 2:
@@ -358,6 +358,9 @@ class _Parser:
         return found
 
     def _compared(self, word: _Token) -> Formula:
+        plain = self._plain(word)
+        if plain is not None:
+            return plain
         first, second = self.side(), self.side()
         if self.peek() != ")":
             self.refuse(self.take().place, f"{word.text!r} compares two terms, this is a third")
@@ -367,6 +370,29 @@ class _Parser:
             return _below(second, first, word)
         return Group(word.text == "!=", (_below(first, second, word), _below(second, first, word)))
 
+    def _plain(self, word: _Token) -> Constraint | None:
+        """A bound such as (<= X_0 1.5), of which files may have hundreds of thousands, by a short way."""
+        if word.text not in ("<=", ">=") or self.next + 2 >= len(self.tokens):
+            return None
+        name, number, end = self.tokens[self.next : self.next + 3]
+        variable = self.names.get(name.text)
+        if variable is None or end.text != ")" or not _NUMBER.fullmatch(number.text):
+            return None
+        self.next += 2
+        limit = self.number(number)
+        if word.text == "<=":
+            return Constraint({variable: _ONE}, limit, False, word.place)
+        return Constraint({variable: -_ONE}, -limit, False, word.place)
+
+    def number(self, token: _Token) -> Fraction:
+        found = self.numbers.get(token.text)
+        if found is None:
+            exponent = token.text.lower().partition("e")[2]
+            if len(exponent) > 5 or not math.isfinite(float(token.text)):
+                self.refuse(token.place, f"{token.text} is beyond what float64 holds")
+            found = self.numbers[token.text] = Fraction(token.text)
+        return found
+
     def side(self) -> Side:
         token = self.take()
         if token.text == "(":
@@ -374,10 +400,7 @@ class _Parser:
             self.take(")")
             return found
         if _NUMBER.fullmatch(token.text):
-            exponent = token.text.lower().partition("e")[2]
-            if len(exponent) > 5 or not math.isfinite(float(token.text)):
-                self.refuse(token.place, f"{token.text} is beyond what float64 holds")
-            return Side({}, Fraction(token.text))
+            return Side({}, self.number(token))
         if token.text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
             self.refuse(token.place, f"{token.text} is no number of VNN-LIB", "bounds must be finite")
         return Side({self.variable(token): _ONE}, _ZERO)
@@ -414,10 +437,10 @@ class _Parser:
     def variable(self, token: _Token) -> Variable:
         if self.version[0] >= 2:
             return self._element(token)
-        match = _FLAT.fullmatch(token.text)
-        if match is None or int(match[2]) not in self.declared[match[1]]:
+        found = self.names.get(token.text)
+        if found is None:
             self.refuse(token.place, f"{token.text} is not declared", "declare it before, (declare-const X_0 Real)")
-        return match[1], int(match[2])
+        return found
 
     def _element(self, token: _Token) -> Variable:
         kind = next((k for k, t in self.tensors.items() if t.name == token.text), None)
@@ -454,7 +477,8 @@ class _Box:
 
     def add(self, constraint: Constraint) -> None:
         ((_, i), coefficient) = next(iter(constraint.terms.items()))
-        before, upper = self.side(coefficient > 0, i), coefficient > 0
+        upper = coefficient > 0
+        before = self.side(upper, i)
         if before is None or (_bound(constraint) < _bound(before)) == upper:
             (self.upper if upper else self.lower)[i] = constraint
 
@@ -472,7 +496,9 @@ _Changes: TypeAlias = "tuple[tuple[tuple[int, Fraction], ...], ...]"
 
 def _bound(constraint: Constraint) -> Fraction:
     coefficient = next(iter(constraint.terms.values()))
-    return constraint.limit if coefficient == 1 else constraint.limit / coefficient
+    if coefficient == 1:
+        return constraint.limit
+    return -constraint.limit if coefficient == -1 else constraint.limit / coefficient
 
 
 def _is_bound(constraint: Constraint) -> bool:

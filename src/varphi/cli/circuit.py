@@ -25,7 +25,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="CIRCUIT",
-        help="C1 to C4, I1 to I4, simple; or a file: SBML (.xml, .sbml) or Antimony text.",
+        help="C1 to C4, I1 to I4, simple, autoregulation, toggle, repressilator; or a file: SBML or Antimony text.",
         show_default=False,
     ),
 ]
@@ -55,6 +55,10 @@ Measure = Annotated[
 ]
 
 
+# Circuits by name, and what is given to the function that makes them.
+_NAMED: dict[str, tuple[Any, ...]] = {"simple": (), "autoregulation": (1,), "toggle": (), "repressilator": ()}
+
+
 def _circuit(what: str, gate: str, values: list[str] | None) -> Circuit | Model:
     from varphi.systems.circuits import Circuit
     from varphi.systems.circuits.circuit import FFL
@@ -63,14 +67,16 @@ def _circuit(what: str, gate: str, values: list[str] | None) -> Circuit | Model:
     for name, value in given.items():
         if isinstance(value, str):
             raise ValueError(f"the parameter {name} must be a number, got {value!r}")
-    if what == "simple" or what in FFL:
-        made = Circuit.simple() if what == "simple" else Circuit.ffl(what, gate)  # pyright: ignore[reportArgumentType]
+    if what in FFL:
+        return Circuit.ffl(what, gate).with_parameters(**given)  # pyright: ignore[reportArgumentType]
+    if what in _NAMED:
+        made: Circuit = getattr(Circuit, what)(*_NAMED[what])
         return made.with_parameters(**given)
     path = Path(what)
     if not path.is_file():
-        raise ValueError(f"{what!r} is neither a file nor one of {', '.join(FFL)}, simple")
+        raise ValueError(f"{what!r} is neither a file nor one of {', '.join([*FFL, *_NAMED])}")
     if given:
-        raise ValueError("values of a model's parameters stand in its file; -p is for C1 to I4 and simple")
+        raise ValueError("values of a model's parameters stand in its file; -p is for circuits by name")
     read = path.read_text("utf-8", "replace")
     if path.suffix.lower() in (".xml", ".sbml") or read.lstrip().startswith("<"):
         return Circuit.from_sbml(path)
@@ -406,6 +412,29 @@ def classify(
         out.print(f"{source} {({1: '→', -1: '⊣', 0: '?'})[sign]} {target}")
     for x, y, z, kind in loops:
         out.print(f"feed-forward loop {kind}: {x}, {y}, {z}")
+
+
+@circuits.command()
+def prove(
+    circuit: What,
+    claim: Annotated[str, typer.Argument(metavar="monostable|bistable", help="What is to be proved.")],
+    ranges: Ranges = None,
+    boxes: Annotated[int, typer.Option(metavar="N", min=1, help="Into how many boxes parameters may be cut.")] = 400,
+    gate: Gate = "AND",
+    parameter: Values = None,
+    as_json: Json = False,
+) -> None:
+    """Prove or refute that a circuit has one steady state, or two stable ones, for all parameters of a box."""
+    from dataclasses import asdict
+
+    box = {name: (r.low, r.high) for name, r in _ranges(ranges).items()}
+    found = _circuit(circuit, gate, parameter).certify(claim, box, most_boxes=boxes)  # pyright: ignore[reportArgumentType]
+    if as_json:
+        return print_json(asdict(found))
+    out = console()
+    out.print(f"{found.verdict}: {found.reason}")
+    if found.witness:
+        out.print("witness: " + ", ".join(f"{k} = {v:.6g}" for k, v in found.witness.items()))
 
 
 @circuits.command()

@@ -179,8 +179,9 @@ def fi(
     with waiting(f"simulating {model.name} ..."):
         found = fi_curve(model, np.linspace(low, high, points))
     if as_json:
-        rows = zip(found.currents, found.frequency, found.error, found.status, found.reasons, found.rest, strict=True)
-        names = ("I", "frequency", "error", "status", "reason", "rest")
+        names = ("I", "frequency", "error", "minima", "status", "reason", "rest")
+        columns = ("currents", "frequency", "error", "minima", "status", "reasons", "rest")
+        rows = zip(*(getattr(found, c) for c in columns), strict=True)
         print_json(
             {
                 "model": model.name,

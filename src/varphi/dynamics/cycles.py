@@ -28,6 +28,7 @@ from .orbits import (
     Shape,
     illinois,
     places,
+    shares,
     shares_through_rest,
     split,
 )
@@ -35,6 +36,8 @@ from .system import System
 from .variation import null_solution
 
 Complex: TypeAlias = "np.ndarray[Any, np.dtype[np.complex128]]"
+# What stands for log |μ| where no multiplier is negative.
+_FAR = 10.0
 # How far beside the single orbit a doubled one is begun, relative to its size.
 _BESIDE = 0.02
 # A fold is found again on meshes of so many times as many intervals, until one agrees with the one before.
@@ -291,13 +294,20 @@ class Walker(Follower):
         Raises:
             ArithmeticError: the start cannot be corrected to one.
         """
-        self.sizes = np.ptp(start.y, axis=0)
-        shape = Shape(start.mesh, start.y, np.array([start.period, start.parameter]))
-        if isinstance(towards, Orbit):
-            first = Direction(towards.y.copy(), np.zeros(2))
-        else:
-            first = Direction(np.zeros_like(start.y), np.array([0.0, math.copysign(1.0, towards)]))
-        found = self.correct(shape, self.normed(first, shape))
+        found: Corrected | None = None
+        centre = shares(start.mesh, start.degree) @ start.y
+        # Around a Hopf point a small orbit may drown in rounding: then a larger one.
+        for larger in (1.0, 4.0, 16.0) if isinstance(towards, Orbit) else (1.0,):
+            y = centre + larger * (start.y - centre)
+            self.sizes = np.ptp(y, axis=0)
+            shape = Shape(start.mesh, y, np.array([start.period, start.parameter]))
+            if isinstance(towards, Orbit):
+                first = Direction(towards.y.copy(), np.zeros(2))
+            else:
+                first = Direction(np.zeros_like(y), np.array([0.0, math.copysign(1.0, towards)]))
+            found = self.correct(shape, self.normed(first, shape))
+            if found is not None:
+                break
         if found is None:
             raise ArithmeticError(
                 f"no periodic orbit was found near the start at {self.parameter} = {start.parameter:g}"
@@ -348,9 +358,6 @@ class Walker(Follower):
                 step *= 0.6
             if len(points) % 3 == 0:
                 current = self.remeshed(current)
-                # Where the slope is as small as the change of mesh, the turn lies about here.
-                if slope(current) * slope(ahead) < 0:
-                    specials += self.confirmed_fold(current, -step, step)
             self.sizes = np.maximum(self.sizes, np.ptp(current.shape.y, axis=0))
             current.tangent = self.normed(current.tangent, current.shape)
         return CycleBranch(self.system, self.parameter, tuple(points), tuple(specials), ended)
@@ -520,9 +527,12 @@ def _pairs(multipliers: Complex) -> Complex:
 
 
 def _outside(kind: Literal["period doubling", "torus"], at: Point) -> float | None:
-    """A smooth number that changes sign as a multiplier passes -1, or a pair the unit circle; None without a pair."""
+    """A number that changes sign as a multiplier passes -1, or a pair the unit circle; None without a pair."""
     if kind == "period doubling":
-        return float(np.prod((1 + at.multipliers) / (1 + np.abs(at.multipliers))).real)
+        side = math.copysign(1.0, float(np.prod((1 + at.multipliers) / (1 + np.abs(at.multipliers))).real))
+        below = -_real(at.multipliers)
+        nearest = np.abs(np.log(below[below > 0])).min(initial=_FAR)
+        return side * float(nearest)
     found = np.log(np.abs(_pairs(at.multipliers)))
     return float(found[np.argmin(np.abs(found))]) if found.size else None
 

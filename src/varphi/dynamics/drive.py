@@ -38,7 +38,8 @@ _MEMORY = 0.04
 _LEAST_REMEMBERED = math.log(1e-4)
 
 ARGUMENTS: dict[str, Any] = {
-    "rate": I64,  # addresses
+    "prepare": I64,  # addresses
+    "rate": I64,
     "jacobian": I64,
     "events": I64,
     "handler": I64,
@@ -118,6 +119,7 @@ class _Drive(Steps):
         self.alive, self.is_stiff, self.rejected, self.sound, self.crossing = (self.variable(I1) for _ in range(5))
         self.sum_a, self.sum_b = self.variable(DOUBLE), self.variable(DOUBLE)
         self.theta = builder.alloca(DOUBLE)
+        self.early = self.rows("rows", builder.add(self.last, I64(1))).base
         self.waiting, self.active, self.limit, self.held, self.again = (builder.alloca(I64) for _ in range(5))
         for place in (self.waiting, self.active, self.held, self.again):
             builder.store(I64(0), place)
@@ -274,6 +276,7 @@ class _Drive(Steps):
         """Slopes, events and first step sizes after lanes were filled. (Others get the values that they have.)"""
         builder = self.builder
         self.show(self.y, self.t.lanes)
+        self.call("prepare", self.early)
         self.call("rate", self.k[0].base)
         with builder.if_then(self.has_events):
             self.call("events", self.g_old.base)

@@ -170,10 +170,12 @@ def simulate(
     code = system.function(zeros) if zeros else None
     room = most_events if watched_events else 0
     out = _Out.of(samples, n, len(wanted), room)
+    own = system.solver_code
     given = _Given(
         {
-            "rate": system.rate_code.address,
-            "jacobian": system.jacobian_code.address if method != "explicit" else 0,
+            "prepare": own.prepare.address,
+            "rate": own.rate.address,
+            "jacobian": own.jacobian.address,
             "events": code.address if code else 0,
             "handler": events_code.handler().address if code else 0,
             "atol": allowed,
@@ -196,6 +198,7 @@ def simulate(
             "largest": float(largest_step),
         },
         {"starts": starts, "parameters": values, "ends": ends, **out.arrays},
+        own.rate.inputs,
     )
     _run(given, samples, threads or os.cpu_count() or 1, progress)
     return out.ensemble(system, wanted)
@@ -207,13 +210,14 @@ class _Given:
 
     common: dict[str, Any]
     samples: dict[str, np.ndarray]
+    rows: int  # that the system's code reads
 
     def run(self, part: slice, watch: np.ndarray) -> None:
         """Samples of one part."""
         c = self.common
         count, n, kinds = part.stop - part.start, c["states"], c["kinds"]
         sizes = {
-            "rows": n + c["parameter_count"] + 1,
+            "rows": self.rows,
             **dict.fromkeys(("y", "new", "inner", "other", "low", "high", "span_low", "span_high", "spans"), n),
             **{"k": 7 * n, "stages": 6 * n, "dense": 5 * n},
             **dict.fromkeys(("g_old", "g_new", "g_scratch", "totals"), kinds),

@@ -317,8 +317,11 @@ class Follower:
         return found
 
     def remeshed(self, at: Corrected) -> Corrected:
-        """The same solution on a mesh with as much error in each interval, by its highest derivative."""
-        return self.moved(at, self.adapted(at.shape)) or at
+        """The same solution on a mesh with as much error in each interval, to be corrected with the next step."""
+        mesh = self.adapted(at.shape)
+        tangent = Direction(moved(at.shape.mesh, at.tangent.y, mesh), at.tangent.scalars)
+        shape = at.shape.on(mesh)
+        return Corrected(shape, self.normed(tangent, shape), at.pair, at.flow, at.iterations)
 
     def adapted(self, shape: Shape) -> np.ndarray:
         """A mesh with as much error in each interval."""

@@ -1,58 +1,44 @@
-"""SBML, the format of systems biology: any model of equations read as a `System`, and a `System` written.
+"""SBML, the format of systems biology: any model of equations, read.
 
-Functions, rules, initial assignments and local parameters are worked into the equations. What has no meaning here
-(events, delays, algebraic rules, fast reactions, compartments that change, packages) is refused by name: a model is
-read as a whole or not at all.
+Functions, rules, initial assignments, local parameters, conversion factors and submodels are worked into the equations;
+events become happenings. What has no meaning here (delayed values, algebraic rules, fast reactions, constraints, other
+packages) is refused by name: a model is read as a whole or not at all.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
-from functools import reduce
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from varphi.numbers import (
-    Expression,
-    cos,
-    cosh,
-    evaluate,
-    exp,
-    log,
-    maximum,
-    minimum,
-    sech,
-    sin,
-    sinh,
-    sqrt,
-    tanh,
-    variable,
-    where,
-)
-from varphi.numbers import atan as arctan
+from varphi.numbers import Expression, evaluate, variable
 from varphi.numbers.expression import constant
+from varphi.numbers.jet import partial
 
-from .system import System
+from .happenings import Happening
+from .mathml import LAW_OF, RATE_OF, Formulas, UnsupportedModel, exact, unsupported
 
 # Drawings and groups change no equation; what l3v2extendedmath adds are functions, which are refused one by one.
 _HARMLESS = ("l3v2extendedmath", "layout", "render", "groups")
 
 
-class UnsupportedModel(ValueError):
-    """A model that holds something that is not supported; the message names it."""
-
-
 @dataclass(frozen=True)
 class SbmlReaction:
-    """A reaction: its law (amount per time), by how much it changes each species' amount, whether it may run back."""
+    """A reaction.
+
+    Attributes:
+        name: its id.
+        law: amount per time.
+        change: by how much each state's amount changes: numbers, or expressions where the model computes them.
+        reversible: whether the law may be negative.
+    """
 
     name: str
     law: Expression
-    change: Mapping[str, float]
+    change: Mapping[str, float | Expression]
     reversible: bool
 
 
@@ -62,33 +48,41 @@ class SbmlModel:
 
     Attributes:
         name: its id.
-        rates: the rate of change of each state. A species is its concentration, or its amount where the file says so;
+        rates: the rate of change of each state. A species is its concentration, or its amount where the model says so
+            or where its compartment changes (then the state of X is called amount_X, and X is among `derived`);
             boundary species that nothing changes are parameters.
         parameters: names and values.
-        units: of species and of time, as libsbml derives them.
-        declared: the units that the file declares for parameters, and for time (`t`), as libsbml prints them.
         start: the state at time 0.
-        derived: what rules define, by name: expressions in states and parameters.
+        derived: what rules and sizes define, by name: expressions in states and parameters.
         reactions: whose sums the rates are, but for rate rules.
         sizes: of each species, the size of its compartment by which its state is amount/size; 1 for amounts.
         species: the names of all species.
+        happenings: its events.
+        compartments: sizes that stay.
+        spaces: of each species, the size of its compartment.
+        concentrations: the species that are concentrations; the others are amounts.
+        units: of species that change, as libsbml derives them.
+        declared: the units that the model declares for parameters, and for time (`t`), as libsbml prints them.
+        dimensions: of each species and of time (`t`), where they are known: base units, with exponents and factors.
+        text: the SBML that it was read from.
     """
 
     name: str
     rates: Mapping[str, Expression]
     parameters: Mapping[str, float]
-    units: Mapping[str, str]
-    declared: Mapping[str, str]
     start: Mapping[str, float]
     derived: Mapping[str, Expression]
     reactions: tuple[SbmlReaction, ...]
     sizes: Mapping[str, float]
     species: tuple[str, ...]
-
-    @property
-    def system(self) -> System:
-        """The differential equations."""
-        return System.of(self.rates, self.parameters, units=self.units)
+    happenings: tuple[Happening, ...]
+    compartments: Mapping[str, float]
+    spaces: Mapping[str, Expression]
+    concentrations: frozenset[str]
+    units: Mapping[str, str]
+    declared: Mapping[str, str]
+    dimensions: Mapping[str, Mapping[str, tuple[int, float]]]
+    text: str
 
 
 def read_sbml(source: str | Path) -> SbmlModel:
@@ -103,177 +97,266 @@ def read_sbml(source: str | Path) -> SbmlModel:
         ValueError: what is no SBML.
         UnsupportedModel: a model with something that is not supported, by name.
     """
-    text = source if isinstance(source, str) and "<" in source else Path(source).read_text("utf-8", "replace")
-    told = "the text" if text is source else str(source)
-    if "<sbml" not in text:
-        raise ValueError(f"{told} is not SBML: it has no <sbml> element")
+    text, told = sbml_text(source)
     library = libsbml()
     document = library.readSBMLFromString(text)
+    if told != "the text":
+        document.setLocationURI(f"file:{Path(source).resolve()}")  # submodels may lie beside it
     for i in range(document.getNumErrors()):
         error = document.getError(i)
         if error.getSeverity() >= library.LIBSBML_SEV_ERROR:
             raise ValueError(f"{told} is not valid SBML: line {error.getLine()}: {error.getMessage().strip()}")
-    model = document.getModel()
-    if model is None:
+    if document.getModel() is None:
         raise ValueError(f"{told} holds no model")
-    return _Reader(library, document, model).read()
+    _flatten(library, document)
+    return _Reader(library, document, text).read()
+
+
+def refuse_unit_clashes(text: str) -> None:
+    """Refuse SBML whose declared units contradict each other; what has no units contradicts nothing.
+
+    Raises:
+        ValueError: the first clash, in libsbml's words.
+    """
+    library = libsbml()
+    document = library.readSBMLFromString(text)
+    for category in _CHECKS:
+        document.setConsistencyChecks(getattr(library, f"LIBSBML_CAT_{category}"), category == "UNITS_CONSISTENCY")
+    document.checkConsistency()
+    for i in range(document.getNumErrors()):
+        error = document.getError(i)
+        if error.getErrorId() in _UNIT_CLASHES:
+            told = error.getMessage().strip().splitlines()[-1].strip()
+            raise ValueError(
+                f"the model's units clash: {told} Correct the units or take them out, or read it with check_units=False"
+            )
+
+
+_CHECKS = (
+    "GENERAL_CONSISTENCY", "IDENTIFIER_CONSISTENCY", "UNITS_CONSISTENCY", "MATHML_CONSISTENCY", "SBO_CONSISTENCY",
+    "OVERDETERMINED_MODEL", "MODELING_PRACTICE",
+)  # fmt: skip
+_UNIT_CLASHES = range(10501, 10600)
+"""libsbml's errors on units that contradict each other; those on units that are missing have other numbers."""
+
+
+def sbml_text(source: str | Path) -> tuple[str, str]:
+    """The text of a file or the text itself, and what to call it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: what is no SBML.
+    """
+    if isinstance(source, str) and "<" in source:
+        text, told = source, "the text"
+    else:
+        text, told = Path(source).read_text("utf-8", "replace"), str(source)
+    if "<sbml" not in text:
+        raise ValueError(f"{told} is not SBML: it has no <sbml> element")
+    return text, told
+
+
+def libsbml() -> Any:
+    """The library.
+
+    Raises:
+        ImportError: it is missing.
+    """
+    try:
+        return importlib.import_module("libsbml")
+    except ImportError:
+        raise ImportError("SBML needs the package python-libsbml: pip install python-libsbml") from None
+
+
+def _flatten(library: Any, document: Any) -> None:
+    """Work submodels (the package comp) into the model."""
+    names = [document.getPlugin(i).getPackageName() for i in range(document.getNumPlugins())]
+    if "comp" not in names or not document.getPackageRequired("comp"):
+        return
+    wanted = library.ConversionProperties()
+    wanted.addOption("flatten comp", True)
+    wanted.addOption("leavePorts", False)
+    if document.convert(wanted) != library.LIBSBML_OPERATION_SUCCESS or document.getModel() is None:
+        raise unsupported("submodels (the SBML package 'comp') that libsbml cannot put together")
 
 
 class _Reader:
-    def __init__(self, library: Any, document: Any, model: Any) -> None:
-        self.library, self.document, self.model = library, document, model
-        self.values: dict[str, float] = {}
-        self.names: dict[str, Expression] = {}
-        self.functions = {f.getId(): f for f in model.getListOfFunctionDefinitions()}
-        self.renamed = {"t": "t_"} if model.getElementBySId("t") is not None else {}
+    """Reads one document.
 
-    def refuse(self, what: str) -> UnsupportedModel:
-        return UnsupportedModel(f"the model has {what}, which is not supported; libroadrunner or COPASI can run it")
+    Each symbol of the model has a base: a state or a parameter of the equations. It has the symbol's own name and
+    value, but where a species is a concentration in a compartment whose size changes, the base is its amount.
+    """
+
+    def __init__(self, library: Any, document: Any, text: str) -> None:
+        self.library, self.document, self.text = library, document, text
+        self.model = m = document.getModel()
+        self.values: dict[str, float] = {}  # of local parameters
+        self.formula = Formulas(library, {f.getId(): f for f in m.getListOfFunctionDefinitions()})
+        self.names = self.formula.names
+        self.renamed = {"t": "t_"} if m.getElementBySId("t") is not None else {}
+        rules = {r.getVariable(): r for r in m.getListOfRules() if not r.isAlgebraic()}
+        self.assigned = {n: self.given(r.getMath(), n) for n, r in rules.items() if r.isAssignment()}
+        self.rated = {n: self.given(r.getMath(), n) for n, r in rules.items() if r.isRate()}
+        self.initial = {a.getSymbol(): a.getMath() for a in m.getListOfInitialAssignments() if a.getMath() is not None}
+        self.sizes = {c.getId(): c for c in m.getListOfCompartments()}
+        self.species = {s.getId(): s for s in m.getListOfSpecies()}
+        self.events = [e for e in m.getListOfEvents() if e.getTrigger() is not None and e.getTrigger().getMath()]
+        self.targets = {
+            a.getVariable(): None for e in self.events for a in e.getListOfEventAssignments() if a.getMath() is not None
+        }
+        self.references = {
+            r.getId(): r for reaction in m.getListOfReactions()
+            for r in (*reaction.getListOfReactants(), *reaction.getListOfProducts()) if r.isSetId()
+        }  # fmt: skip
+
+    def given(self, node: Any, name: str) -> Any:
+        if node is None:
+            raise unsupported(f"a rule for {name!r} without a formula")
+        return node
 
     def read(self) -> SbmlModel:
         self.refuse_unsupported()
         m = self.model
-        rules = {r.getVariable(): r for r in m.getListOfRules()}
-        initial = {a.getSymbol(): a for a in m.getListOfInitialAssignments()}
-        assigned = {n: r.getMath() for n, r in rules.items() if r.isAssignment()}
-        rated = {n: r.getMath() for n, r in rules.items() if r.isRate()}
-        for name, math_ in (*assigned.items(), *rated.items()):
-            if math_ is None:
-                raise self.refuse(f"a rule for {name!r} without a formula")
-        sizes = {c.getId(): c for c in m.getListOfCompartments()}
-        for name in sizes:
-            if name in rules:
-                raise self.refuse(f"a compartment that changes ({name!r})")
-        species = {s.getId(): s for s in m.getListOfSpecies()}
-        # Every symbol is a name; assigned ones are replaced by their formulas.
-        everything = [*sizes, *species, *(p.getId() for p in m.getListOfParameters())]
-        for name in everything:
-            self.names[name] = variable(self.name(name))
-        self.inline(assigned)
-        start = self.starts(species, sizes, assigned, initial)
-        laws, changes = [], dict.fromkeys(species, constant(0))
-        for reaction in m.getListOfReactions():
-            laws.append(self.reaction(reaction, species))
-        states: dict[str, Expression] = {}
-        volume = {n: start[s.getCompartment()] if self.is_concentration(s) else 1.0 for n, s in species.items()}
-        for name, math_ in rated.items():
-            states[name] = self.formula(math_)
-        for process in laws:
-            for name, by in process.change.items():
-                changes[name] = changes[name] + constant(int(by) if float(by).is_integer() else by) * process.law
-        touched = {n for process in laws for n in process.change}
-        for name in species:
-            if name in touched and name not in rules:
-                states[name] = changes[name] / _exact(volume[name]) if volume[name] != 1 else changes[name]
-        if not states:
-            raise UnsupportedModel("the model has nothing that changes: no reactions and no rate rules")
-        parameters = {n: start[n] for n in everything if n not in states and n not in assigned}
-        missing = [n for n in (*states, *parameters) if not math.isfinite(start.get(n, math.nan))]
-        used = frozenset().union(*(e.variables for e in (*states.values(), *(self.names[n] for n in assigned))))
-        for name in missing:
-            if name in states or self.name(name) in used:
-                raise UnsupportedModel(f"{name!r} has no finite value at the start")
-            del parameters[name]
-        for name, value in self.values.items():  # local parameters
-            parameters[name] = value
+        symbols = [*self.sizes, *self.species, *(p.getId() for p in m.getListOfParameters()), *self.references]
+        changing = {*self.assigned, *self.rated, *self.targets}
+        by_reactions = [n for n in self.species if n not in self.assigned and n not in self.rated]
+        self.by_amount = {
+            n: f"amount_{n}" for n in by_reactions
+            if self.is_concentration(self.species[n]) and self.species[n].getCompartment() in changing
+        }  # fmt: skip
+        for name in symbols:
+            self.names[name] = variable(self.base(name))
+        for r in m.getListOfReactions():
+            self.names[r.getId()] = variable(LAW_OF + r.getId())
+        self.inline(self.assigned)
+        for name in self.by_amount:
+            self.names[name] = variable(self.base(name)) / self.names[self.species[name].getCompartment()]
+        if self.by_amount:
+            # Rules may have read the concentrations: once more, with amounts.
+            self.inline(self.assigned)
+        reactions = [self.reaction(r) for r in m.getListOfReactions()]
+        start = self.starts(symbols)
+        rates = self.rates(reactions, start)
+        self.substitute_rates(rates, symbols, reactions)
+        self.refuse_nothing(rates, symbols, start)
         return SbmlModel(
             name=m.getId() or "model",
-            rates={self.name(n): e for n, e in states.items()},
-            parameters={self.name(n): v for n, v in parameters.items()},
-            units=self.units(species, states),
-            declared=self.declared(),
-            start={self.name(n): start[n] for n in states},
-            derived={self.name(n): self.names[n] for n in assigned},
-            reactions=tuple(
-                SbmlReaction(p.name, p.law, {self.name(k): v for k, v in p.change.items()}, p.reversible) for p in laws
-            ),
-            sizes={self.name(n): v for n, v in volume.items()},
-            species=tuple(self.name(n) for n in species),
+            rates=rates,
+            parameters=self.parameters(symbols, rates, start),
+            start={n: start[n] for n in rates},
+            derived={self.base(n): self.names[n] for n in self.assigned}
+            | {self.name(n): self.names[n] for n in self.by_amount},
+            reactions=tuple(reactions),
+            sizes=self.volumes(start),
+            species=tuple(self.name(n) for n in self.species),
+            happenings=tuple(self.happening(e, rates) for e in self.events),
+            compartments={self.name(n): start[self.base(n)] for n in self.sizes if n not in changing},
+            spaces={self.name(n): self.names[s.getCompartment()] for n, s in self.species.items()},
+            concentrations=frozenset(self.name(n) for n, s in self.species.items() if self.is_concentration(s)),
+            units=self.units(rates),
+            declared=self.declared_units(),
+            dimensions=self.dimensions(),
+            text=self.text,
         )
+
+    def refuse_nothing(self, rates: dict[str, Expression], symbols: Iterable[str], start: Mapping[str, float]) -> None:
+        """Refuse a model in which nothing changes and nothing is computed; equations need a state, if one at rest."""
+        if not any(not (r.is_constant and r.value == 0) for r in rates.values()) and not (self.events or self.assigned):
+            raise UnsupportedModel("the model has nothing that changes: no reactions, no rules and no events")
+        still = [n for n in symbols if n not in self.assigned and math.isfinite(start[self.base(n)])]
+        if not rates and not still:
+            raise UnsupportedModel("the model has nothing but rules: no species, no compartment and no parameter")
+        if not rates:
+            rates[self.base(still[0])] = constant(0)
+
+    # Names ----------------------------------------------------------------------------------------------------------
 
     def name(self, name: str) -> str:
         return self.renamed.get(name, name)
+
+    def base(self, name: str) -> str:
+        """The state or parameter behind a symbol."""
+        return self.by_amount.get(name) or self.name(name)
+
+    def inline(self, assigned: Mapping[str, Any]) -> None:
+        """Replace each assigned name by its formula, in the order in which they need each other."""
+        waiting = dict(assigned)
+        while waiting:
+            ready = [n for n, a in waiting.items() if not self.formula.mentioned(a) & set(waiting)]
+            if not ready:
+                raise UnsupportedModel(f"the rules for {', '.join(sorted(waiting))} need each other in a circle")
+            for name in ready:
+                self.names[name] = self.formula(waiting.pop(name))
+
+    def is_concentration(self, species: Any) -> bool:
+        compartment = self.model.getCompartment(species.getCompartment())
+        return not species.getHasOnlySubstanceUnits() and compartment.getSpatialDimensions() != 0
 
     def refuse_unsupported(self) -> None:
         m = self.model
         for i in range(self.document.getNumPlugins()):
             name = self.document.getPlugin(i).getPackageName()
             if name not in _HARMLESS and self.document.getPackageRequired(name):
-                raise self.refuse(f"the SBML package {name!r}")
-        for event in m.getListOfEvents():
-            kind = "an event with a delay" if event.isSetDelay() else "an event"
-            raise self.refuse(f"{kind} ({event.getId() or event.getName() or 'unnamed'!r})")
-        for rule in m.getListOfRules():
-            if rule.isAlgebraic():
-                raise self.refuse("an algebraic rule")
+                raise unsupported(f"the SBML package {name!r}")
+        if any(rule.isAlgebraic() for rule in m.getListOfRules()):
+            raise unsupported("an algebraic rule")
         if m.getNumConstraints():
-            raise self.refuse("a constraint")
-        if m.isSetConversionFactor():
-            raise self.refuse("a conversion factor")
-        for s in m.getListOfSpecies():
-            if s.isSetConversionFactor():
-                raise self.refuse(f"a conversion factor (of {s.getId()!r})")
+            raise unsupported("a constraint")
         for reaction in m.getListOfReactions():
             if reaction.isSetFast() and reaction.getFast():
-                raise self.refuse(f"a fast reaction ({reaction.getId()!r})")
-
-    def is_concentration(self, species: Any) -> bool:
-        compartment = self.model.getCompartment(species.getCompartment())
-        return not species.getHasOnlySubstanceUnits() and compartment.getSpatialDimensions() != 0
+                raise unsupported(f"a fast reaction ({reaction.getId()!r})")
 
     # Values at the start --------------------------------------------------------------------------------------------
 
-    def starts(self, species: dict[str, Any], sizes: dict[str, Any], assigned: dict[str, Any], initial: dict[str, Any]
-               ) -> dict[str, float]:  # fmt: skip
+    def starts(self, symbols: Iterable[str]) -> dict[str, float]:
+        """The value of every base at time 0; NaN where the model gives none."""
         known: dict[str, float] = {}
-        for name, c in sizes.items():
-            if name not in initial:
-                known[name] = c.getSize() if c.isSetSize() else 1.0 if self.document.getLevel() < 3 else math.nan
-        for p in self.model.getListOfParameters():
-            if p.getId() not in assigned and p.getId() not in initial:
-                known[p.getId()] = p.getValue() if p.isSetValue() else math.nan
-        formulas = {n: self.formula(a.getMath()) for n, a in initial.items() if a.getMath() is not None}
-        waiting = {n: s for n, s in species.items() if n not in assigned and n not in initial}
-        while formulas or waiting:
-            done = len(formulas) + len(waiting)
-            for name, s in list(waiting.items()):
-                if s.getCompartment() in known:
-                    known[name] = self.initial(s, known[s.getCompartment()])
-                    del waiting[name]
-            for name, formula in list(formulas.items()):
-                needs = {v for v in formula.variables if v != "t" or self.renamed}
-                here = {self.name(n): v for n, v in known.items()} | self.values
-                if needs - {"t"} <= set(here):
-                    known[name] = float(evaluate([formula], {**here, "t": 0.0})[0])
-                    del formulas[name]
-            if len(formulas) + len(waiting) == done:
-                raise UnsupportedModel(f"the initial value of {min([*formulas, *waiting])!r} cannot be worked out")
+        waiting = [n for n in symbols if n not in self.assigned]
+        formulas = {n: self.formula(self.initial[n]) for n in waiting if n in self.initial}
+        while waiting:
+            left = [n for n in waiting if not self.start(n, formulas.get(n), known)]
+            if len(left) == len(waiting):
+                raise UnsupportedModel(f"the initial value of {min(left)!r} cannot be worked out")
+            waiting = left
         return known
 
-    def initial(self, s: Any, size: float) -> float:
-        if s.isSetInitialAmount():
-            return s.getInitialAmount() / size if self.is_concentration(s) else s.getInitialAmount()
-        if s.isSetInitialConcentration():
-            return s.getInitialConcentration() * (1.0 if self.is_concentration(s) else size)
-        return math.nan
+    def start(self, name: str, formula: Expression | None, known: dict[str, float]) -> bool:
+        """Work out one start; False if it needs others first."""
+        space = self.names[self.species[name].getCompartment()] if name in self.species else constant(1)
+        here = known | self.values | {"t": 0.0}
+        needed = (formula.variables if formula is not None else set()) | space.variables
+        if not needed <= set(here):
+            return False
+        size = float(evaluate([space], here)[0])
+        value = float(evaluate([formula], here)[0]) if formula is not None else self.declared(name, size)
+        known[self.base(name)] = value * size if name in self.by_amount else value
+        return True
 
-    # Formulas -------------------------------------------------------------------------------------------------------
+    def declared(self, name: str, size: float) -> float:
+        """What a symbol's own attributes say."""
+        if name in self.species:
+            s = self.species[name]
+            if s.isSetInitialAmount():
+                return s.getInitialAmount() / (size if self.is_concentration(s) else 1.0)
+            if s.isSetInitialConcentration():
+                return s.getInitialConcentration() * (1.0 if self.is_concentration(s) else size)
+            return math.nan
+        if name in self.sizes:
+            c = self.sizes[name]
+            return c.getSize() if c.isSetSize() else 1.0 if self.document.getLevel() < 3 else math.nan
+        if name in self.references:
+            return self.stoichiometry(self.references[name])
+        p = self.model.getParameter(name)
+        return p.getValue() if p.isSetValue() else math.nan
 
-    def inline(self, assigned: dict[str, Any]) -> None:
-        """Replace each assigned name by its formula, in the order in which they need each other."""
-        waiting = dict(assigned)
-        while waiting:
-            ready = [n for n, a in waiting.items() if not self.mentioned(a) & set(waiting)]
-            if not ready:
-                raise UnsupportedModel(f"the rules for {', '.join(sorted(waiting))} need each other in a circle")
-            for name in ready:
-                self.names[name] = self.formula(waiting.pop(name))
+    def stoichiometry(self, reference: Any) -> float:
+        return (
+            reference.getStoichiometry() if reference.isSetStoichiometry() or self.document.getLevel() < 3 else math.nan
+        )
 
-    def mentioned(self, node: Any) -> set[str]:
-        here = {node.getName()} if node.getType() == self.library.AST_NAME else set()
-        return here.union(*(self.mentioned(node.getChild(i)) for i in range(node.getNumChildren())))
+    # Equations ------------------------------------------------------------------------------------------------------
 
-    def reaction(self, reaction: Any, species: dict[str, Any]) -> SbmlReaction:
+    def reaction(self, reaction: Any) -> SbmlReaction:
         name = reaction.getId()
         law = reaction.getKineticLaw()
         if law is None or law.getMath() is None:
@@ -286,157 +369,190 @@ class _Reader:
             if not p.isSetValue():
                 raise UnsupportedModel(f"the local parameter {p.getId()!r} of {name!r} has no value")
             self.values[own], local[p.getId()] = p.getValue(), variable(own)
-        change: dict[str, float] = {}
+        change: dict[str, Any] = {}
         for sign, references in ((-1, reaction.getListOfReactants()), (1, reaction.getListOfProducts())):
             for reference in references:
-                self.refuse_varying(reference, name)
-                s = species[reference.getSpecies()]
+                s = self.species[reference.getSpecies()]
                 if not s.getBoundaryCondition() and not s.getConstant():
-                    by = sign * reference.getStoichiometry()
-                    change[s.getId()] = change.get(s.getId(), 0.0) + by
-        formula = self.formula(law.getMath(), local)
-        return SbmlReaction(name, formula, change, bool(reaction.getReversible()))
+                    base = self.base(s.getId())
+                    by = change.get(base, constant(0)) + sign * self.each(reference, s, name)
+                    change[base] = constant(by)
+        known = {k: _number(v) for k, v in change.items()}
+        return SbmlReaction(name, self.formula(law.getMath(), local), known, bool(reaction.getReversible()))
 
-    def refuse_varying(self, reference: Any, reaction: str) -> None:
+    def each(self, reference: Any, species: Any, reaction: str) -> Expression:
+        """By how much one reaction changes a species."""
         own = reference.getId()
-        ruled = own and (self.model.getRule(own) is not None or self.model.getInitialAssignment(own) is not None)
-        math_ = reference.isSetStoichiometryMath() if self.document.getLevel() < 3 else False
-        if ruled or math_ or not math.isfinite(reference.getStoichiometry()):
-            raise self.refuse(f"a stoichiometry that is computed (of {reference.getSpecies()!r} in {reaction!r})")
+        if self.document.getLevel() < 3 and reference.isSetStoichiometryMath():
+            by = self.formula(reference.getStoichiometryMath().getMath())
+        elif own and own in {*self.assigned, *self.rated, *self.targets, *self.initial}:
+            by = self.names[own]
+        elif math.isfinite(self.stoichiometry(reference)):
+            by = exact(self.stoichiometry(reference))
+        else:
+            raise unsupported(f"a stoichiometry without a value (of {species.getId()!r} in {reaction!r})")
+        factor = species.getConversionFactor() or self.model.getConversionFactor()
+        return constant(by * self.names[factor]) if factor else by
 
-    def formula(self, node: Any, local: Mapping[str, Expression] | None = None) -> Expression:
-        return constant(self.number(node, local or {}))
+    def rates(self, reactions: Iterable[SbmlReaction], start: Mapping[str, float]) -> dict[str, Expression]:
+        """How each base that changes does."""
+        rates = {self.base(n): self.formula(math_) for n, math_ in self.rated.items()}
+        made: dict[str, Expression] = {}
+        for reaction in reactions:
+            for base, by in reaction.change.items():
+                told = exact(by) if isinstance(by, float) else by
+                made[base] = constant(made.get(base, constant(0)) + told * reaction.law)
+        for name, s in self.species.items():
+            base = self.base(name)
+            if base in made and name not in self.rated and name not in self.assigned:
+                size = start[self.base(s.getCompartment())] if self.is_kept(name) else 1.0
+                rates[base] = constant(made[base] / exact(size)) if size != 1 else made[base]
+        for name in self.targets:
+            rates.setdefault(self.base(name), constant(0))
+        return rates
 
-    def number(self, node: Any, local: Mapping[str, Any]) -> Any:
-        ast, kind = self.library, node.getType()
-        if kind in (ast.AST_INTEGER,):
-            return constant(node.getInteger())
-        if kind in (ast.AST_REAL, ast.AST_REAL_E):
-            return _exact(node.getReal())
-        if kind == ast.AST_RATIONAL:
-            return constant(node.getNumerator()) / node.getDenominator()
-        if kind == ast.AST_NAME:
-            return self.symbol(node.getName(), local)
-        if kind == ast.AST_NAME_TIME:
-            return variable("t")
-        if kind in (ast.AST_CONSTANT_PI, ast.AST_CONSTANT_E):
-            return constant(math.pi if kind == ast.AST_CONSTANT_PI else math.e)
-        if kind == ast.AST_FUNCTION:
-            return self.call(node, local)
-        if kind == ast.AST_FUNCTION_PIECEWISE:
-            return self.piecewise(node, local)
-        arguments = [node.getChild(i) for i in range(node.getNumChildren())]
-        apply = self.operations().get(kind)
-        if apply is None:
-            raise self.refuse(f"the operation {self.told(node)!r} in a formula")
-        values = [self.number(a, local) for a in arguments]
-        try:
-            return apply(*values)
-        except TypeError:
-            raise self.refuse(f"the operation {self.told(node)!r} with {len(values)} arguments") from None
+    def is_kept(self, name: str) -> bool:
+        """Whether a species' base is a concentration, in a compartment whose size is one number."""
+        return self.is_concentration(self.species[name]) and name not in self.by_amount and (
+            self.species[name].getCompartment() not in self.assigned
+        )  # fmt: skip
 
-    def told(self, node: Any) -> str:
-        known = {
-            self.library.AST_FUNCTION_DELAY: "delay",
-            self.library.AST_FUNCTION_RATE_OF: "rateOf",
-            self.library.AST_NAME_AVOGADRO: "avogadro",
-        }
-        return known.get(node.getType()) or node.getName() or self.library.formulaToL3String(node)
+    def substitute_rates(
+        self, rates: dict[str, Expression], symbols: Iterable[str], reactions: list[SbmlReaction]
+    ) -> None:
+        """Put in the rates that formulas ask for (rateOf)."""
+        asked = {v for e in (*rates.values(), *self.names.values(), *(r.law for r in reactions)) for v in e.variables}
+        asked |= {v for c in self.conditions().values() for e in c for v in e.variables}
+        names = {RATE_OF + n: n for n in symbols}
+        found: dict[str, Expression] = {LAW_OF + r.name: r.law for r in reactions}
+        for _ in range(len(asked) + 1):
+            for told in [v for v in asked if v.startswith(RATE_OF)]:
+                found[told] = self.along(_put(self.names[names[told]], found), rates)
+            found = {k: _put(v, found) for k, v in found.items()}
+            for base, rate in rates.items():
+                rates[base] = _put(rate, found)
+        if any(v.startswith((RATE_OF, LAW_OF)) for e in rates.values() for v in e.variables):
+            raise unsupported("rates (rateOf) that need each other in a circle")
+        self.rate_of = found
+        for name, e in list(self.names.items()):
+            self.names[name] = _put(e, self.rate_of)
+        reactions[:] = [replace(r, law=_put(r.law, self.rate_of)) for r in reactions]
 
-    def symbol(self, name: str, local: Mapping[str, Any]) -> Any:
-        if name in local:
-            return local[name]
-        if name in self.names:
-            return self.names[name]
-        raise self.refuse(f"{name!r} in a formula, which is neither a species, a compartment nor a parameter")
+    def conditions(self) -> dict[str, list[Expression]]:
+        """All formulas of events, by event."""
+        result = {}
+        for i, e in enumerate(self.events):
+            nodes = [a.getMath() for a in e.getListOfEventAssignments() if a.getMath() is not None]
+            margins = [c.margin for c in self.formula.condition(e.getTrigger().getMath()).comparisons()]
+            result[str(i)] = [*(self.formula(n) for n in nodes), *margins]
+        return result
 
-    def call(self, node: Any, local: Mapping[str, Any]) -> Any:
-        definition = self.functions.get(node.getName())
-        if definition is None or definition.getBody() is None:
-            raise self.refuse(f"the function {node.getName()!r} without a definition")
-        given = [self.number(node.getChild(i), local) for i in range(node.getNumChildren())]
-        names = [definition.getArgument(i).getName() for i in range(definition.getNumArguments())]
-        if len(names) != len(given):
-            raise UnsupportedModel(f"the function {node.getName()!r} takes {len(names)} arguments, got {len(given)}")
-        return self.number(definition.getBody(), dict(zip(names, given, strict=True)))
+    def along(self, e: Expression, rates: Mapping[str, Expression]) -> Expression:
+        """The rate of change of an expression."""
+        total = partial(e, "t") if "t" in e.variables else constant(0)
+        for base, rate in rates.items():
+            if base in e.variables:
+                total = total + partial(e, base) * rate
+        return constant(total)
 
-    def piecewise(self, node: Any, local: Mapping[str, Any]) -> Any:
-        count = node.getNumChildren()
-        if count % 2 == 0:
-            raise self.refuse("a piecewise formula that is undefined somewhere (no otherwise)")
-        value = self.number(node.getChild(count - 1), local)
-        for i in range(count - 3, -1, -2):
-            value = self.chosen(node.getChild(i + 1), local, self.number(node.getChild(i), local), value)
-        return value
+    def parameters(
+        self, symbols: Iterable[str], rates: Mapping[str, Expression], start: Mapping[str, float]
+    ) -> dict[str, float]:
+        """The bases that do not change; those without a value only if nothing uses them."""
+        used = [*rates.values(), *(self.names[n] for n in (*self.assigned, *self.by_amount))]
+        used += [e for c in self.conditions().values() for e in c]
+        needed = {v for e in used for v in e.variables} | set(rates)
+        found: dict[str, float] = {}
+        for name in symbols:
+            base = self.base(name)
+            if name in self.assigned:
+                continue
+            if not math.isfinite(start[base]) and base in needed:
+                raise UnsupportedModel(f"{name!r} has no finite value at the start")
+            if math.isfinite(start[base]) and base not in rates:
+                found[base] = start[base]
+        return found | self.values
 
-    def chosen(self, node: Any, local: Mapping[str, Any], yes: Any, no: Any) -> Any:
-        """`yes` where the condition holds, else `no`."""
-        ast, kind = self.library, node.getType()
-        parts = [node.getChild(i) for i in range(node.getNumChildren())]
-        if kind in (ast.AST_CONSTANT_TRUE, ast.AST_CONSTANT_FALSE):
-            return yes if kind == ast.AST_CONSTANT_TRUE else no
-        if kind == ast.AST_LOGICAL_AND:
-            return reduce(lambda found, part: self.chosen(part, local, found, no), reversed(parts), yes)
-        if kind == ast.AST_LOGICAL_OR:
-            return reduce(lambda found, part: self.chosen(part, local, yes, found), reversed(parts), no)
-        if kind == ast.AST_LOGICAL_NOT:
-            return self.chosen(parts[0], local, no, yes)
-        compare: dict[int, Callable[[Any], Any]] = {
-            ast.AST_RELATIONAL_LT: lambda d: d < 0, ast.AST_RELATIONAL_LEQ: lambda d: d <= 0,
-            ast.AST_RELATIONAL_GT: lambda d: d > 0, ast.AST_RELATIONAL_GEQ: lambda d: d >= 0,
-            ast.AST_RELATIONAL_EQ: lambda d: d == 0, ast.AST_RELATIONAL_NEQ: lambda d: d != 0,
-        }  # fmt: skip
-        if kind not in compare or len(parts) != 2:
-            raise self.refuse(f"the condition {self.library.formulaToL3String(node)!r}")
-        return where(compare[kind](constant(self.number(parts[0], local)) - self.number(parts[1], local)), yes, no)
-
-    def operations(self) -> dict[int, Callable[..., Any]]:
-        ast = self.library
-
-        def root(*a: Any) -> Any:
-            return sqrt(a[-1]) if len(a) == 1 or (a[0].is_constant and a[0].value == 2) else a[1] ** (1 / a[0])
-
-        def logarithm(*a: Any) -> Any:
-            return log(a[-1]) / (math.log(10) if len(a) == 1 else log(a[0]))
-
+    def volumes(self, start: Mapping[str, float]) -> dict[str, float]:
         return {
-            ast.AST_PLUS: lambda *a: sum(a[1:], start=a[0]) if a else constant(0),
-            ast.AST_TIMES: lambda *a: math.prod(a[1:], start=a[0]) if a else constant(1),
-            ast.AST_MINUS: lambda *a: -a[0] if len(a) == 1 else a[0] - a[1],
-            ast.AST_DIVIDE: lambda a, b: a / b,
-            ast.AST_POWER: lambda a, b: a**b,
-            ast.AST_FUNCTION_POWER: lambda a, b: a**b,
-            ast.AST_FUNCTION_ROOT: root,
-            ast.AST_FUNCTION_LOG: logarithm,
-            ast.AST_FUNCTION_LN: log,
-            ast.AST_FUNCTION_EXP: exp,
-            ast.AST_FUNCTION_ABS: abs,
-            ast.AST_FUNCTION_SIN: sin,
-            ast.AST_FUNCTION_COS: cos,
-            ast.AST_FUNCTION_TAN: lambda a: sin(a) / cos(a),
-            ast.AST_FUNCTION_SINH: sinh,
-            ast.AST_FUNCTION_COSH: cosh,
-            ast.AST_FUNCTION_TANH: tanh,
-            ast.AST_FUNCTION_SECH: sech,
-            ast.AST_FUNCTION_ARCTAN: arctan,
-            ast.AST_FUNCTION_MAX: lambda *a: reduce(maximum, a),
-            ast.AST_FUNCTION_MIN: lambda *a: reduce(minimum, a),
+            self.base(n): start[self.base(s.getCompartment())] if self.is_kept(n) else 1.0
+            for n, s in self.species.items()
         }
 
-    def units(self, species: Mapping[str, Any], states: Mapping[str, Expression]) -> dict[str, str]:
+    # Events ---------------------------------------------------------------------------------------------------------
+
+    def happening(self, event: Any, rates: Mapping[str, Expression]) -> Happening:
+        name = event.getId() or event.getName() or "unnamed"
+        trigger = event.getTrigger()
+        three = self.document.getLevel() >= 3
+
+        def formula(node: Any) -> Expression:
+            return _put(self.formula(node), self.rate_of)
+
+        condition = self.formula.condition(trigger.getMath()).replaced(lambda e: _put(e, self.rate_of))
+        moving = {"t", *(n for n, r in rates.items() if not (r.is_constant and r.value == 0))}
+        for c in condition.comparisons():
+            if c.kind in ("==", "!=") and c.margin.variables & moving:
+                raise unsupported(f"an event whose trigger compares for equality ({name!r})")
+        changes = {}
+        for a in event.getListOfEventAssignments():
+            if a.getMath() is None:
+                continue
+            target, value = a.getVariable(), formula(a.getMath())
+            if target in self.by_amount:
+                value = constant(value * self.names[self.species[target].getCompartment()])
+            changes[self.base(target)] = value
+        moved = [n for n in self.targets if n in self.sizes]
+        if any(s.getCompartment() in moved and n in self.rated for n, s in self.species.items()):
+            raise unsupported(f"an event that changes the compartment of a species with a rate rule ({name!r})")
+        delay = event.getDelay().getMath() if event.isSetDelay() else None
+        priority = event.getPriority().getMath() if event.isSetPriority() else None
+        return Happening(
+            name, condition, changes,
+            delay=formula(delay) if delay is not None else None,
+            priority=formula(priority) if priority is not None else None,
+            fires_at_start=three and not trigger.getInitialValue(),
+            persistent=trigger.getPersistent() if three else True,
+            as_triggered=event.getUseValuesFromTriggerTime() or not event.isSetUseValuesFromTriggerTime(),
+        )  # fmt: skip
+
+    # Units ----------------------------------------------------------------------------------------------------------
+
+    def dimensions(self) -> dict[str, dict[str, tuple[int, float]]]:
+        """What species and time are counted in, by base units; a species without a definition is left out."""
+        definitions = {self.name(n): s.getDerivedUnitDefinition() for n, s in self.species.items()}
+        found = {n: self.si(d) for n, d in definitions.items() if d is not None}
+        if self.model.isSetTimeUnits():
+            own = self.model.getUnitDefinition(self.model.getTimeUnits())
+            if own is not None:
+                found["t"] = self.si(own)
+            elif self.model.getTimeUnits() == "second":
+                found["t"] = {"second": (1, 1.0)}
+        return found
+
+    def si(self, definition: Any) -> dict[str, tuple[int, float]]:
+        """Base units with their exponents, and the factor of each."""
+        parts: dict[str, tuple[int, float]] = {}
+        converted = self.library.UnitDefinition.convertToSI(definition)
+        for i in range(converted.getNumUnits()):
+            u = converted.getUnit(i)
+            kind = self.library.UnitKind_toString(u.getKind())
+            size = (u.getMultiplier() * 10.0 ** u.getScale()) ** u.getExponent()
+            before = parts.get(kind, (0, 1.0))
+            parts[kind] = (before[0] + u.getExponent(), before[1] * size)
+        return {k: v for k, v in parts.items() if v[0] and k != "dimensionless"}
+
+    def units(self, rates: Mapping[str, Expression]) -> dict[str, str]:
         """The derived units of species and of time, as libsbml tells them."""
         found = {}
-        for name, s in species.items():
-            told = (
-                self.library.UnitDefinition.printUnits(s.getDerivedUnitDefinition(), True)
-                if s.getDerivedUnitDefinition()
-                else ""
-            )
-            if name in states and told and "indeterminable" not in told:
+        for name, s in self.species.items():
+            definition = s.getDerivedUnitDefinition()
+            told = self.library.UnitDefinition.printUnits(definition, True) if definition else ""
+            if self.base(name) in rates and name not in self.by_amount and told and "indeterminable" not in told:
                 found[self.name(name)] = told
         return found
 
-    def declared(self) -> dict[str, str]:
+    def declared_units(self) -> dict[str, str]:
         """The units that parameters and time are given in, where the file says so."""
 
         def told(definition: Any) -> str:
@@ -452,90 +568,13 @@ class _Reader:
         return found
 
 
-def _exact(value: float) -> Any:
-    """A number as a constant; whole ones as whole numbers, which powers need."""
-    return constant(int(value) if math.isfinite(value) and value.is_integer() and abs(value) < 2**53 else value)
+def _number(e: Expression) -> float | Expression:
+    return float(e.value) if e.is_constant else e
 
 
-# Writing --------------------------------------------------------------------------------------------------------------
-
-_INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2), "pow": ("^", 4)}
-_RELATIONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
-# What SBML's mathematics has no word for, as a formula of its arguments. x == 0 is a single point: sinh is accurate
-# beside it, where e^x - 1 is not.
-_SPELLED: dict[str, Callable[..., str]] = {
-    "expm1": lambda x: f"2*exp(({x})/2)*sinh(({x})/2)",
-    "log1p": lambda x: f"ln(1 + ({x}))",
-    "sigmoid": lambda x: f"1/(1 + exp(-({x})))",
-    "log_sigmoid": lambda x: f"-ln(1 + exp(-({x})))",
-    "softplus": lambda x: f"ln(1 + exp({x}))",
-    "tanhshrink": lambda x: f"({x}) - tanh({x})",
-    "asinh": lambda x: f"arcsinh({x})",
-    "atan": lambda x: f"arctan({x})",
-    "log": lambda x: f"ln({x})",
-    "maximum": lambda a, b: f"piecewise({a}, ({a}) > ({b}), {b})",
-    "minimum": lambda a, b: f"piecewise({a}, ({a}) < ({b}), {b})",
-    "squareplus": lambda x, b: f"(({x}) + sqrt(({x})^2 + ({b})))/2",
-    "hill": lambda x, k, n: f"({x})^({n})/(({k})^({n}) + ({x})^({n}))",
-    "where": lambda condition, a, b: f"piecewise({a}, {condition}, {b})",
-}
-_SAME = frozenset({"exp", "sqrt", "sin", "cos", "sinh", "cosh", "tanh", "sech", "abs"})
-
-
-def sbml_formula(expression: Expression) -> str:
-    """An expression in the infix notation of SBML level 3, which libsbml turns into MathML.
-
-    Raises:
-        UnsupportedModel: a function that SBML's mathematics cannot say.
-    """
-    return _written(expression, 0)
-
-
-def _written(node: Expression, outer: int) -> str:
-    operation, arguments = node.operation, node.arguments
-    if operation == "variable":
-        return arguments[0]
-    if operation == "constant":
-        return _number(arguments[0], outer)
-    if operation == "with_slope":
-        return _written(arguments[1], outer)
-    if operation == "neg":
-        text = "-" + _written(arguments[0], 3)
-        return f"({text})" if outer > 0 else text
-    if operation in _INFIX:
-        sign, level = _INFIX[operation]
-        left = _written(arguments[0], level + (operation == "pow"))
-        right = _written(arguments[1], level + (operation in ("sub", "div", "pow")))
-        text = f"{left} {sign} {right}" if level == 1 else left + sign + right
-        return f"({text})" if level < outer else text
-    if operation in _RELATIONS:
-        return f" {_RELATIONS[operation]} ".join(_written(a, 2) for a in arguments)
-    if operation == "exprel" and arguments[1].is_constant and arguments[1].value == 0:
-        x = _written(arguments[0], 0)
-        return f"piecewise(1, ({x}) == 0, exp(({x})/2)*sinh(({x})/2)/(({x})/2))"
-    given = [_written(a, 0) for a in arguments]
-    if operation in _SAME:
-        return f"{operation}({', '.join(given)})"
-    if operation not in _SPELLED:
-        raise UnsupportedModel(f"SBML's mathematics has no {operation}, which {node!r} needs")
-    return f"({_SPELLED[operation](*given)})"
-
-
-def _number(value: Any, outer: int) -> str:
-    if isinstance(value, Fraction) and value.denominator != 1:
-        text = f"{value.numerator}/{value.denominator}"
-        return f"({text})" if outer > 1 else text
-    text = repr(value) if isinstance(value, float) else str(value)
-    return f"({text})" if value < 0 and outer > 0 else text
-
-
-def libsbml() -> Any:
-    """The package libsbml.
-
-    Raises:
-        ImportError: it is missing.
-    """
-    try:
-        return importlib.import_module("libsbml")
-    except ImportError:
-        raise ImportError("SBML needs the package python-libsbml: pip install python-libsbml") from None
+def _put(e: Expression, values: Mapping[str, Expression]) -> Expression:
+    """An expression with some variables replaced."""
+    if not e.variables & set(values):
+        return e
+    names: dict[str, Any] = {v: variable(v) for v in e.variables}
+    return constant(evaluate([e], names | {k: v for k, v in values.items() if k in names})[0])

@@ -22,7 +22,7 @@ from .tableau import DP_A, DP_C, DP_D, DP_E, RODAS_A, RODAS_C, RODAS_D, RODAS_G,
 
 # The rows that a step works on, with their arguments' types; n states, m parameters.
 ROOM: dict[str, Any] = {
-    "rows": FLOATS,  # (n + m + 1) what a system's code reads: states, parameters, t
+    "rows": FLOATS,  # what a system's code reads: n states, m parameters, t, what depends on parameters alone
     "y": FLOATS,  # (n)
     "new": FLOATS,  # (n) the state after the step
     "inner": FLOATS,  # (n) the argument of Dormand-Prince's sixth stage, for the test of stiffness

@@ -20,7 +20,24 @@ from varphi.numbers.expression import constant, without_slopes
 from varphi.numbers.jet import partial
 from varphi.numbers.kernel.batch import Batch, batch
 
+from .prepared import in_logarithms, prepared
+
 TIME = "t"
+
+
+@dataclass(frozen=True)
+class SolverCode:
+    """A system's machine code for a solver. Behind a system's variables its rows hold what `prepare` computes.
+
+    Attributes:
+        prepare: what depends on parameters alone.
+        rate: f.
+        jacobian: ∂f/∂y row by row, then ∂f/∂t.
+    """
+
+    prepare: Batch
+    rate: Batch
+    jacobian: Batch
 
 
 @dataclass(frozen=True)
@@ -130,6 +147,19 @@ class System:
     def jacobian_code(self) -> Batch:
         """∂f/∂y row by row, then ∂f/∂t."""
         return self.function([*(e for row in self.jacobian for e in row), *self.time_slope])
+
+    @functools.cached_property
+    def solver_code(self) -> SolverCode:
+        """f and its derivatives as `simulate` evaluates them."""
+        names, n = tuple(self.parameters), len(self.states)
+        rates = in_logarithms(self.rates, names)
+        slopes = [partial(rate, state) for rate in rates for state in self.states]
+        slopes += [partial(rate, TIME) for rate in rates]
+        parts, found = prepared([without_slopes(e) for e in (*rates, *slopes)], names)
+        variables = (*self.variables, *parts)
+        return SolverCode(
+            batch(list(parts.values()), self.variables), batch(found[:n], variables), batch(found[n:], variables)
+        )
 
     def __call__(self, y: Sequence[Any], t: Any = 0.0, **parameters: Any) -> list[Any]:
         """f over any number system: tensors, floats, balls.

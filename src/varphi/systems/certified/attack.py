@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 _GROWTH = 0.05
 _HALVINGS = 16
-# The k-th further start is at random, so many times k as far as the linearised boundary.
-_REACH = 1.0
-# Coordinates moved at once in L1, where one alone is slow.
-_COORDINATES = 4
+# The k-th further start is at random, so many times k as far as the linearised boundary, at most _FAR times.
+_REACH, _FAR = 0.5, 3.0
+# Coordinates moved at once in L1: where the margin is linear one is best, elsewhere one alone is slow.
+_COORDINATES = (1, 2, 4)
+# At least so many walks from each sample.
+_WALKS = 18
 _MOST_POINTS = 8192
 
 
@@ -44,7 +46,7 @@ def nearest(
     clip: tuple[float, float] | None = None,
     *,
     rivals: int = 9,
-    starts: int = 3,
+    starts: int | None = None,
     steps: int = 60,
     seed: int = 0,
 ) -> Nearest:
@@ -56,7 +58,8 @@ def nearest(
         norm: 1, 2 or inf.
         clip: inputs stay within these numbers.
         rivals: how many other classes are aimed at, the nearest by margin first.
-        starts: for each of them; the first from the sample, the others around it at random.
+        starts: for each of them; the first from the sample, the others around it at random. None: as many as make 18
+            walks, at least 2.
         steps: of each walk.
         seed: of the random starts.
     """
@@ -64,6 +67,7 @@ def nearest(
         logits = model(x).double()
     others = logits.scatter(1, y.unsqueeze(1), -math.inf).argsort(1, descending=True)
     targets = others[:, : min(rivals, logits.shape[1] - 1)]
+    starts = max(2, -(-_WALKS // targets.shape[1])) if starts is None else starts
     generator = torch.Generator().manual_seed(seed)
     best, place = torch.full((len(x),), math.inf, dtype=torch.float64, device=x.device), x.clone()
     if not len(x):
@@ -97,6 +101,7 @@ class _Walk:
         self.y = y.repeat(self.copies)
         self.target = targets.T.flatten().repeat(starts)
         self.centre = self.x.flatten(1).double()
+        self.start = torch.arange(len(self.x), device=x.device).div(self.first, rounding_mode="floor")
 
     def run(self, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         margin, gradient = self._margin(self.x)
@@ -104,7 +109,7 @@ class _Walk:
         radius = (margin.abs() / slope).clamp(max=1e6) * 1.05 + 1e-9
         noise = torch.randn(self.centre.shape, generator=generator, dtype=torch.float64).to(self.x.device)
         noise[: self.first] = 0.0
-        reach = _REACH * torch.arange(len(radius), device=radius.device).div(self.first, rounding_mode="floor")
+        reach = (_REACH * self.start).clamp(max=_FAR)
         delta = self._kept(self._scaled(noise, reach * radius))
         best = torch.full((len(self.x),), math.inf, dtype=torch.float64, device=self.x.device)
         kept = delta
@@ -165,8 +170,10 @@ class _Walk:
             return gradient.sign()
         if self.norm == 2:
             return gradient / torch.linalg.vector_norm(gradient, dim=1, keepdim=True).clamp_min(1e-300)
-        most = gradient.abs().topk(min(_COORDINATES, gradient.shape[1]), 1).indices
-        step = torch.zeros_like(gradient).scatter_(1, most, gradient.gather(1, most))
+        most = gradient.abs().topk(min(max(_COORDINATES), gradient.shape[1]), 1).indices
+        count = torch.tensor(_COORDINATES, device=gradient.device)[self.start % len(_COORDINATES)]
+        kept = torch.arange(most.shape[1], device=gradient.device) < count.unsqueeze(1)
+        step = torch.zeros_like(gradient).scatter_(1, most, gradient.gather(1, most) * kept)
         return step / step.abs().sum(1, keepdim=True).clamp_min(1e-300)
 
     def _drawn_in(self, delta: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

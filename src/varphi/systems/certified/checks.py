@@ -75,7 +75,8 @@ def check_inputs(model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         told = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
-            f"a certified radius is of a classifier with outputs (batch, classes), at least two; this model gives {told} "
+            f"a certified radius is of a classifier with outputs (batch, classes), at least two; this model gives "
+            "{told} "
             f"for {len(x)} samples"
         )
     if not bool(torch.isfinite(logits).all()):
@@ -85,6 +86,7 @@ def check_inputs(model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor]:
 
 
 def check_labels(y: Any, batch: int, classes: int) -> None:
+    """Raises TypeError or ValueError for labels that are no classes of the model, one for each sample."""
     if y is None:
         return
     if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
@@ -99,6 +101,7 @@ def check_labels(y: Any, batch: int, classes: int) -> None:
 
 
 def check_clip(clip: Any, x: Tensor) -> tuple[float, float] | None:
+    """The clip as two numbers; raises where it is none, or x leaves it."""
     if clip is None:
         return None
     try:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 ORIGIN = (
     "Optical recognition of handwritten digits (Alpaydin & Kaynak, UCI repository, 1998; CC BY 4.0), `load_digits` in "
-    "scikit-learn: 1797 images of 8 × 8 pixels, divided by 16 into [0, 1]. Each seed splits them anew: 1200 to fit, 200 to "
-    "tell when to stop, 397 held out."
+    "scikit-learn: 1797 images of 8 × 8 pixels, divided by 16 into [0, 1]. Each seed splits them anew: 1200 to fit, "
+    "200 to tell when to stop, 397 held out."
 )
 FIT, VALIDATION = 1200, 200
 SIDE, CLASSES = 8, 10

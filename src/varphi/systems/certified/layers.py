@@ -23,8 +23,8 @@ class LipschitzLinear(nn.Module):
 
     Args:
         in_features, out_features, bias: as for torch.nn.Linear.
-        kind: "orthogonal": singular values all (nearly) 1, by Björck and Bowie's iteration (SIAM J. Numer. Anal. 8, 1971;
-            Anil, Lucas & Grosse, ICML 2019); lengths are kept. "aol": columns scaled by 1/sqrt(Σ|VᵀV|), almost
+        kind: "orthogonal": singular values all (nearly) 1, by Björck and Bowie's iteration (SIAM J. Numer. Anal. 8,
+            1971; Anil, Lucas & Grosse, ICML 2019); lengths are kept. "aol": columns scaled by 1/sqrt(Σ|VᵀV|), almost
             orthogonal after training (Prach & Lampert, ECCV 2022); cheaper.
 
     Shape:
@@ -74,7 +74,8 @@ class LipschitzConv2d(nn.Module):
     cannot enlarge the norm.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, bias: as for torch.nn.Conv2d, without groups and dilation.
+        in_channels, out_channels, kernel_size, stride, padding, bias: as for torch.nn.Conv2d, without groups and
+        dilation.
 
     Shape:
         (batch, in_channels, height, width) -> (batch, out_channels, ...).

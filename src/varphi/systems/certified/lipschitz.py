@@ -17,14 +17,14 @@ from varphi.bounds.region import region as region_of
 from varphi.study.data import plain_data
 
 from .checks import SoundnessError, check_model, check_norm, sample_of
-from .network import EXACT, Structure
+from .network import EXACT, Structure, plain
 from .products import Constants
 from .spectral import UNIT
 
 _POINTS, _ROUNDS, _KEPT = 256, 20, 32
-# A Jacobian of more elements is not written out for its 2-norm; so many elements are held at once; points shrink with it.
-_LARGE, _AT_ONCE, _WORK = 2**13, 2**20, 2**22
-_TURNS = 12
+# A Jacobian of more elements is not written out for its 2-norm; so many elements are held at once; points shrink with
+it._LARGE, _AT_ONCE, _WORK = 2**13, 2**20, 2**22
+_TURNS, _FEW_POINTS = 12, 32
 
 
 class Ball(NamedTuple):
@@ -122,6 +122,7 @@ def lipschitz(
     check_norm(norm)
     check_model(model)
     where, told = _region(region)
+    model = plain(model)
     start = sample_of(model, where.centre if where is not None else sample)
     structure = Structure(model, start)
     with torch.no_grad():
@@ -186,7 +187,8 @@ def attained(
     wide = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(seed)
     size = sample[0].numel() * model(sample[:1].to(_format(model))).numel()
-    many = max(4, min(_POINTS, _WORK // size))
+    most = _FEW_POINTS if norm == 2 and size > _LARGE else _POINTS
+    many = max(4, min(most, _WORK // size))
     few, rounds = max(1, min(_KEPT, many // 8)), _ROUNDS if many == _POINTS else 4
     given = sample[:many].detach().double().cpu()
 
@@ -231,7 +233,7 @@ def _jacobian_norms(model: nn.Module, points: Tensor, norm: float) -> Float[Tens
 
     size = points[0].numel() * one(points[0]).numel()
     if norm == 2 and size > _LARGE:
-        return torch.cat([_stretched(one, chunk) for chunk in points.split(8)])
+        return torch.cat([_stretched(one, chunk) for chunk in points.split(_FEW_POINTS)])
     found = []
     for chunk in points.split(max(1, min(128, _AT_ONCE // size))):
         jacobian = torch.func.vmap(torch.func.jacrev(one))(chunk).flatten(2).detach()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.utils.parametrize as parametrize
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 from varphi.bounds.arithmetic import Arithmetic
 from varphi.bounds.crown import Network, Pass
 from varphi.bounds.graph import read
-from varphi.bounds.nodes import Affine, Concat, Curve, Input, Maximum, Node, Product, Sum
+from varphi.bounds.nodes import Affine, Concat, Curve, Input, Maximum, Node, Sum
 from varphi.bounds.region import Region
 
 from .layers import LipschitzConv2d, LipschitzLinear
@@ -86,7 +88,8 @@ def plain(model: nn.Module) -> nn.Module:
 def _unparametrised(module: nn.Module) -> nn.Module:
     """A copy with its weights as parameters of its own. (torch's removal changes the class that copies share.)"""
     found = copy.deepcopy(module)
-    weights = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # pyright: ignore
+    names: Any = module.parametrizations
+    weights = {name: getattr(module, name).detach().clone() for name in names}
     found.__class__ = parametrize.type_before_parametrizations(module)
     del found.parametrizations
     for name, weight in weights.items():
@@ -230,7 +233,7 @@ class Structure:
     def is_chain(self) -> bool:
         """Whether every base follows from the one before it alone."""
         bases = self.bases
-        for before, here in zip(bases, bases[1:], strict=False):
+        for before, here in pairwise(bases):
             kinds = isinstance(here, (Curve, Maximum)) and isinstance(before, (Input, Curve, Maximum))
             if not kinds or self._bases[here.parents[0]] is not before:
                 return False

@@ -1,4 +1,5 @@
-"""Lipschitz constants of a whole model: by the product rule through any graph, and by the layered recursion in chains."""
+"""Lipschitz constants of a whole model: by the product rule through any graph, and by the layered recursion in
+chains."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ from .network import Structure, joined, overlap
 from .recursion import Layer, ellipsoid, slack_of, through
 from .spectral import UNIT, gamma, largest_eigenvalue
 
-# Steps of the descent on multipliers, by the widest layer: each costs the cube of it. For each radius that is tried, few.
+# Steps of the descent on multipliers, by the widest layer: each costs the cube of it.
 _STEPS = {128: 40, 512: 16}
+# In wider ones; and for each radius that is tried, a few.
 _LEAST_STEPS, LOCAL_STEPS = 8, 12
 # Beyond so many neurons in a layer the recursion is left out.
 _MOST_NEURONS = 1024
@@ -82,8 +84,8 @@ class Constants:
     def _product(self, node: Node, parts: list[Tensor]) -> Tensor:
         if self.run is None:
             raise UncertifiedOperation(
-                f"{node.path or 'the model'}: a product of two tensors that depend on the input has no global Lipschitz "
-                "constant; give a region"
+                f"{node.path or 'the model'}: a product of two tensors that depend on the input has no global "
+                "Lipschitz constant; give a region"
             )
         sizes = [torch.maximum(*(t.abs() for t in self.run.tight(n))).flatten(1).amax(1) for n in node.parents]
         return sizes[0] * parts[1] + sizes[1] * parts[0]
@@ -145,7 +147,8 @@ class Constants:
     def of_rows(self, rows: Float[Tensor, "batch rows out"], p: float) -> dict[str, Float[Tensor, "batch rows"]]:
         """Above the Lipschitz constants of rows·output, by method ("pairwise" and, for p = 2, "layered").
 
-        A number changes by at most ‖row·W‖_q times the p-norm of what the last layer's input changes by (1/p + 1/q = 1).
+        A number changes by at most ‖row·W‖_q times the p-norm of what the last layer's input changes by (1/p + 1/q =
+        1).
         """
         linear = self.structure.linear(self.structure.output)
         if linear.matrix is None and linear.base is not self.structure.output:

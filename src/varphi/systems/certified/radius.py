@@ -39,7 +39,7 @@ _TURNS = 40
 # So that the margin stays above 0 on the whole closed ball.
 _INSIDE = 1 - 2.0**-30
 
-Margins: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Margins: TypeAlias = Callable[[Tensor, Any], Tensor]
 
 
 def radius(
@@ -167,7 +167,7 @@ class _Question:
         correct = (predicted == self.y) & (self._margins_at_centre(classes) > 0)
         index = correct.nonzero().squeeze(1)
         attacked, adversarial = torch.zeros(size, dtype=torch.float64, device=self.x.device), self.x.clone()
-        found = {m: _Found.empty(size, self.x.device) for m in methods}
+        found: dict[Method, _Found] = {m: _Found.empty(size, self.x.device) for m in methods}
         parts, attack_seconds = index.split(_BATCH) if len(index) else (), 0.0
         for number, part in enumerate(parts):
             here, start = self.some(part), time.perf_counter()

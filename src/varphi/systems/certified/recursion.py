@@ -1,7 +1,8 @@
 """A bound of a chain's Lipschitz constant that is below the product of its layers': layer by layer, with multipliers.
 
 Write the difference of two outputs of layer i, wherever the inputs are, as u_i = D·W·u_{i-1} with D diagonal and each
-slope in [a, b] = [c - r, c + r]. Let u_{i-1} lie in the ellipsoid {‖u‖² in Y⁻¹ <= t}. For every diagonal Γ > A = W·Y·Wᵀ,
+slope in [a, b] = [c - r, c + r]. Let u_{i-1} lie in the ellipsoid {‖u‖² in Y⁻¹ <= t}. For every diagonal Γ > A =
+W·Y·Wᵀ,
 
     Y' = C·(A + A(Γ - A)⁻¹A)·C + R²Γ
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -144,7 +146,7 @@ def collapsed(layer: Layer, y: Tensor) -> Tensor:
     return top[:, None, None] * torch.eye(layer.size, dtype=a.dtype, device=a.device)
 
 
-Objective = Callable[[Tensor], Tensor]
+Objective: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def ellipsoid(
@@ -160,11 +162,11 @@ def ellipsoid(
     batch = max((len(layer.least) for layer in layers if layer.least is not None), default=1)
     start = torch.eye(inputs, dtype=torch.float64).expand(batch, -1, -1)
     multipliers = _product_multipliers(layers, start)
-    if steps and any(m is not None for m in multipliers):
+    if steps and multipliers:
         multipliers = _descended(layers, start, multipliers, objective, steps)
     y = start
-    for layer, multiplier in zip(layers, multipliers, strict=True):
-        y = collapsed(layer, y) if multiplier is None else _proved_or_product(layer, y, multiplier)
+    for i, layer in enumerate(layers):
+        y = _proved_or_product(layer, y, multipliers[i]) if i in multipliers else collapsed(layer, y)
     return y
 
 
@@ -180,69 +182,69 @@ def _proved_or_product(layer: Layer, y: Tensor, multiplier: Tensor) -> Tensor:
     return found
 
 
-def _product_multipliers(layers: Sequence[Layer], y: Tensor, away: float = 1e-7) -> list[Tensor | None]:
-    found: list[Tensor | None] = []
-    for layer in layers:
+# Γ of each layer that has one, by its place.
+Multipliers: TypeAlias = dict[int, Tensor]
+
+
+def _product_multipliers(layers: Sequence[Layer], y: Tensor, away: float = 1e-7) -> Multipliers:
+    found: Multipliers = {}
+    for i, layer in enumerate(layers):
         if layer.least is None:
             y = collapsed(layer, y)
-            found.append(None)
             continue
         a = through(layer.weight, y)
-        found.append(started(layer, a, away))
-        y = passed(layer, a, found[-1])[0]
+        found[i] = started(layer, a, away)
+        y = passed(layer, a, found[i])[0]
     return found
 
 
 def _descended(
-    layers: Sequence[Layer], start: Tensor, multipliers: list[Tensor | None], objective: Objective, steps: int
-) -> list[Tensor | None]:
+    layers: Sequence[Layer], start: Tensor, multipliers: Multipliers, objective: Objective, steps: int
+) -> Multipliers:
     """Adam on log Γ. A step that leaves Γ > A is taken back for the samples where it does, and shortened."""
-    best = [None if m is None else m.log() for m in multipliers]
+    best = {i: m.log() for i, m in multipliers.items()}
     y, feasible, _ = _run(layers, start, best)
     best_value = torch.where(feasible, objective(y).log(), torch.inf)
     # Where slopes are symmetric, the product's Γ touches A: descent begins further away.
-    logs = [None if m is None else m.log() for m in _product_multipliers(layers, start, _AWAY)]
+    logs = {i: m.log() for i, m in _product_multipliers(layers, start, _AWAY).items()}
     kept = logs
-    moments = [None if g is None else (torch.zeros_like(g), torch.zeros_like(g)) for g in logs]
+    moments = {i: (torch.zeros_like(g), torch.zeros_like(g)) for i, g in logs.items()}
     rate = torch.full((len(start), 1), _RATE, dtype=torch.float64)
     for step in range(1, steps + 1):
-        leaves = [None if g is None else g.clone().requires_grad_() for g in logs]
+        leaves = {i: g.clone().requires_grad_() for i, g in logs.items()}
         with torch.enable_grad():
             y, feasible, wall = _run(layers, start, leaves)
             value = objective(y).log()
             value = torch.where(feasible & torch.isfinite(value), value, torch.inf)
-            improved = (value < best_value).detach()
-            held = [g for g in leaves if g is not None]
-            grads = iter(torch.autograd.grad(torch.where(feasible, value + _WALL * _LOWERED**step * wall, 0.0).sum(), held))
-        best_value = torch.where(improved, value.detach(), best_value)
-        keep = improved.unsqueeze(-1)
-        best = [g if g is None else torch.where(keep, g, b) for g, b in zip(logs, best, strict=True)]
-        lost = ~torch.isfinite(value.detach()).unsqueeze(-1)
-        kept = [g if g is None else torch.where(lost, k, g) for g, k in zip(logs, kept, strict=True)]
+            goal = torch.where(feasible, value + _WALL * _LOWERED**step * wall, 0.0).sum()
+            gradients = dict(zip(leaves, torch.autograd.grad(goal, list(leaves.values())), strict=True))
+        value = value.detach()
+        improved, lost = (value < best_value).unsqueeze(-1), ~torch.isfinite(value).unsqueeze(-1)
+        best_value = torch.minimum(best_value, value)
+        best = {i: torch.where(improved, g, best[i]) for i, g in logs.items()}
+        kept = {i: torch.where(lost, kept[i], g) for i, g in logs.items()}
         rate = torch.where(lost, rate * 0.5, rate * _DECAY)
-        logs = [
-            g if g is None else torch.where(lost, k, _adam(g, m, torch.nan_to_num(next(grads), 0.0, 0.0, 0.0), rate, step))
-            for g, k, m in zip(logs, kept, moments, strict=True)
-        ]
-    return [None if g is None else g.exp() for g in best]
+        moved = {
+            i: _adam(g, *moments[i], torch.nan_to_num(gradients[i], 0.0, 0.0, 0.0), rate, step) for i, g in logs.items()
+        }
+        logs = {i: torch.where(lost, kept[i], g) for i, g in moved.items()}
+    return {i: g.exp() for i, g in best.items()}
 
 
-def _adam(x: Tensor, moments: tuple[Tensor, Tensor] | None, gradient: Tensor, rate: Tensor, step: int) -> Tensor:
-    assert moments is not None
-    first, second = moments
+def _adam(x: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, step: int) -> Tensor:
     first.mul_(0.9).add_(gradient, alpha=0.1)
     second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
     return x - rate * (first / (1 - 0.9**step)) / ((second / (1 - 0.99**step)).sqrt() + 1e-12)
 
 
-def _run(layers: Sequence[Layer], y: Tensor, logs: Sequence[Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
+def _run(layers: Sequence[Layer], y: Tensor, logs: Multipliers) -> tuple[Tensor, Tensor, Tensor]:
+    """(Y after the last layer, whether every Γ > A, the barriers' sum)."""
     feasible = torch.ones(len(y), dtype=torch.bool, device=y.device)
     walls = torch.zeros(len(y), dtype=y.dtype, device=y.device)
-    for layer, log in zip(layers, logs, strict=True):
-        if log is None:
+    for i, layer in enumerate(layers):
+        if i not in logs:
             y = collapsed(layer, y.detach())
             continue
-        a = through(layer.weight, y)
-        y, fine, wall = passed(layer, a, log.exp())
+        y, fine, wall = passed(layer, through(layer.weight, y), logs[i].exp())
         feasible, walls = feasible & fine, walls + wall
     return y, feasible, walls

@@ -12,6 +12,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from flint import arb
@@ -60,8 +61,8 @@ class SlopeTable:
     Attributes:
         edges: (cells + 1,), from -inf to inf.
         ranges: (levels, 2, cells): the least and the greatest slope over 2^level cells from each on.
-        first, second: (cells, 2) enclosures of f' at the left edge from within the cell, and of f'' on it; infinite where
-            the cell is no single smooth piece.
+        first, second: (cells, 2) enclosures of f' at the left edge from within the cell, and of f'' on it; infinite
+            where the cell is no single smooth piece.
     """
 
     edges: Tensor
@@ -134,7 +135,7 @@ def _enclosed(expression: Expression) -> list[list[float]]:
     edges = _edges()
     rows = []
     with precision(PRECISION):
-        for left, right in zip(edges, edges[1:], strict=False):
+        for left, right in pairwise(edges):
             rows.append(_cell(analysis, left, right, bounds.lower, bounds.upper, rough))
     return rows
 
@@ -144,7 +145,7 @@ def _cell(analysis: Analysis, left: float, right: float, least: float, greatest:
     for arc in analysis.arcs:
         low = arb(left) if not arc.curve.lower > arb(left) else arc.curve.lower
         high = arb(right) if not arc.curve.upper < arb(right) else arc.curve.upper
-        if low < high or (not low >= high and not low == high):
+        if not low >= high:  # certainly below, or too near to tell
             parts.append((arc.curve, low, high))
     everything = [-math.inf, math.inf]
     if not parts or (rough and any(_touches(arc.curve, left, right) for arc in analysis.arcs)):

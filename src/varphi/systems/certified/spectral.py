@@ -2,8 +2,8 @@
 
 One theorem carries everything: where the Cholesky factorisation of a symmetric float matrix A runs to its end, the
 factor R satisfies RᵀR = A + E with |E| <= γ_{n+1}·|R|ᵀ|R|, so A + s·I is positive semidefinite for s = 2·γ_{n+1}·tr A
-(Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, thms. 10.3 and 10.5; Rump, BIT 46, 2006). It holds
-for any order of the sums; twice is charged, for factorisations that multiply by reciprocals of the pivots.
+(Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 2002, thms. 10.3 and 10.5; Rump, BIT 46, 2006). It
+holds for any order of the sums; twice is charged, for factorisations that multiply by reciprocals of the pivots.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ def largest_eigenvalue(a: Float[Tensor, "... n n"], slack: Tensor | float = 0.0)
     return (best + slack) * (1 + 4 * UNIT)
 
 
-def matrix_norm(
-    w: Float[Tensor, "... m n"], norm: float = 2.0, error: Tensor | float = 0.0
-) -> Float[Tensor, "..."]:
+def matrix_norm(w: Float[Tensor, "... m n"], norm: float = 2.0, error: Tensor | float = 0.0) -> Float[Tensor, "..."]:
     """Above the operator norm of w as a map from (Rⁿ, ‖·‖_p) to (Rᵐ, ‖·‖_p).
 
     Args:
@@ -106,10 +104,11 @@ def convolution_norm(
 ) -> float:
     """Above the 2-norm of a convolution with zero padding, of any padding and stride.
 
-    Let E put the input, surrounded by zeros, onto a torus that is larger by the kernel's reach; C convolve there; P pick
-    the outputs. No sum that P picks wraps around, so the convolution is P·C·E, and those of its outputs that lie beyond
-    the torus are zero. E keeps norms and P does not enlarge them: ‖P·C·E‖ <= ‖C‖. C is diagonalised by the Fourier
-    transform into one (out, inner) matrix for each frequency, and its norm is the largest of theirs, in exact numbers.
+    Let E put the input, surrounded by zeros, onto a torus that is larger by the kernel's reach; C convolve there; P
+    pick the outputs. No sum that P picks wraps around, so the convolution is P·C·E, and those of its outputs that lie
+    beyond the torus are zero. E keeps norms and P does not enlarge them: ‖P·C·E‖ <= ‖C‖. C is diagonalised by the
+    Fourier transform into one (out, inner) matrix for each frequency, and its norm is the largest of theirs, in exact
+    numbers.
 
     Args:
         kernel: float64.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from varphi.activation.lookup import get
 from varphi.study import Claim, Contest, Figure, Size, Study
-from varphi.study.results import Results
+from varphi.study.results import Results, Row
 from varphi.study.statistics import Comparison, number, paired
 from varphi.study.verdict import Verdict, judged
 
 from .data import ORIGIN
-from .training import ACCURACY, CNN, CONSTRAINED, EQUAL_ACCURACY, EQUAL_WEIGHTS, MLP, TARGET
+from .training import ACCURACY, CNN, CONSTRAINED, EQUAL_ACCURACY, EQUAL_WEIGHTS, MLP
 from .trial import METHODS, trial
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "softplus", "gelu", "silu", "mish", "sin", "elu")
@@ -40,15 +39,15 @@ def _steadier(results: Results) -> Verdict:
         ranks = np.array([_spearman(-a, b) for a, b in zip(steepness.T, attacked.T, strict=True)])
         conditions.append(("over activations at equal accuracy", net))
         family.append(paired(ranks, np.zeros_like(ranks), f"rank correlation of 1/L and attack radius, {net}"))
-        pair = [_mean_over_activations(results, net, training) for training in (CONSTRAINED, EQUAL_ACCURACY)]
+        first, second = (_mean_over_activations(results, net, t) for t in (CONSTRAINED, EQUAL_ACCURACY))
         conditions.append(("the layers are 1-Lipschitz", net))
-        family.append(paired(*pair, f"attack radius, 1-Lipschitz - plain, {net}"))
+        family.append(paired(first, second, f"attack radius, 1-Lipschitz - plain, {net}"))
     return judged(family, conditions=conditions)
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(v)).astype(float) for v in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.stack([np.argsort(np.argsort(v)).astype(float) for v in (a, b)])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _mean_over_activations(results: Results, net: str, training: str) -> np.ndarray:
@@ -61,7 +60,8 @@ def _bounded(results: Results) -> Verdict:
         values = [row.values(f"lipschitz_{name}") / row.values("lipschitz_attained") for row in results.rows]
         ratios[name] = np.concatenate(values)
     told = "; ".join(
-        f"{name} / attained: median {np.median(r):.3f}, from {r.min():.4f} to {r.max():.3g}" for name, r in ratios.items()
+        f"{name} / attained: median {np.median(r):.3f}, from {r.min():.4f} to {r.max():.3g}"
+        for name, r in ratios.items()
     )
     wrong = int((ratios["product"] < 1).sum())
     total = len(ratios["product"])
@@ -81,8 +81,8 @@ def _slopes(results: Results) -> Verdict:
 
 def _log_ratio(results: Results, measure: str, larger: str, smaller: str, net: str, training: str) -> Comparison:
     setting = {"net": net, "training": training}
-    pair = [np.log(results.values(measure, activation=a, **setting)) for a in (larger, smaller)]
-    return paired(*pair, f"ln {measure}, {larger} - {smaller}, {training}, {net}")
+    first, second = (np.log(results.values(measure, activation=a, **setting)) for a in (larger, smaller))
+    return paired(first, second, f"ln {measure}, {larger} - {smaller}, {training}, {net}")
 
 
 def _smaller_constant(results: Results) -> Verdict:
@@ -121,45 +121,46 @@ def _with_medians(results: Results, found: Verdict, measure: str) -> Verdict:
 CLAIMS = (
     Claim(
         name="a small Lipschitz constant makes a model robust",
-        quote="With a small Lipschitz constant a small perturbation of the input changes the output only a little, which "
-        "makes the model more robust.",
-        measure="Robustness is the median distance of the nearest adversarial input that the attack finds. (a) For each "
-        "seed, Spearman's rank correlation over activations, at equal accuracy, of that with 1/L, L the proved layered "
-        "bound; (b) the same distance, mean over activations, with 1-Lipschitz layers minus without. Supported if both "
-        "are above 0 for each net (95 %, Holm), 'only if' where one is.",
+        quote="With a small Lipschitz constant a small perturbation of the input changes the output only a little, "
+        "which makes the model more robust.",
+        measure="Robustness is the median distance of the nearest adversarial input that the attack finds. (a) For "
+        "each seed, Spearman's rank correlation over activations, at equal accuracy, of that with 1/L, L the proved "
+        "layered bound; (b) the same distance, mean over activations, with 1-Lipschitz layers minus without. "
+        "Supported if both are above 0 for each net (95 %, Holm), 'only if' where one is.",
         judge=_steadier,
     ),
     Claim(
         name="the product over the layers bounds the network",
-        quote="The network's Lipschitz constant can be bounded by the product of the norms of its layers' weight matrices "
-        "and of the Lipschitz constants of its activations; that of f is limited by α_f = sup|f'(t)|.",
-        measure="The proved product over the largest ‖Jacobian‖₂ that a search finds, in every network. Supported if never "
-        "below 1, else refuted. Beside it the same for the layered recursion.",
+        quote="The network's Lipschitz constant can be bounded by the product of the norms of its layers' weight "
+        "matrices and of the Lipschitz constants of its activations; that of f is limited by α_f = sup|f'(t)|.",
+        measure="The proved product over the largest ‖Jacobian‖₂ that a search finds, in every network. Supported if "
+        "never below 1, else refuted. Beside it the same for the layered recursion.",
         judge=_bounded,
     ),
     Claim(
         name="sup|f'| is 0.25 for the sigmoid, 1 for ReLU",
-        quote="An activation whose derivative has a small upper bound, such as the sigmoid (0.25) compared with ReLU (1).",
-        measure="The certified supremum of |f′| over the real line, from ball arithmetic. Supported if the enclosures hold "
-        "0.25 and 1 and are narrower than 1e-12.",
+        quote="An activation whose derivative has a small upper bound, such as the sigmoid (0.25) compared with ReLU "
+        "(1).",
+        measure="The certified supremum of |f′| over the real line, from ball arithmetic. Supported if the enclosures "
+        "hold 0.25 and 1 and are narrower than 1e-12.",
         judge=_slopes,
     ),
     Claim(
         name="a sigmoid network has the smaller Lipschitz constant",
-        quote="With such an activation one can, in theory, build a network with a smaller global Lipschitz constant than "
-        "with ReLU.",
-        measure="Logarithm of the proved product bound, ReLU minus sigmoid, paired over seeds, at equal weights and at equal "
-        "accuracy. Supported if above 0 under both for each net (95 %, Holm), 'only if' where in some.",
+        quote="With such an activation one can, in theory, build a network with a smaller global Lipschitz constant "
+        "than with ReLU.",
+        measure="Logarithm of the proved product bound, ReLU minus sigmoid, paired over seeds, at equal weights and "
+        "at equal accuracy. Supported if above 0 under both for each net (95 %, Holm), 'only if' where in some.",
         judge=_smaller_constant,
     ),
     Claim(
         name="its certified radius is larger",
-        quote="This translates directly into a larger certified radius: the region around an input in which no adversarial "
-        "perturbation changes the prediction.",
-        measure="Logarithm of the median certified radius (L2), sigmoid minus ReLU, paired over seeds: the chapter's bound at "
-        "equal weights (radii of the predictions, whatever they are), the chapter's bound at equal accuracy, the best "
-        "bound of each sample at equal accuracy. Supported if above 0 under each for each net (95 %, Holm), 'only if' "
-        "where in some; refuted if in none and below 0 in some.",
+        quote="This translates directly into a larger certified radius: the region around an input in which no "
+        "adversarial perturbation changes the prediction.",
+        measure="Logarithm of the median certified radius (L2), sigmoid minus ReLU, paired over seeds: the chapter's "
+        "bound at equal weights (radii of the predictions, whatever they are), the chapter's bound at equal accuracy, "
+        "the best bound of each sample at equal accuracy. Supported if above 0 under each for each net (95 %, Holm), "
+        "'only if' where in some; refuted if in none and below 0 in some.",
         judge=_larger_radius,
     ),
 )
@@ -177,14 +178,15 @@ def _answer(results: Results, verdicts: Sequence[Verdict]) -> str:
         results.where(net=net, training=CONSTRAINED), key=lambda row: float(np.median(row.values("certified")))
     )
 
-    def told(row: object, measure: str) -> str:
-        return number(float(np.median(row.values(measure))))  # pyright: ignore[reportAttributeAccessIssue]
+    def told(row: Row, measure: str) -> str:
+        return number(float(np.median(row.values(measure))))
 
     return (
         f"At equal accuracy ({net}) the largest median certified radius is {best.setting['activation']}'s, "
         f"{told(best, 'certified')} (attack {told(best, 'attacked')}); with ReLU the chapter's bound gives "
         f"{told(relu, 'radius_product')}, the pairwise one {told(relu, 'radius_pairwise')}, the layered recursion "
-        f"{told(relu, 'radius_lipschitz')} and CROWN {told(relu, 'radius_crown')}. 1-Lipschitz training matters more than "
+        f"{told(relu, 'radius_lipschitz')} and CROWN {told(relu, 'radius_crown')}. 1-Lipschitz training matters more "
+        "than "
         f"the activation: {constrained.setting['activation']}, {told(constrained, 'certified')} at an accuracy of "
         f"{told(constrained, 'accuracy')}."
     )

@@ -292,7 +292,7 @@ class Circuit(Subject):
     # Reading and writing --------------------------------------------------------------------------------------------
 
     @staticmethod
-    def from_antimony(text: str) -> Circuit | Model:
+    def from_antimony(text: str, *, check_units: bool = True) -> Circuit | Model:
         """What an Antimony text says: a circuit where all its laws are a circuit's, else a model.
 
         A circuit's laws are productions by Hill, Michaelis or repressor functions (joined by a gate), and losses in
@@ -301,34 +301,40 @@ class Circuit(Subject):
 
         Raises:
             ImportError: the package antimony is missing.
-            ValueError: text that Antimony cannot read, with its reason; impossible values (K = 0, n < 0, a negative
-                concentration); and as `from_sbml`.
+            ValueError: text that Antimony cannot read, with its reason; and as `from_sbml`.
         """
         from .antimony import from_antimony
         from .reading import circuit_or_model
 
-        return circuit_or_model(from_antimony(text))
+        return circuit_or_model(from_antimony(text), check_units)
 
     @overload
     @staticmethod
-    def from_sbml(source: str | Path, engine: Literal["varphi"] = "varphi") -> Circuit | Model: ...
+    def from_sbml(
+        source: str | Path, engine: Literal["varphi"] = "varphi", *, check_units: bool = True
+    ) -> Circuit | Model: ...
 
     @overload
     @staticmethod
-    def from_sbml(source: str | Path, engine: Literal["roadrunner"]) -> RoadrunnerModel: ...
+    def from_sbml(
+        source: str | Path, engine: Literal["roadrunner"], *, check_units: bool = True
+    ) -> RoadrunnerModel: ...
 
     @staticmethod
-    def from_sbml(source: str | Path, engine: str = "varphi") -> Circuit | Model | RoadrunnerModel:
+    def from_sbml(
+        source: str | Path, engine: str = "varphi", *, check_units: bool = True
+    ) -> Circuit | Model | RoadrunnerModel:
         """What an SBML file, or a text, says: a circuit or a model, as for `from_antimony`.
 
         Args:
             source: a file, or the text itself.
             engine: "roadrunner" for a model that libroadrunner (to be installed by you) simulates: time courses only.
+            check_units: whether units that contradict each other are refused.
 
         Raises:
             ImportError: the package python-libsbml is missing.
             FileNotFoundError: no such file.
-            ValueError: what is no SBML; impossible values.
+            ValueError: what is no SBML; impossible values (K = 0, n < 0, a negative concentration); units that clash.
             UnsupportedModel: a model with something that is not supported, by name.
         """
         from .reading import circuit_or_model
@@ -339,7 +345,7 @@ class Circuit(Subject):
             raise ValueError(f"engine is 'varphi' or 'roadrunner', got {engine!r}")
         if engine == "roadrunner":
             return RoadrunnerModel.read(source)
-        return circuit_or_model(from_sbml(source))
+        return circuit_or_model(from_sbml(source), check_units)
 
     def to_sbml(self) -> str:
         """It as SBML, level 3 version 2: one compartment of size 1, a reaction for each making and each loss.

@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Float
 
 from varphi.dynamics.ensemble import Ensemble
+from varphi.dynamics.happenings import Happening, simulate_happenings
+from varphi.dynamics.mathml import UnsupportedModel
 from varphi.dynamics.stochastic import Network, Reaction
 from varphi.dynamics.system import System
 from varphi.numbers import Expression, evaluate, variable
 from varphi.numbers.jet import partial
 
-from .happenings import Happening, simulate_happenings
 from .laws import HillLaw, sign_of_slope
 from .subject import Subject
 from .units import Units
@@ -88,10 +89,10 @@ class Model(Subject):
         """Its differential equations.
 
         Raises:
-            ValueError: for a model with events, which no equations hold: it has time courses (`simulate`) only.
+            UnsupportedModel: for a model with events, which no equations hold: it has time courses (`simulate`) only.
         """
         if self.happenings:
-            raise ValueError(
+            raise UnsupportedModel(
                 f"the model has events ({self.happenings[0].name!r}): it has time courses (simulate), but no steady "
                 "states and no answer to a step; take the events out, and let `respond` make the step"
             )

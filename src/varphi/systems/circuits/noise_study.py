@@ -100,8 +100,8 @@ STUDY = Study(
             "molecules too.",
             measure="I1 with AND, parameter sets with a pulse of more than 1 % in the differential equations, so many "
             "molecules at its peak: (a) the share of sets whose mean course has a pulse, minus 1/2; (b) the share of "
-            "single courses in which it is seen, minus 1/2; over seeds, for each n and number. Supported if all are above 0 "
-            "(95 %, Holm), 'only if' where some; refuted if none is and some is below.",
+            "single courses in which it is seen, minus 1/2; over seeds, for each n and number. Supported if all are "
+            "above 0 (95 %, Holm), 'only if' where some; refuted if none is and some is below.",
             judge=_survives,
         ),
     ),

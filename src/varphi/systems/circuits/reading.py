@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from varphi.dynamics.sbml import refuse_unit_clashes
 from varphi.numbers import Expression, evaluate, variable
 
 from .circuit import Circuit, Gate, Gene, Regulation, Transcript, hill
@@ -25,12 +26,15 @@ class NotACircuit(ValueError):
     """A model that is no circuit, and why."""
 
 
-def circuit_or_model(model: Model) -> Circuit | Model:
+def circuit_or_model(model: Model, check_units: bool) -> Circuit | Model:
     """The model as a circuit where it is one; else as it is, with the reason.
 
     Raises:
-        ValueError: impossible values: a Hill function's K or n not above 0, a negative level of what acts by one.
+        ValueError: impossible values: a Hill function's K or n not above 0, a negative level of what acts by one;
+            units that clash, if they are to be checked.
     """
+    if check_units:
+        refuse_unit_clashes(model.text)
     try:
         return _Converter(model).circuit()
     except NotACircuit as reason:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .sbml import sbml_text
+from varphi.dynamics.sbml import sbml_text
 
 
 @dataclass(frozen=True)

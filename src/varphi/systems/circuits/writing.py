@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from varphi.dynamics.sbml import libsbml
+
 from .circuit import Circuit, Gene
-from .sbml import libsbml
 
 _SCALES = {"": 0, "m": -3, "u": -6, "µ": -6, "μ": -6, "n": -9, "p": -12, "f": -15}
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}

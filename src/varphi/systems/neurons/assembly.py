@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from varphi.dynamics.sbml import UnsupportedModel as UnsupportedModel
+from varphi.dynamics.mathml import UnsupportedModel as UnsupportedModel
 from varphi.numbers import Expression, variable
 from varphi.numbers.expression import constant
 

@@ -21,6 +21,7 @@ import numpy as np
 from flint import arb
 from jaxtyping import Float
 
+from varphi.dynamics.approach import approach
 from varphi.dynamics.cycles import CycleBranch, continue_cycles, orbit_at_hopf
 from varphi.numbers.ball import precision
 
@@ -40,14 +41,12 @@ TYPES: Mapping[str, str] = {
 }  # fmt: skip
 # Near a fold the law of SNIC is tested at the current where it foretells this period, ms.
 SLOW = 5000.0
-# An orbit that takes at least the second share of that period passes the ghost of the fold, one that takes less than the
-# first does not. Between them, near where the two cases meet, it is tried again at a sixteenth of the distance: the
-# frequency then falls with an exponent near 1/2, or hardly.
+# An orbit that takes at least the second share of that period passes the ghost of the fold, one that takes less than
+# the first does not. Between them, near where the two cases meet, it is tried again at a sixteenth of the distance:
+# the frequency then falls with an exponent near 1/2, or hardly.
 DOUBTFUL = (0.2, 0.95)
 NEARER = 1 / 16
 FALLS = 0.25
-# Currents that differ by less, relative to their size or to 1, are one in the approach to a homoclinic orbit.
-_SAME = 3e-6
 
 
 @dataclass(frozen=True)
@@ -261,30 +260,12 @@ def _lowest(model: Model, branch: CycleBranch) -> Onset | None:
     if not stable:
         return None
     currents, scale = branch.parameters, model.frequency[0]
-    tail = _tail(branch)
-    lowest = min(stable, key=lambda k: currents[k])
+    lowest, end = min(stable, key=lambda k: currents[k]), approach(branch)
     # Multipliers have no digits on the last orbits: what follows a stable orbit without a turn is as stable.
-    if tail is not None and lowest == max(stable):
-        return Onset("homoclinic", float(currents[-1]), 0.0)
-    before = [f for f in branch.folds if f.parameter <= currents[lowest] and not _in_tail(f.parameter, branch, tail)]
+    if end is not None and lowest == max(stable):
+        return Onset(end.kind, end.parameter, 0.0)
+    before = [f for f in branch.folds if f.parameter <= currents[lowest]]
     if before:
         nearest = max(before, key=lambda f: f.parameter)
         return Onset("fold of cycles", float(nearest.parameter), scale / float(nearest.period))
     return Onset("lowest cycle found", float(currents[lowest]), scale / float(branch.periods[lowest]))
-
-
-def _tail(branch: CycleBranch) -> int | None:
-    """From which point on only the period grows, at one current: the approach to a homoclinic orbit; None without."""
-    if branch.ended != "period":
-        return None
-    currents = branch.parameters
-    near = np.abs(currents - currents[-1]) <= _SAME * max(1.0, abs(currents[-1]))
-    away = np.flatnonzero(~near)
-    start = int(away[-1]) + 1 if away.size else 0
-    return start if branch.periods[-1] > 2 * branch.periods[start] else None
-
-
-def _in_tail(current: float, branch: CycleBranch, tail: int | None) -> bool:
-    # There the parameter is constant but for noise, and turns of it are no folds.
-    end = branch.parameters[-1]
-    return tail is not None and abs(current - end) <= _SAME * max(1.0, abs(end))

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from varphi.dynamics.ensemble import Cycle, Ensemble, Status, simulate
 from varphi.dynamics.system import System
@@ -37,10 +37,12 @@ _HALVINGS = 12
 _FIRST = 2000.0
 # How long to wait at currents that only help to reach others.
 _HELPING = 10_000.0
+_MOST_STEPS = 2_000_000
+_UNSETTLED = "its period is longer, or it settles to none (a very slow current, long bursts, chaos)"
 # What a search knows of each sample.
 _GROWING = (
     "applied", "places", "growth", "has_rest", "rest", "period", "change", "lows", "highs", "states", "came_to_rest",
-    "failed",
+    "failed", "minima",
 )  # fmt: skip
 
 
@@ -51,8 +53,9 @@ class FICurve:
     Attributes:
         model: whose.
         currents: µA/cm².
-        frequency: spikes a second (Hz); 0 where every start came to rest, NaN where unresolved. A burst of several
-            spikes counts as one period.
+        frequency: periods a second (Hz); 0 where every start came to rest, NaN where unresolved. It is that of spikes
+            where a period has one minimum of V; a burst, a doublet or a doubled period of several counts as one.
+        minima: how many minima of V a period has; 0 where there is no cycle.
         error: how far the frequency may be off: its change under a tolerance ten times finer.
         status: "rest", "spiking", "bistable" (it fires or rests, depending on the start) or "unresolved".
         lows, highs: the extremes of V on the cycle, mV; NaN where there is none.
@@ -64,6 +67,7 @@ class FICurve:
     model: Model
     currents: Float[np.ndarray, " currents"]
     frequency: Float[np.ndarray, " currents"]
+    minima: Int[np.ndarray, " currents"]
     error: Float[np.ndarray, " currents"]
     status: tuple[str, ...]
     lows: Float[np.ndarray, " currents"]
@@ -79,6 +83,11 @@ class FICurve:
             return np.where(self.fires, self.model.frequency[0] / self.frequency, np.nan)
 
     @property
+    def rate(self) -> Float[np.ndarray, " currents"]:
+        """Minima of V a second, (Hz): the mean rate of spikes in bursts without small ripples."""
+        return self.frequency * np.where(self.minima > 0, self.minima, 1)
+
+    @property
     def fires(self) -> Bool[np.ndarray, " currents"]:
         """Where there is a stable cycle."""
         return np.array([s in (SPIKING, BISTABLE) for s in self.status])
@@ -87,9 +96,10 @@ class FICurve:
         unit = self.model.frequency[1]
         current = f"I{self.model.unit(APPLIED)}"
         lines = [f"{self.model.name}", f"{current:>12} {'f (' + unit + ')':>16} {'± error':>10}  status"]
-        rows = zip(self.currents, self.frequency, self.error, self.status, self.reasons, strict=True)
-        for i, f, e, s, why in rows:
-            lines.append(f"{i:12.6g} {f:16.9g} {e:10.1e}  {s}" + (f": {why}" if why else ""))
+        rows = zip(self.currents, self.frequency, self.error, self.status, self.minima, self.reasons, strict=True)
+        for i, f, e, s, minima, why in rows:
+            told = why or (f"{minima} minima of V a period" if minima > 1 else "")
+            lines.append(f"{i:12.6g} {f:16.9g} {e:10.1e}  {s}" + (f": {told}" if told else ""))
         return "\n".join(lines)
 
 
@@ -235,6 +245,7 @@ class Firing:
         self.lows, self.highs = np.full(samples, np.nan), np.full(samples, np.nan)
         self.states = np.full((samples, n), np.nan)
         self.came_to_rest = np.zeros(samples, bool)
+        self.minima = np.zeros(samples, int)
         self.failed = np.full(samples, int(Status.DONE))
         self.grid, self._tried = grid, set[tuple[int, int]]()
         self._finest = 1e-3 * float(np.ptp(self.applied)) if samples > 1 else 0.0
@@ -385,7 +396,7 @@ class Firing:
         """From these states until an orbit closes or `end` is reached."""
         values = {APPLIED: self.applied[samples], **self._own(samples)}
         return simulate(
-            self.system, end, starts, parameters=values, rtol=rtol, atol=rtol * 1e-2, most_steps=2_000_000,
+            self.system, end, starts, parameters=values, rtol=rtol, atol=rtol * 1e-2, most_steps=_MOST_STEPS,
             cycle=Cycle(self.section), threads=self.threads, progress=False,
         )  # fmt: skip
 
@@ -412,6 +423,7 @@ class Firing:
         self.period[kept] = finer.periods[good]
         self.change[kept] = np.abs(finer.periods[good] - periods[good])
         self.lows[kept], self.highs[kept] = low[good], high[good]
+        self.minima[kept] = finer.crossings[good]
         self.states[kept] = finer.ends[good]
         small = samples[~tall & self.has_rest[samples]]
         self.came_to_rest[small] = True
@@ -427,11 +439,14 @@ class Firing:
 
     def reason(self, sample: int) -> str:
         """Why a sample is unresolved."""
+        if self.failed[sample] == Status.TOO_MANY_STEPS:
+            return f"an orbit of {_MOST_STEPS:,} steps did not close: {_UNSETTLED}"
         if self.failed[sample] != Status.DONE:
             return f"an orbit {Status(self.failed[sample]).told}"
         if self.came_to_rest[sample]:
             return "an orbit came near an equilibrium that is not stable"
-        return f"no orbit closed within {self.longest:g}{'' if self.model.dimensionless else ' ms'}"
+        within = f"{self.longest:g}{'' if self.model.dimensionless else ' ms'}"
+        return f"no orbit closed within {within}: {_UNSETTLED}"
 
     def curve(self, part: slice) -> FICurve:
         """The samples of a part as a curve."""
@@ -446,6 +461,7 @@ class Firing:
             self.model,
             self.applied[part],
             frequency,
+            self.minima[part],
             error,
             tuple(status),
             self.lows[part],

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
-from varphi.dynamics.sbml import UnsupportedModel, sbml_formula
+from varphi.dynamics.mathml import UnsupportedModel, sbml_formula
 from varphi.numbers import Expression, cosh, variable
 from varphi.numbers.expression import build, constant, without_slopes
 from varphi.numbers.jet import partial

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from varphi.dynamics.sbml import SbmlModel, UnsupportedModel, libsbml, read_sbml, sbml_formula
+from varphi.dynamics.mathml import UnsupportedModel, sbml_formula
+from varphi.dynamics.sbml import SbmlModel, libsbml, read_sbml
 from varphi.numbers import Expression, variable
 from varphi.numbers.expression import constant
 from varphi.numbers.jet import partial
@@ -48,6 +49,11 @@ def from_sbml(
         UnsupportedModel: what is no membrane with gates, by name.
     """
     found = read_sbml(source)
+    if found.happenings:
+        raise UnsupportedModel(
+            f"the model has an event ({found.happenings[0].name!r}), which a membrane cannot have: take it out; "
+            "an applied current is given to what you compute"
+        )
     name = _potential(found, voltage)
     _check_units(found, name)
     rates, values = dict(found.rates), dict(found.parameters)

@@ -18,11 +18,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from varphi.dynamics.ensemble import Ensemble, Event, Status, simulate
-from varphi.dynamics.system import System
 from varphi.numbers import Expression, evaluate
 from varphi.numbers.expression import constant
 from varphi.numbers.jet import partial
+
+from .ensemble import Ensemble, Event, Status, simulate
+from .system import System
 
 _MOST_AT_ONCE = 1000
 _NEAR = 1e-9

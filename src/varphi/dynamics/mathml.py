@@ -1,4 +1,4 @@
-"""Formulas of SBML as expressions: numbers, conditions, functions."""
+"""Formulas of SBML as expressions (numbers, conditions, functions), and expressions as formulas of SBML."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import reduce
 from typing import Any
 
@@ -44,9 +45,7 @@ class UnsupportedModel(ValueError):
 
 def unsupported(what: str) -> UnsupportedModel:
     """The refusal of something by name."""
-    return UnsupportedModel(
-        f"the model has {what}, which is not supported; libroadrunner can run it: from_sbml(..., engine='roadrunner')"
-    )
+    return UnsupportedModel(f"the model has {what}, which is not supported; libroadrunner can run it")
 
 
 def exact(value: float) -> Any:
@@ -106,7 +105,10 @@ class Formulas:
         apply = self.operations().get(kind) or self.of_numbers(kind, values)
         if apply is None:
             raise unsupported(f"the operation {self.told(node)!r} in a formula")
-        return apply(*values)
+        try:
+            return apply(*values)
+        except TypeError:
+            raise unsupported(f"the operation {self.told(node)!r} with {len(values)} arguments") from None
 
     def of_numbers(self, kind: int, values: list[Any]) -> Callable[..., Any] | None:
         """Operations that are known of numbers only, such as those with jumps."""
@@ -263,3 +265,75 @@ def _chosen(condition: Condition, yes: Any, no: Any) -> Any:
         "==": lambda d: d == 0, "!=": lambda d: d != 0,
     }  # fmt: skip
     return where(compare[kind](margin), yes, no)
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+_INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2), "pow": ("^", 4)}
+_RELATIONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+# What SBML's mathematics has no word for, as a formula of its arguments. x == 0 is a single point: sinh is accurate
+# beside it, where e^x - 1 is not.
+_SPELLED: dict[str, Callable[..., str]] = {
+    "expm1": lambda x: f"2*exp(({x})/2)*sinh(({x})/2)",
+    "log1p": lambda x: f"ln(1 + ({x}))",
+    "sigmoid": lambda x: f"1/(1 + exp(-({x})))",
+    "log_sigmoid": lambda x: f"-ln(1 + exp(-({x})))",
+    "softplus": lambda x: f"ln(1 + exp({x}))",
+    "tanhshrink": lambda x: f"({x}) - tanh({x})",
+    "asinh": lambda x: f"arcsinh({x})",
+    "atan": lambda x: f"arctan({x})",
+    "log": lambda x: f"ln({x})",
+    "maximum": lambda a, b: f"piecewise({a}, ({a}) > ({b}), {b})",
+    "minimum": lambda a, b: f"piecewise({a}, ({a}) < ({b}), {b})",
+    "squareplus": lambda x, b: f"(({x}) + sqrt(({x})^2 + ({b})))/2",
+    "hill": lambda x, k, n: f"({x})^({n})/(({k})^({n}) + ({x})^({n}))",
+    "where": lambda condition, a, b: f"piecewise({a}, {condition}, {b})",
+}
+_SAME = frozenset({"exp", "sqrt", "sin", "cos", "sinh", "cosh", "tanh", "sech", "abs"})
+
+
+def sbml_formula(expression: Expression) -> str:
+    """An expression in the infix notation of SBML level 3, which libsbml turns into MathML.
+
+    Raises:
+        UnsupportedModel: a function that SBML's mathematics cannot say.
+    """
+    return _written(expression, 0)
+
+
+def _written(node: Expression, outer: int) -> str:
+    operation, arguments = node.operation, node.arguments
+    if operation == "variable":
+        return arguments[0]
+    if operation == "constant":
+        return _number(arguments[0], outer)
+    if operation == "with_slope":
+        return _written(arguments[1], outer)
+    if operation == "neg":
+        text = "-" + _written(arguments[0], 3)
+        return f"({text})" if outer > 0 else text
+    if operation in _INFIX:
+        sign, level = _INFIX[operation]
+        left = _written(arguments[0], level + (operation == "pow"))
+        right = _written(arguments[1], level + (operation in ("sub", "div", "pow")))
+        text = f"{left} {sign} {right}" if level == 1 else left + sign + right
+        return f"({text})" if level < outer else text
+    if operation in _RELATIONS:
+        return f" {_RELATIONS[operation]} ".join(_written(a, 2) for a in arguments)
+    if operation == "exprel" and arguments[1].is_constant and arguments[1].value == 0:
+        x = _written(arguments[0], 0)
+        return f"piecewise(1, ({x}) == 0, exp(({x})/2)*sinh(({x})/2)/(({x})/2))"
+    given = [_written(a, 0) for a in arguments]
+    if operation in _SAME:
+        return f"{operation}({', '.join(given)})"
+    if operation not in _SPELLED:
+        raise UnsupportedModel(f"SBML's mathematics has no {operation}, which {node!r} needs")
+    return f"({_SPELLED[operation](*given)})"
+
+
+def _number(value: Any, outer: int) -> str:
+    if isinstance(value, Fraction) and value.denominator != 1:
+        text = f"{value.numerator}/{value.denominator}"
+        return f"({text})" if outer > 1 else text
+    text = repr(value) if isinstance(value, float) else str(value)
+    return f"({text})" if value < 0 and outer > 0 else text
