@@ -39,8 +39,9 @@ from .relaxation import envelope
 # Called now and then with the regions bounded so far, those still open, and the least bound of these.
 Progress: TypeAlias = Callable[[int, int, float], None]
 
-# Half-spaces that a cell remembers; the oldest is forgotten first.
-_CUTS = 8
+# Half-spaces that a cell remembers, the oldest is forgotten first: of few inputs, and of many, where one is much like
+# the next and each takes its time.
+_CUTS_OF_FEW, _CUTS_OF_MANY = 8, 4
 # A cell is cut again as long as that closes such a share of what is missing.
 _GAIN = 0.1
 # Boxes of so few coordinates are split at a coordinate.
@@ -304,10 +305,11 @@ class Cells:
         """The cells with further half-spaces, newest first."""
         before = self.region.cuts
         assert before is not None
-        keep = max(_CUTS - limits.shape[1], 0)
+        most = before.limits.shape[1]
+        keep = max(most - limits.shape[1], 0)
         cuts = Cuts(
-            torch.cat([normals, before.normals[:, :keep]], 1)[:, :_CUTS],
-            torch.cat([limits, before.limits[:, :keep]], 1)[:, :_CUTS],
+            torch.cat([normals, before.normals[:, :keep]], 1)[:, :most],
+            torch.cat([limits, before.limits[:, :keep]], 1)[:, :most],
         )
         return replace(self, region=replace(self.region, cuts=cuts))
 
@@ -398,7 +400,8 @@ class Search:
             wide = region.radius.view(-1, *[1] * (region.centre.dim() - 1)).expand_as(region.centre)
             region = replace(region, radius=wide)
         self._by_coordinate = n <= _SMALL and region.norm == math.inf
-        none = Cuts(region.centre.new_zeros(count, _CUTS, n), region.centre.new_zeros(count, _CUTS))
+        most = _CUTS_OF_FEW if n <= _SMALL else _CUTS_OF_MANY
+        none = Cuts(region.centre.new_zeros(count, most, n), region.centre.new_zeros(count, most))
         unknown = torch.full((count,), -math.inf, dtype=region.centre.dtype, device=region.centre.device)
         problem = torch.arange(count, device=region.centre.device)
         self.cells = Cells(replace(region, cuts=none), problem, unknown, {})
