@@ -482,9 +482,17 @@ class Search:
     # ---------------------------------------------------------------------------------------- splits
 
     def _split(self, cells: Cells, run: Pass, normals: Tensor, row: Tensor, index: Tensor) -> list[Cells]:
-        if self._by_coordinate or not self.curves:
-            return self._halved(cells.some(index), normals[index, row[index]])
-        return self._at_neurons(cells, run, row, index)
+        worst = normals[index, row[index]]
+        if self._by_coordinate:
+            return self._halved(cells.some(index), worst)
+        if not self.curves:
+            return self._cut_in_two(cells.some(index), worst)
+        scores = torch.cat([self._losses(run, node, row)[index] for node in self.curves], 1)
+        useful = scores.amax(1) > 0
+        parts = self._at_neurons(cells, run, scores[useful], index[useful]) if bool(useful.any()) else []
+        if not bool(useful.all()):  # every activation is a line there
+            parts += self._cut_in_two(cells.some(index[~useful]), worst[~useful])
+        return parts
 
     def _halved(self, cells: Cells, normal: Tensor) -> list[Cells]:
         """Both halves of boxes, across the coordinate that the worst row's plane falls along most."""
@@ -500,9 +508,20 @@ class Search:
             parts.append(replace(cells, region=replace(cells.region, centre=centre, radius=radius)))
         return parts
 
-    def _at_neurons(self, cells: Cells, run: Pass, row: Tensor, index: Tensor) -> list[Cells]:
+    def _cut_in_two(self, cells: Cells, normal: Tensor) -> list[Cells]:
+        """Both halves of cells of any shape, by the half-spaces on either side of a coordinate's middle."""
+        n = normal.shape[1]
+        unit = torch.eye(n, dtype=normal.dtype, device=normal.device).expand(len(cells), n, n)
+        region = cells.trimmed()
+        lower, upper = region.least(unit), -region.least(-unit)
+        width = (upper - lower).clamp_min(0)
+        along = torch.where(normal.abs().amax(1) > 0, (normal.abs() * width).argmax(1), width.argmax(1)).unsqueeze(1)
+        middle = ((lower + upper) / 2).gather(1, along)
+        axis = torch.zeros_like(normal).scatter_(1, along, 1.0).unsqueeze(1)
+        return [cells.cut(axis, middle), cells.cut(-axis, -middle)]
+
+    def _at_neurons(self, cells: Cells, run: Pass, scores: Tensor, index: Tensor) -> list[Cells]:
         """Both halves of cells, at the neuron whose lines lose most in the worst row."""
-        scores = torch.cat([self._losses(run, node, row)[index] for node in self.curves], 1)
         best = scores.argmax(1)
         parts, first = [], 0
         for node in self.curves:
