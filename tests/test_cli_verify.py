@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> Path:
         text = "".join(f"(declare-const {n} Real)\n" for n in ("X_0", "X_1", "Y_0"))
         text += "".join(f"(assert (>= X_{i} -1))\n(assert (<= X_{i} 1.0))\n" for i in range(2))
         (folder / f"{name}.vnnlib").write_text(f"{text}(assert ({unsafe}))\n")
-    (folder / "instances.csv").write_text("net.onnx,safe.vnnlib,20\nnet.onnx,unsafe.vnnlib,20\n")
+    (folder / "instances.csv").write_text("net.onnx,safe.vnnlib,120\nnet.onnx,unsafe.vnnlib,120\n")
     return folder
 
 
@@ -94,8 +94,8 @@ def test_a_list_of_instances(files: Path) -> None:
 
 
 def test_an_error_in_a_list_is_a_row_and_an_exit_code(files: Path) -> None:
-    (files / "instances.csv").write_text("net.onnx,wrong.vnnlib,20\nnet.onnx,safe.vnnlib,20\n")
-    code, out = invoke("--instances", files / "instances.csv", "--results", files / "mine.csv", "--timeout", "10")
+    (files / "instances.csv").write_text("net.onnx,wrong.vnnlib,120\nnet.onnx,safe.vnnlib,120\n")
+    code, out = invoke("--instances", files / "instances.csv", "--results", files / "mine.csv", "--timeout", "100")
     assert code == 1
     assert out.splitlines()[-1] == "bench: 1 error, 1 unsat"
 

@@ -39,7 +39,7 @@ def asked(inputs: int, outputs: int, box: str, unsafe: str) -> str:
 def answered(model, text: str, path, **options) -> Answer:
     """The answer; a counterexample has been run again here, by onnxruntime, and meets the property."""
     read, wanted = read_onnx(saved(model, path / "m.onnx")), parse_vnnlib(text)
-    answer = verify(read, wanted, **{"timeout": 20, **options})
+    answer = verify(read, wanted, **{"timeout": 120, **options})
     if answer.counterexample is not None:
         x, y = answer.counterexample.inputs, answer.counterexample.outputs
         np.testing.assert_array_equal(run(model, x.reshape(read.onnx_shape)).ravel(), y)
@@ -109,7 +109,7 @@ TENT, NARROW = tent(0.5, 0.01), tent(0.377, 0.001)
 )
 def test_a_known_answer(model, box, unsafe, wanted, tmp_path):
     inputs = box.count(",") + 1
-    timeout = 20 if len(wanted) == 1 else 0.5
+    timeout = 120 if len(wanted) == 1 else 0.5
     assert answered(model, asked(inputs, 1, box, unsafe), tmp_path, timeout=timeout).result in wanted
 
 
@@ -200,7 +200,7 @@ def test_a_model_that_was_read_wrongly_is_not_verified(tmp_path):
 def test_without_onnxruntime_the_torch_model_checks(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     read = read_onnx(saved(ABS, tmp_path / "m.onnx"))
-    answer = verify(read, parse_vnnlib(asked(1, 1, "-1 1", "(>= Y_0 0.5)")), timeout=10)
+    answer = verify(read, parse_vnnlib(asked(1, 1, "-1 1", "(>= Y_0 0.5)")), timeout=100)
     assert answer.counterexample is not None
     assert answer.counterexample.checked.startswith("torch")
 
@@ -280,7 +280,7 @@ def test_no_sample_contradicts_any_of_many_proofs(tmp_path_factory, seed, activa
 
 
 def test_most_random_properties_are_decided(tmp_path):
-    found = [check_random(seed, nn.ReLU, share, tmp_path, 41, 5.0) for seed in range(3) for share in (-0.02, 0.05)]
+    found = [check_random(seed, nn.ReLU, share, tmp_path, 41, 30.0) for seed in range(3) for share in (-0.02, 0.05)]
     assert found.count("sat") >= 3
     assert found.count("unsat") >= 2
 
@@ -295,7 +295,7 @@ def benchmark(tmp_path):
     (folder / "abs.onnx.gz").write_bytes(gzip.compress(ABS.SerializeToString()))
     for name, unsafe in (("safe", "(<= Y_0 -1)"), ("unsafe", "(>= Y_0 0.5)"), ("wrong", "(<= Y_1 0)")):
         (folder / f"{name}.vnnlib").write_text(asked(1, 1, "-1 1", unsafe))
-    rows = [f"abs.onnx,{name}.vnnlib,10" for name in ("safe", "unsafe", "wrong")]
+    rows = [f"abs.onnx,{name}.vnnlib,100" for name in ("safe", "unsafe", "wrong")]
     (folder / "instances.csv").write_text("\n".join(rows) + "\n\n")
     return folder
 
@@ -309,8 +309,8 @@ def test_a_list_is_run_and_goes_on_where_it_stopped(benchmark):
     kept = results.read_text()
     assert kept.startswith("tiny,abs.onnx,safe.vnnlib,")
     assert ",unsat," in kept
-    second = Benchmark(benchmark / "instances.csv", results, 5.0)
-    assert [(f.result, f.instance.timeout) for f in second.run()] == [("sat", 5.0), ("error", 5.0)]
+    second = Benchmark(benchmark / "instances.csv", results, 60.0)
+    assert [(f.result, f.instance.timeout) for f in second.run()] == [("sat", 60.0), ("error", 60.0)]
     assert "Y_1 is not declared" in second.done["abs.onnx", "wrong.vnnlib"].reason
     assert results.read_text().startswith(kept)
     assert len(results.read_text().splitlines()) == 3
