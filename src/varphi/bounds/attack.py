@@ -213,19 +213,18 @@ class Inside:
         scale = (self.radius / length).view(-1, *[1] * (d.dim() - 1))
         return self.projected(self.centre.double() + d * scale * share.flatten(1)[:, :1].view_as(scale).sqrt())
 
-    def downhill(self, gradient: Tensor) -> Tensor:
-        """The direction of steepest descent in the norm, of the region's size."""
-        g = gradient.double()
+    def stepped(self, x: Tensor, gradient: Tensor, stride: float) -> Tensor:
+        """Points downhill from x by a share of the set's size; the gradient may be infinite or NaN."""
+        g = gradient.double().nan_to_num(0.0, 0.0, 0.0)
+        if self.norm == 1:  # towards the corner that is steepest downhill (Frank and Wolfe, 1956)
+            flat = g.flatten(1)
+            most = flat.abs().argmax(1, keepdim=True)
+            move = torch.zeros_like(flat).scatter_(1, most, -flat.gather(1, most).sign()).view_as(g) * self.sizes()
+            return self.projected(x + min(2 * stride, 1.0) * (self.centre.double() + move - x.double()))
         if self.norm == math.inf:
-            return -g.sign() * self.sizes()
-        flat = g.flatten(1)
-        if self.norm == 2:
-            step = flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(1e-300)
-        else:  # the few steepest coordinates together: one alone is slow
-            most = flat.abs().topk(min(4, flat.shape[1]), 1)
-            step = torch.zeros_like(flat).scatter_(1, most.indices, flat.gather(1, most.indices).sign())
-            step = step / step.abs().sum(1, keepdim=True).clamp_min(1.0)
-        return -step.view_as(g) * self.sizes()
+            return self.projected(x - stride * self.sizes() * g.sign())
+        length = torch.linalg.vector_norm(g.flatten(1), dim=1).clamp_min(1e-300).view(-1, *[1] * (g.dim() - 1))
+        return self.projected(x - stride * self.sizes() * (g / length))
 
 
 def search(
@@ -263,7 +262,7 @@ def search(
         if step == steps or (done is not None and done(best.view(starts, batch).amin(0))):
             break
         stride = _STRIDE * 0.01 ** (step / max(steps - 1, 1))
-        x = all_starts.projected(x.double() + stride * all_starts.downhill(gradient.nan_to_num(0.0, 0.0, 0.0)))
+        x = all_starts.stepped(x, gradient, stride)
     value, winner = best.view(starts, batch).min(0)
     return Found(place.view(starts, batch, *place.shape[1:])[winner, torch.arange(batch)], value)
 

@@ -1,4 +1,4 @@
-"""Layers that are made of others, for bounds: normalisations, softmax, products of matrices, paddings, enlargements.
+"""Layers that are made of others, for bounds: normalisations, softmax, products of matrices, enlargements.
 
 Each is spelled out in nodes that have rules. The errors that those nodes are charged cover those of torch's fused
 kernels: where such a kernel sums in a way that loses more, as in variances, that is charged in addition.
@@ -206,60 +206,6 @@ def matmul(reader: Reader, first: Any, second: Any) -> Node:
 # ------------------------------------------------------------------------------------------------ larger and smaller
 
 
-def transposed_convolution(dimensions: int) -> Callable[..., Node]:
-    """The rule of F.conv_transpose of so many dimensions."""
-    convolve = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[dimensions]
-
-    def rule(
-        reader: Reader,
-        value: Any,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
-        groups: int = 1,
-        dilation: Any = 1,
-    ) -> Node:
-        weight = reader.converted(weight)
-        size = weight.abs()
-        rest = (None, stride, padding, output_padding, groups, dilation)
-        shift = None if bias is None else reader.converted(bias).view(-1, *[1] * dimensions)
-        terms = math.prod(weight.shape[2:]) * max(weight.shape[0] // groups, weight.shape[1]) + 1
-        return reader.linear_map(
-            value, lambda z: convolve(z, weight, *rest), lambda z: convolve(z, size, *rest), shift, terms
-        )
-
-    return rule
-
-
-def transposed_convolution_module(dimensions: int) -> Callable[..., Node]:
-    """The rule of nn.ConvTranspose."""
-
-    def rule(reader: Reader, m: Any, value: Any) -> Node:
-        given = (m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation)
-        return transposed_convolution(dimensions)(reader, value, *given)
-
-    return rule
-
-
-def pad(reader: Reader, tensor: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
-    """F.pad: zeros or a number around; or the tensor's own elements, which only move."""
-    node, widths, number = reader.node_of(tensor), tuple(pad), float(value or 0.0)
-    if mode != "constant":
-        return reader.moved(F.pad, (node, widths, mode), {})
-    if len(widths) > 2 * len(node.shape):
-        reader.refuse("padding of the batch dimension")
-
-    def apply(z: Tensor) -> Tensor:
-        return F.pad(z, widths)
-
-    if number == 0.0:
-        return reader.linear_map(node, apply, None, None, 0)
-    around = F.pad(torch.zeros(node.shape, dtype=reader.number.dtype, device=reader.x.device), widths, value=number)
-    return reader.linear_map(node, apply, apply, around, 1)
-
-
 def interpolate(
     reader: Reader,
     value: Any,
@@ -321,13 +267,6 @@ def concat(reader: Reader, tensors: Sequence[Any], dim: int, join: Callable[[Seq
     return reader.linear_map(inner, apply, apply, around, 1, transpose)
 
 
-def _padding_module(mode: str) -> Callable[..., Any]:
-    def rule(reader: Reader, m: Any, value: Any) -> Any:
-        return pad(reader, value, m.padding, mode, getattr(m, "value", 0.0))
-
-    return rule
-
-
 def _group_norm_module(reader: Reader, m: Any, value: Any) -> Any:
     return group_norm(reader, value, m.num_groups, m.weight, m.bias, m.eps)
 
@@ -338,13 +277,6 @@ MODULES: dict[Any, Callable[..., Any]] = {
     nn.GroupNorm: _group_norm_module,
     nn.Softmax: lambda r, m, x: softmax(r, x, m.dim),
     nn.LogSoftmax: lambda r, m, x: log_softmax(r, x, m.dim),
-    nn.ConvTranspose1d: transposed_convolution_module(1),
-    nn.ConvTranspose2d: transposed_convolution_module(2),
-    nn.ConvTranspose3d: transposed_convolution_module(3),
-    (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d): _padding_module("constant"),
-    (nn.ReflectionPad1d, nn.ReflectionPad2d): _padding_module("reflect"),
-    (nn.ReplicationPad1d, nn.ReplicationPad2d): _padding_module("replicate"),
-    (nn.CircularPad1d, nn.CircularPad2d): _padding_module("circular"),
     nn.Upsample: lambda r, m, x: interpolate(r, x, m.size, m.scale_factor, m.mode, m.align_corners),
     (nn.PixelShuffle, nn.PixelUnshuffle): lambda r, m, x: r.moved(m, (r.node_of(x),), {}),
 }
@@ -354,10 +286,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "group_norm": group_norm,
     "softmax": softmax,
     "log_softmax": log_softmax,
-    "conv_transpose1d": transposed_convolution(1),
-    "conv_transpose2d": transposed_convolution(2),
-    "conv_transpose3d": transposed_convolution(3),
-    "pad": pad,
     "interpolate": interpolate,
     "matmul": matmul,
     "mm": matmul,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -18,8 +19,10 @@ from .splitting import Plane, Search
 
 Method: TypeAlias = Literal["ibp", "crown", "alpha-crown", "crown-split"]
 _METHODS = ("ibp", "crown", "alpha-crown", "crown-split")
-_DOUBLINGS = 40
+# Where nothing bounds a radius it grows by such a factor, so often.
+_GROWTH, _STEPS = 4.0, 12
 _FIRST = 0.8
+_BISECTIONS = 64
 
 
 class Radii(NamedTuple):
@@ -45,6 +48,7 @@ def certified_radius(
     arithmetic: Literal["sound32", "float64", "fast"] | None = None,
     effort: int = 6,
     largest: float | None = None,
+    attacked: Float[Tensor, " batch"] | None = None,
     seed: int = 0,
 ) -> Radii:
     """The largest radius for each sample at which every row of rows·output is proved to stay positive.
@@ -56,6 +60,7 @@ def certified_radius(
         tol: of the bisection, relative to the radius that the attack reaches.
         effort: of "crown-split": how often the open cells are bounded, for each radius that is tried.
         largest: no larger radius is tried; None: whatever the attack leaves.
+        attacked: radii at which an attack is known to succeed, inf where none is; None: one is made.
         seed: of the attack.
 
     Raises:
@@ -70,23 +75,54 @@ def certified_radius(
         network = read(model, inputs.centre, number)
         wanted = rows_of(rows, network, inputs)[0]
     wanted = wanted[:, : wanted.shape[1] // 2].expand(len(x), -1, *network.output.shape)
-    attacked = _attacked(model, x, rows, norm, tol, largest, seed)
+    if attacked is None:
+        attacked = _attacked(model, x, rows, norm, tol, largest, seed)
+    attacked = _checked_radii(attacked, len(x))
     at_centre = _proved(network, inputs, wanted, "crown", 1)
-    low = torch.zeros_like(attacked)
-    high = torch.where(torch.isfinite(attacked), attacked, torch.full_like(attacked, largest or 2.0**_DOUBLINGS))
+
+    def proved(index: Tensor, radius: Tensor) -> Tensor:
+        return _proved(network, region(x[index], radius, norm, number), wanted[index], method, effort)
+
+    low, high = _bracketed(proved, attacked, at_centre, _scale(x), largest)
     gap = tol * high
-    for _ in range(64):
+    for _ in range(_BISECTIONS):
         open_ = ((high - low > gap) & at_centre).nonzero().squeeze(1)
         if not len(open_):
             break
         # Where nothing is proved yet, first near the attack.
-        share = torch.where(low[open_] > 0, 0.5, _FIRST)
-        middle = low[open_] + (high[open_] - low[open_]) * share
-        tried = region(x[open_], middle, norm, number)
-        good = _proved(network, tried, wanted[open_], method, effort)
+        middle = low[open_] + (high[open_] - low[open_]) * torch.where(low[open_] > 0, 0.5, _FIRST)
+        good = proved(open_, middle)
         low[open_] = torch.where(good, middle, low[open_])
         high[open_] = torch.where(good, high[open_], middle)
     return Radii(low, attacked)
+
+
+def _bracketed(
+    proved: Callable[[Tensor, Tensor], Tensor], attacked: Tensor, at_centre: Tensor, scale: float, largest: float | None
+) -> tuple[Tensor, Tensor]:
+    """A radius that is proved, or 0, and one above: that of the attack, or else the first that is not proved."""
+    low, limit = torch.zeros_like(attacked), scale * _GROWTH**_STEPS if largest is None else largest
+    high = torch.where(torch.isfinite(attacked), attacked, torch.full_like(attacked, min(scale, limit)))
+    growing = torch.isinf(attacked) & at_centre
+    while bool(growing.any()):
+        index = growing.nonzero().squeeze(1)
+        good = proved(index, high[index])
+        low[index] = torch.where(good, high[index], low[index])
+        more = good & (high[index] < limit)
+        high[index] = torch.where(more, (_GROWTH * high[index]).clamp_max(limit), high[index])
+        growing[index] = more
+    return low, high
+
+
+def _scale(x: Tensor) -> float:
+    """A radius to begin with."""
+    return float(x.detach().abs().max()) / 8 + 2.0**-10
+
+
+def _checked_radii(attacked: Tensor, batch: int) -> Tensor:
+    if attacked.shape != (batch,) or not attacked.is_floating_point() or not bool((attacked >= 0).all()):
+        raise ValueError(f"attacked must be ({batch},) numbers >= 0, one for each sample, got {attacked!r}")
+    return attacked.detach().double()
 
 
 def _proved(network: Network, tried: Region, rows: Tensor, method: Method, effort: int) -> Tensor:
@@ -120,14 +156,15 @@ def _attacked(
         inside = Inside.of(model, x, radius, norm)
         return search(objective, inside, starts=8, steps=40, seed=seed, done=lambda v: bool((v <= 0).all())).value <= 0
 
-    high = torch.full_like(most, largest if largest is not None else float(x.detach().abs().max()) / 8 + 2.0**-10)
+    high = torch.full_like(most, _scale(x) if largest is None else largest)
     found = broken(high)
-    for _ in range(0 if largest is not None else _DOUBLINGS):
+    for _ in range(_STEPS if largest is None else 0):
         if bool(found.all()):
             break
-        high = torch.where(found, high, 2 * high)
+        high = torch.where(found, high, _GROWTH * high)
         found = broken(high)
-    low = torch.zeros_like(high)
+    low, at_centre = torch.zeros_like(high), broken(torch.zeros_like(high))
+    high = torch.where(at_centre, low, high)
     while bool(((high - low > tol / 2 * high) & found).any()):
         middle = (low + high) / 2
         good = broken(middle)

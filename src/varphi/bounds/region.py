@@ -14,7 +14,7 @@ from .arithmetic import Arithmetic
 
 NORMS: tuple[float, ...] = (1.0, 2.0, math.inf)
 # Steps of the search for a multiplier where there is no closed form.
-_SECTIONS = 40
+_SECTIONS = 24
 
 
 class Cuts(NamedTuple):
@@ -128,7 +128,7 @@ class Region:
     def _sectioned(self, a: Tensor, normal: Tensor, slack: Tensor) -> Tensor:
         """By golden sections, for L1."""
         largest = normal.abs().amax(-1).clamp_min(self.arithmetic.least)
-        low, high = torch.zeros(a.shape[:2], dtype=a.dtype, device=a.device), 2 * a.abs().amax(-1) / largest
+        low, high = torch.zeros(a.shape[:2], dtype=a.dtype, device=a.device), 16 * a.abs().amax(-1) / largest
 
         def cost(weight: Tensor) -> Tensor:
             spread = (a + weight.unsqueeze(-1) * normal).abs().amax(-1)

@@ -115,8 +115,10 @@ def _transposed_convolution_module(dimensions: int) -> Callable[..., Node]:
 
 def _padded(reader: Reader, input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Node:
     node, ends = reader.node_of(input), [int(n) for n in pad]
-    if mode != "constant" or len(ends) > 2 * len(node.shape) or min(ends) < 0:
-        reader.refuse(f"padding of mode {mode!r}, of the batch dimension, or by less than nothing,")
+    if len(ends) > 2 * len(node.shape) or min(ends) < 0:
+        reader.refuse("padding of the batch dimension, or by less than nothing,")
+    if mode != "constant":  # the tensor's own elements
+        return reader.moved(F.pad, (node, ends, mode), {})
     inner = [-n for n in ends]
 
     def apply(z: Tensor) -> Tensor:
@@ -302,6 +304,9 @@ MODULES: dict[Any, Callable[..., Any]] = {
     nn.ConvTranspose2d: _transposed_convolution_module(2),
     nn.ConvTranspose3d: _transposed_convolution_module(3),
     (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d): lambda r, m, x: _padded(r, x, m.padding, value=m.value),
+    (nn.ReflectionPad1d, nn.ReflectionPad2d): lambda r, m, x: _padded(r, x, m.padding, "reflect"),
+    (nn.ReplicationPad1d, nn.ReplicationPad2d): lambda r, m, x: _padded(r, x, m.padding, "replicate"),
+    (nn.CircularPad1d, nn.CircularPad2d): lambda r, m, x: _padded(r, x, m.padding, "circular"),
     (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): _batch_norm_module,
     (nn.AvgPool1d, nn.AvgPool2d): _average_pool_module,
     (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d): _adaptive_average_module,

@@ -222,11 +222,11 @@ def _ceilings(model: nn.Module, inside: Inside, rows: Tensor) -> Tensor:
 
 def _problems(unsafe: Sequence[Halfspaces], network: Network, number: Arithmetic) -> tuple[Tensor, Tensor]:
     """Rows (problems, most, *output) and limits (problems, most), the last of each repeated to fill up."""
-    size = network.output.size
+    for i, part in enumerate(unsafe):
+        _check_part(i, part, network.output.size)
     most = max((len(part.rows) for part in unsafe), default=1)
     rows, limits = [], []
     for i, part in enumerate(unsafe):
-        _check_part(i, part, size)
         exact = part.rows.detach().to(number.dtype)
         if not bool((exact.double() == part.rows.double()).all()):
             raise ValueError(
