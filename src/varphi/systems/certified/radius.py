@@ -343,17 +343,22 @@ class _Proof:
         )
 
     def _split(self) -> tuple[Tensor, Tensor, list[str]]:
+        """Where planes leave a gap to the attack, the ball is cut into cells."""
         q = self.question
         certified, margin, names = self._searched("crown", *self._nothing())
-        limit = self.hit.distance[torch.isfinite(self.hit.distance)]
-        largest = float(limit.max()) if len(limit) else None
+        open_ = (certified < self.hit.distance * (1 - 2 * q.tol)).nonzero().squeeze(1)
+        if not len(open_):
+            return certified, margin, names
+        limit = self.hit.distance[open_]
+        largest = float(limit[torch.isfinite(limit)].amax()) if bool(torch.isfinite(limit).any()) else None
+        rows = q.rows(self.classes)[open_]
         found = certified_radius(
-            q.model, q.x, q.rows(self.classes), q.norm, "crown-split", q.tol, arithmetic=q.arithmetic, largest=largest
+            q.model, q.x[open_], rows, q.norm, "crown-split", q.tol, arithmetic=q.arithmetic, largest=largest
         ).certified
-        raised = found > certified
-        zero = torch.zeros_like(margin)
-        names = ["crown-split" if r else n for r, n in zip(raised.tolist(), names, strict=True)]
-        return torch.where(raised, found, certified), torch.where(raised, zero, margin), names
+        for i, value in zip(open_.tolist(), found.tolist(), strict=True):
+            if value > float(certified[i]):
+                certified[i], margin[i], names[i] = value, 0.0, "crown-split"
+        return certified, margin, names
 
     # ---------------------------------------------------------------------------------------- constants
 
