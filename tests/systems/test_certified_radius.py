@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import varphi as vp
+from varphi.bounds import UncertifiedOperation
 from varphi.systems.certified import (
     Certificates,
     Nearest,
@@ -201,6 +202,26 @@ def test_activations_that_are_unbounded_far_out_do_not_stop_the_search():
     model = nn.Sequential(nn.Linear(3, 4), vp.as_activation("exp(x)"), nn.Linear(4, 2)).eval()
     found = radius(model, samples(4, 3), method="crown", progress=False)
     assert (found.radius > 0).all() and (found.radius <= found.attacked).all()
+
+
+class Gated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.first(x) * torch.sigmoid(self.second(x)))
+
+
+def test_what_has_no_global_constant_is_certified_on_its_balls():
+    torch.manual_seed(0)
+    model, x = Gated().eval(), samples(4, 4)
+    found = radius(model, x, progress=False)
+    assert set(found.method) == {"crown"} and (found.radius > 0).all()
+    local = radius(model, x, method="crown", progress=False)
+    assert found.radius.numpy() == pytest.approx(local.radius.numpy(), rel=1e-2)
+    with pytest.raises(UncertifiedOperation, match="give a region"):
+        radius(model, x, method="lipschitz", progress=False)
 
 
 class Noisy(nn.Module):

@@ -50,7 +50,11 @@ class LipschitzLinear(nn.Module):
     @property
     def weight(self) -> Float[Tensor, "out in"]:
         """The matrix that is multiplied with."""
-        return orthogonal(self.raw) if self.kind == "orthogonal" else almost_orthogonal(self.raw)
+        if self.kind == "aol":
+            return almost_orthogonal(self.raw)
+        # Sizes from here: torch.fx reads the layer too, and has none for a parameter.
+        tall = self.out_features > self.in_features
+        return orthogonal(self.raw.mT).mT if tall else orthogonal(self.raw)
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         return F.linear(x, self.weight, self.bias)
@@ -187,15 +191,13 @@ def one_lipschitz(activation: ActivationLike, **parameters: Any) -> nn.Module:
     return found
 
 
-def orthogonal(raw: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
-    """The nearest matrix with orthonormal rows (columns, where there are fewer), by Björck and Bowie's iteration."""
-    tall = raw.shape[0] > raw.shape[1]
-    w = raw.mT if tall else raw
+def orthogonal(raw: Float[Tensor, "fewer more"]) -> Float[Tensor, "fewer more"]:
+    """The nearest matrix with orthonormal rows, by Björck and Bowie's iteration."""
     # ‖W‖₂² <= ‖WWᵀ‖_∞ brings all singular values into (0, 1], where the iteration rises to 1 and does not pass it.
-    w = w * (w @ w.mT).abs().sum(1).amax().clamp_min(_TINY).rsqrt()
+    w = raw * (raw @ raw.mT).abs().sum(1).amax().clamp_min(_TINY).rsqrt()
     for _ in range(_STEPS):
         w = 1.5 * w - 0.5 * (w @ w.mT) @ w
-    return w.mT if tall else w
+    return w
 
 
 def almost_orthogonal(raw: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
@@ -206,7 +208,7 @@ def almost_orthogonal(raw: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
 def _checked(kind: str) -> Kind:
     if kind not in _KINDS:
         raise ValueError(f"kind is one of {', '.join(map(repr, _KINDS))}, got {kind!r}")
-    return kind  # pyright: ignore[reportReturnType]
+    return kind
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

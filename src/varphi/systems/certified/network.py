@@ -160,7 +160,8 @@ class Structure:
             return known[node]
         parts = [self._images(base, p, known) for p in node.parents]
         if isinstance(node, Affine):
-            (value, error), moved = parts[0], node.magnitude or node.apply
+            value, error = parts[0]
+            moved = node.magnitude or node.apply
             lost = moved(value.abs() + error) * gamma(node.terms) if node.magnitude is not None else 0.0
             found = node.apply(value), moved(error) + lost
         elif isinstance(node, Sum):

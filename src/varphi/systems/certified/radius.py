@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from varphi.bounds import certified_radius
+from varphi.bounds import UncertifiedOperation, certified_radius
 from varphi.bounds.api import bounds
 from varphi.bounds.region import region
 
@@ -22,6 +22,7 @@ from .checks import SoundnessError, check_clip, check_inputs, check_model, check
 from .network import EXACT, Structure, plain
 from .products import LOCAL_STEPS, Constants
 from .progress import Moved, bar
+from .slopes import UnboundedSlope
 
 Method: TypeAlias = Literal[
     "auto", "crown", "alpha-crown", "crown-split", "ibp", "lipschitz", "local-lipschitz", "pairwise", "product"
@@ -69,7 +70,7 @@ def radius(
             "lipschitz": the same with the layered recursion in place of the product, where it is smaller;
             "local-lipschitz": with slopes between what they are within the radius itself;
             "ibp", "crown", "alpha-crown", "crown-split": bounds of the margin over the ball, at radii found by search;
-            "auto": the larger of "lipschitz" and "crown".
+            "auto": the larger of "lipschitz", where the model has a global constant at all, and "crown".
         tol: of the search, relative to the attack's radius.
         clip: the numbers that inputs can have, such as (0, 1). The attack stays within; for norm=inf the proof uses it
             too, for the others it covers the whole ball, which is more than is asked.
@@ -313,8 +314,11 @@ class _Proof:
             return self._searched(method, *self._nothing())
         if method != "auto":
             return self._by_constant(method)
-        certified, margin, names = self._by_constant("lipschitz")
-        return self._searched("auto", certified, margin, names)
+        try:
+            known = self._by_constant("lipschitz")
+        except (UnboundedSlope, UncertifiedOperation):  # no global constant exists; on a ball planes may still be drawn
+            known = self._nothing()
+        return self._searched("auto", *known)
 
     def _nothing(self) -> tuple[Tensor, Tensor, list[str]]:
         zero = torch.zeros(len(self.question.x), dtype=torch.float64, device=self.question.x.device)
@@ -339,17 +343,22 @@ class _Proof:
         )
 
     def _split(self) -> tuple[Tensor, Tensor, list[str]]:
+        """Where planes leave a gap to the attack, the ball is cut into cells."""
         q = self.question
         certified, margin, names = self._searched("crown", *self._nothing())
-        limit = self.hit.distance[torch.isfinite(self.hit.distance)]
-        largest = float(limit.max()) if len(limit) else None
+        open_ = (certified < self.hit.distance * (1 - 2 * q.tol)).nonzero().squeeze(1)
+        if not len(open_):
+            return certified, margin, names
+        limit = self.hit.distance[open_]
+        largest = float(limit[torch.isfinite(limit)].amax()) if bool(torch.isfinite(limit).any()) else None
+        rows = q.rows(self.classes)[open_]
         found = certified_radius(
-            q.model, q.x, q.rows(self.classes), q.norm, "crown-split", q.tol, arithmetic=q.arithmetic, largest=largest
+            q.model, q.x[open_], rows, q.norm, "crown-split", q.tol, arithmetic=q.arithmetic, largest=largest
         ).certified
-        raised = found > certified
-        zero = torch.zeros_like(margin)
-        names = ["crown-split" if r else n for r, n in zip(raised.tolist(), names, strict=True)]
-        return torch.where(raised, found, certified), torch.where(raised, zero, margin), names
+        for i, value in zip(open_.tolist(), found.tolist(), strict=True):
+            if value > float(certified[i]):
+                certified[i], margin[i], names[i] = value, 0.0, "crown-split"
+        return certified, margin, names
 
     # ---------------------------------------------------------------------------------------- constants
 
