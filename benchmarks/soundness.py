@@ -76,16 +76,11 @@ def _points(f: torch.nn.Module, lower: Tensor, upper: Tensor, lines: Lines, gene
     return torch.stack([lower, upper, *inside, *nearest]).clamp(lower, upper)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Search for a line on the wrong side of its function.")
-    parser.add_argument("--cases", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--activations", default="")
-    chosen = parser.parse_args()
-    names = chosen.activations.split(",") if chosen.activations else vp.names()
-    generator = torch.Generator().manual_seed(chosen.seed)
+def search(cases: int, seed: int, names: list[str]) -> int:
+    """Print every violation among so many cases, and then the counts; give the number of violations."""
+    generator = torch.Generator().manual_seed(seed)
     done, wrong, refused, begin, turn = 0, 0, set[str](), time.monotonic(), 0
-    while done < chosen.cases:
+    while done < cases:
         name = names[turn % len(names)]
         dtype = (torch.float64, torch.float32)[turn // len(names) % 2]
         turn += 1
@@ -103,7 +98,17 @@ def main() -> None:
     for line in sorted(refused):
         print(f"refused: {line}")
     print(f"{done} cases over {len(names)} activations in {time.monotonic() - begin:.0f} s: {wrong} violations")
-    sys.exit(1 if wrong else 0)
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Search for a line on the wrong side of its function.")
+    parser.add_argument("--cases", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--activations", default="")
+    chosen = parser.parse_args()
+    names = chosen.activations.split(",") if chosen.activations else vp.names()
+    sys.exit(1 if search(chosen.cases, chosen.seed, names) else 0)
 
 
 if __name__ == "__main__":

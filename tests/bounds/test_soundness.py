@@ -1,6 +1,8 @@
 """Every relaxation against ball arithmetic: 20 000 intervals and slopes over the whole catalogue."""
 
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,3 +58,12 @@ def test_the_oracle_sees_a_line_that_is_wrong_by_one_step():
     x = points(f, lower, upper, touching, torch.Generator().manual_seed(0))
     assert violations(f.definition.expression(), x, lines) == []
     assert violations(f.definition.expression(), x, touching) != []
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(4))
+def test_a_million_intervals_and_slopes(seed, capsys):
+    """A quarter of a million each: `benchmarks/soundness.py` with a seed."""
+    script = Path(__file__).parents[2] / "benchmarks" / "soundness.py"
+    search = runpy.run_path(str(script))["search"]
+    assert search(250_000, seed, vp.names()) == 0, capsys.readouterr().out

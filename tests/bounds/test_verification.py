@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import time
 
 import numpy as np
 import onnx
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from varphi.bounds import Answer, UncertifiedOperation, verify
+import varphi as vp
+from varphi.bounds import Answer, UncertifiedOperation, attack, verify
+from varphi.bounds.deadline import OutOfTime, until
 from varphi.bounds.onnx import read_onnx
 from varphi.bounds.verification import Verification, with_inputs
 from varphi.bounds.vnncomp import Benchmark, counterexample_text, read_instances, result_text
@@ -200,6 +203,15 @@ def test_without_onnxruntime_the_torch_model_checks(tmp_path, monkeypatch):
     answer = verify(read, parse_vnnlib(asked(1, 1, "-1 1", "(>= Y_0 0.5)")), timeout=10)
     assert answer.counterexample is not None
     assert answer.counterexample.checked.startswith("torch")
+
+
+def test_a_deadline_stops_a_pass_and_an_attack(tmp_path):
+    model, x = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)).eval(), torch.zeros(1, 2)
+    for work in (lambda: vp.bounds(model, x, 0.1), lambda: attack(model, x, 0.1)):
+        with pytest.raises(OutOfTime), until(time.monotonic() - 1):
+            work()
+        work()  # and no longer than the block
+    assert answered(ABS, asked(1, 1, "-1 1", "(<= Y_0 -1)"), tmp_path, timeout=1e-6).result == "timeout"
 
 
 def test_a_model_that_gives_its_inputs_too():

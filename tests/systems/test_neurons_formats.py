@@ -389,6 +389,7 @@ def test_includes_are_followed(tmp_path: Path):
     [
         (CELL, "scales with the temperature, and none is given: temperature='6.3 degC'"),
         ("<neuroml><cell></neuroml>", "no XML"),
+        ("?" + CELL, "no XML"),
         ("<sbml/>", "its root is <sbml>"),
         ("<!DOCTYPE x [<!ENTITY a 'b'>]><neuroml/>", "declares XML entities"),
         ("<neuroml><izhikevichCell id='a'/></neuroml>", "no <cell>, only izhikevichCell"),
@@ -665,6 +666,45 @@ def test_formulas_mean_the_same_to_libsbml(v, k):
         assert back.evaluate(V=v, **{n: k for n in back.variables - {"V"}}) == pytest.approx(
             e.evaluate(V=v, **{n: k for n in e.variables - {"V"}}), rel=1e-9, abs=1e-12
         ), text
+
+
+def test_what_is_no_sbml_is_refused():
+    pytest.importorskip("libsbml", reason="needs varphi[neurons]")
+    with pytest.raises(ValueError, match="not valid SBML|not SBML"):
+        from_sbml("/" + to_sbml(load("morris-lecar")))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("format", ["NMODL", "NeuroML", "SBML"])
+def test_broken_files_are_refused_in_words(format):
+    """Thousands of texts with a few words lost, doubled or exchanged: a membrane or a ValueError, nothing else."""
+    pytest.importorskip("libsbml", reason="needs varphi[neurons]")
+    whole, read_ = {
+        "NMODL": (AXON, lambda t: from_nmodl(t, numbers=OUTSIDE)),
+        "NeuroML": (CELL, lambda t: from_neuroml(t, temperature=6.3)),
+        "SBML": (to_sbml(load("hodgkin-huxley")), from_sbml),
+    }[format]
+    words = re.findall(r"\w+|\s+|[^\w\s]", whole)
+    random, outcomes = np.random.default_rng(7), set()
+    for _ in range(1500):
+        text = list(words)
+        for _ in range(random.integers(1, 4)):
+            i, j = random.integers(0, len(text), 2)
+            match random.integers(0, 4):
+                case 0:
+                    del text[i]
+                case 1:
+                    text[i] = words[j % len(words)]
+                case 2:
+                    text.insert(i, words[j % len(words)])
+                case _:
+                    text[i], text[j] = text[j], text[i]
+        try:
+            outcomes.add(type(read_("".join(text))))
+        except ValueError as refusal:
+            assert str(refusal)
+            outcomes.add(ValueError)
+    assert outcomes == {Model, ValueError}
 
 
 def test_what_sbml_cannot_say_is_refused():

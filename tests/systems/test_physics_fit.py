@@ -497,7 +497,7 @@ def test_solutions_of_ones_own_net_and_of_other_problems(tmp_path):
     assert again.field.net[0].weight.dtype == torch.float32
     with pytest.raises(ValueError, match="give one like it"):
         load(path, BVP)
-    with pytest.raises(ValueError, match="16 unknowns, and the net given 13"):
+    with pytest.raises(ValueError, match=r"(?s)not like that of .*size mismatch for field.net.0.weight"):
         load(path, BVP, MLP((4,)))
     with pytest.raises(ValueError, match=r"another problem:\nProblem\(-u_xx"):
         load(path, SOFT, net)
@@ -508,6 +508,31 @@ def test_solutions_of_ones_own_net_and_of_other_problems(tmp_path):
         load(tmp_path / "none.pt", BVP)
     with pytest.raises(FileNotFoundError, match="no directory"):
         again.save(tmp_path / "deep" / "s.pt")
+
+
+class Features(nn.Module):
+    """Random frequencies, which are no parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(1, 4).double())
+        self.last = nn.Linear(4, 1).double()
+
+    def forward(self, z):
+        return self.last(torch.sin(z @ self.frequencies))
+
+
+def test_what_is_no_parameter_is_saved_too(tmp_path):
+    torch.manual_seed(0)
+    solution = solved(BVP, net=Features(), iterations=2, points=8)
+    again = load(solution.save(tmp_path / "s.pt"), BVP, Features())
+    assert torch.equal(again(X), solution(X))
+
+
+def test_problems_with_other_data_are_others():
+    x, u = X[:3, None], torch.zeros(3).double()
+    first, same, other = (Problem(Interval(), "u_xx = 0", data=(x, u + v)).told for v in (0.0, 0.0, 1e-9))
+    assert first == same != other
 
 
 def test_a_fit_is_watched():

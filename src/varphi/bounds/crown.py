@@ -184,7 +184,6 @@ class Pass:
         shared = turn < n
         low, high = [], []
         for first in range(0, n, turn):
-            check_deadline()
             count = min(turn, n - first)
             rows = torch.zeros(count, n, dtype=self.number.dtype, device=self.region.centre.device)
             rows[torch.arange(count), first + torch.arange(count)] = 1.0
@@ -232,6 +231,7 @@ class Pass:
         waiting: dict[Node, tuple[Tensor, bool]] = {target: (rows, False)}
         constant: Tensor | None = None
         for node in reversed(order):
+            check_deadline()
             if node not in waiting:
                 continue
             a, paid = waiting.pop(node)

@@ -1,4 +1,4 @@
-"""A time at which long work on bounds stops: between turns of rows, and between steps of an attack."""
+"""A time at which long work on bounds stops: between nodes, and between steps of an attack."""
 
 from __future__ import annotations
 

@@ -105,7 +105,10 @@ class Formulas:
         apply = self.operations().get(kind) or self.of_numbers(kind, values)
         if apply is None:
             raise unsupported(f"the operation {self.told(node)!r} in a formula")
-        return apply(*values)
+        try:
+            return apply(*values)
+        except TypeError:
+            raise unsupported(f"the operation {self.told(node)!r} with {len(values)} arguments") from None
 
     def of_numbers(self, kind: int, values: list[Any]) -> Callable[..., Any] | None:
         """Operations that are known of numbers only, such as those with jumps."""

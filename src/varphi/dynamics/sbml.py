@@ -219,6 +219,8 @@ class _Reader:
         m = self.model
         symbols = [*self.sizes, *self.species, *(p.getId() for p in m.getListOfParameters()), *self.references]
         changing = {*self.assigned, *self.rated, *self.targets}
+        if unknown := sorted({*changing, *self.initial} - set(symbols)):
+            raise UnsupportedModel(f"a rule is for {unknown[0]!r}, which is none of the model's symbols")
         by_reactions = [n for n in self.species if n not in self.assigned and n not in self.rated]
         self.by_amount = {
             n: f"amount_{n}" for n in by_reactions

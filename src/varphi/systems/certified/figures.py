@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from varphi.study import Figure
 from varphi.study.results import Results
@@ -106,7 +107,7 @@ def _constants(results: Results, net: str) -> Figure:
             _dots(left, line + (place - 0.5) * 0.25, ratio, f"C{place}")
         _dots(right, line, row.values("lipschitz_layered"), "C1")
     left.axvline(1.0, linestyle="--", linewidth=0.8, color="0.5")
-    right.set_xscale("log")
+    _logarithmic(right)
     _lines(left, [row.setting["activation"] for row in rows], "bound / attained")
     right.set_xlabel("layered bound (logarithmic)")
     _legend(drawing, ["product of norms", "layered recursion"])
@@ -126,7 +127,7 @@ def _cost(results: Results, net: str) -> Figure:
         share = [np.median(r.values(f"radius_{method}") / r.values("attacked")) for r in rows]
         seconds = [np.median(r.values(f"seconds_{method}")) for r in rows]
         panel.plot(seconds, share, "o", color=f"C{place}", markersize=4, alpha=0.8, markeredgewidth=0)
-    panel.set_xscale("log")
+    _logarithmic(panel)
     panel.set_ylim(0, 1)
     panel.set_xlabel("seconds for all samples of a network (logarithmic)")
     panel.set_ylabel("certified / attack")
@@ -146,6 +147,13 @@ def _dots(panel: Axes, place: float, values: np.ndarray, colour: str) -> None:
     panel.plot(inside, np.full(len(inside), place), "o", color=colour, markersize=2.6, alpha=0.5, markeredgewidth=0)
     if len(inside):
         panel.vlines(float(np.median(inside)), place - 0.09, place + 0.09, color=colour, linewidth=2.2)
+
+
+def _logarithmic(panel: Axes) -> None:
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _lines(panel: Axes, names: Sequence[str], label: str) -> None:

@@ -22,8 +22,8 @@ from .products import Constants
 from .spectral import UNIT
 
 _POINTS, _ROUNDS, _KEPT = 256, 20, 32
-# A Jacobian of more elements is not written out for its 2-norm; so many elements are held at once; points shrink with
-it._LARGE, _AT_ONCE, _WORK = 2**13, 2**20, 2**22
+# A Jacobian of more elements is not written out for its 2-norm; so many are held at once; points shrink with it.
+_LARGE, _AT_ONCE, _WORK = 2**13, 2**20, 2**22
 _TURNS, _FEW_POINTS = 12, 32
 
 

@@ -230,7 +230,7 @@ STUDY = Study(
     sizes={
         "full": Size(
             seeds=10,
-            takes="about 25 minutes on one core",
+            takes="about an hour on one core",
             options={"epochs": 80, "constrained_epochs": 40, "samples": 40, "attack_steps": 60},
         ),
         "demo": Size(

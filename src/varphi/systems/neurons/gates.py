@@ -161,7 +161,9 @@ def motion(gate: Gate, shared: Mapping[str, float]) -> Motion:
         unknown = found.variables - known
         if unknown:
             raise ValueError(f"{what} of the gate {gate.name}: {min(unknown)!r} is unknown; it may use {told}")
-        return evaluate([found], {n: own.get(n, variable(n)) for n in found.variables})[0] if own else found
+        if not own:
+            return found
+        return constant(evaluate([found], {n: own.get(n, variable(n)) for n in found.variables})[0])
 
     x = variable(gate.name)
     if kinetics.alpha is not None and kinetics.beta is not None:

@@ -84,7 +84,7 @@ class _Document:
     """The elements of a file and of what it includes."""
 
     def __init__(self, source: str | Path) -> None:
-        is_text = isinstance(source, str) and source.lstrip().startswith("<")
+        is_text = isinstance(source, str) and "<" in source
         self.told = "the text" if is_text else Path(source).name
         self.elements: list[ElementTree.Element] = []
         self.seen: set[Path] = set()

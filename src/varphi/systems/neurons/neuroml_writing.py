@@ -29,8 +29,8 @@ _TIME: _Kind = ("Time", "ms", "baseVoltageDepTime", "t", "time", "* TIME_SCALE")
 _STEADY: _Kind = ("Variable", "", "baseVoltageDepVariable", "x", "none", "")
 # What LEMS has words for, beside what is rewritten here.
 _WORDS = frozenset({
-    "add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "sin", "cos", "sinh", "cosh", "tanh", "abs", "sigmoid",
-    "softplus", "expm1", "log1p",
+    "add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "sin", "cos", "sinh", "cosh", "tanh", "abs",
+    "sigmoid", "softplus", "expm1", "log1p",
 })  # fmt: skip
 
 

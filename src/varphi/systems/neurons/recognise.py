@@ -246,7 +246,7 @@ def _holes(expression: Expression, values: Mapping[str, float]) -> list[float]:
         for base in product(node.arguments[1]):
             known = _exponential(base)
             line = base if known is None else known[1] if known[0] != known[2] else None
-            if line is not None and is_line(line):
+            if line is not None and is_line(line) and line.variables <= {VOLTAGE, *values}:
                 at, slope = (float(e.evaluate(**_only(e, {**values, VOLTAGE: 0.0}))) for e in (
                     line, constant(partial(line, VOLTAGE))))  # fmt: skip
                 found.add(round(-at / slope, 9))

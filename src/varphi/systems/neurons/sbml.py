@@ -85,7 +85,7 @@ def from_sbml(
 
 
 def _told(source: str | Path) -> str:
-    return "SBML text" if isinstance(source, str) and source.lstrip().startswith("<") else f"SBML, {Path(source).name}"
+    return "SBML text" if isinstance(source, str) and "<" in source else f"SBML, {Path(source).name}"
 
 
 def _potential(found: SbmlModel, given: str | None) -> str:

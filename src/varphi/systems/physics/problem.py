@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import re
@@ -245,8 +246,10 @@ class Problem:
     @property
     def told(self) -> str:
         """What a stored fit of it must agree with."""
-        given = {n: repr(f) for n, f in self.given.items()}
-        text = "\n".join([repr(self), repr(self.conditions), repr(self.coefficients), repr(given)])
+        parts: list[object] = [self, self.fields, self.conditions, self.coefficients, self.given]
+        if self.data is not None:
+            parts.append(hashlib.sha256(b"".join(v.numpy().tobytes() for v in self.data)).hexdigest())
+        text = "\n".join(map(repr, parts))
         # Functions are told by their names, not by where they lie in this process.
         return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 

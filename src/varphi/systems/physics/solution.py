@@ -185,7 +185,7 @@ class Solution:
         plan, equation = self.made.plan, self.residuals.blocks[0]
         kept = {name: getattr(self, name) for name in _KEPT}
         state = kept | {
-            "format": _FORMAT, "problem": self.problem.told, "theta": self.unknowns.get(),
+            "format": _FORMAT, "problem": self.problem.told, "unknowns": self.unknowns.state_dict(),
             "net": None if plan is None else {"widths": list(plan.widths), "activation": _named(plan)},
             "boundary": self.made.boundary, "seed": self.made.seed, "points": equation.points,
             "weights": equation.weights,
@@ -278,7 +278,7 @@ def load(path: str | Path, problem: Problem, net: nn.Module | MLP | None = None)
         OSError: where it cannot be read.
     """
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         known = state["format"] == _FORMAT
     except (RuntimeError, KeyError, TypeError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"{path} holds no solution: it cannot be read ({type(error).__name__})") from error
@@ -288,7 +288,7 @@ def load(path: str | Path, problem: Problem, net: nn.Module | MLP | None = None)
         raise ValueError(
             f"{path} holds the solution of another problem:\n{state['problem']}\nGiven was:\n{problem.told}"
         )
-    plan, theta = _plan(state["net"]), state["theta"]
+    plan = _plan(state["net"])
     net = plan if net is None else net
     if net is None:
         raise ValueError(
@@ -296,12 +296,12 @@ def load(path: str | Path, problem: Problem, net: nn.Module | MLP | None = None)
             "problem, net)"
         )
     module = net.build(problem.features, len(problem.fields)) if isinstance(net, MLP) else net
-    unknowns = Unknowns(problem.field(module), problem.coefficients).to(theta.dtype)
-    if len(unknowns.get()) != len(theta):
-        raise ValueError(
-            f"{path} has {len(theta)} unknowns, and the net given {len(unknowns.get())}: it is another one"
-        )
-    unknowns.set(theta)
+    unknowns = Unknowns(problem.field(module), problem.coefficients)
+    stored: dict[str, Tensor] = state["unknowns"]
+    try:
+        unknowns.to(next(v.dtype for v in stored.values() if v.is_floating_point())).load_state_dict(stored)
+    except RuntimeError as error:
+        raise ValueError(f"the net given is not like that of {path}: {error}") from error
     made = Made(plan, state["boundary"], state["seed"])
     blocks = problem.blocks(state["points"], state["weights"], made.boundary, "sobol", made.seed)
     return Solution(problem, unknowns, Residuals(unknowns, blocks), made=made, **{name: state[name] for name in _KEPT})
