@@ -502,15 +502,22 @@ def point(at: Corrected) -> Point:
     # C y_0 + D y_N = 0 with y_N = μ y_0. The flow is a solution with μ = 1; what is left of the pair has the others,
     # which therefore keep their digits where one of them passes 1.
     c, d = at.pair[0], at.pair[1]
-    basis = np.linalg.qr(np.column_stack([at.flow, np.eye(len(at.flow))]))[0]
+    basis = _basis(at.flow)
     ends = c @ basis[:, 0], d @ basis[:, 0]
-    rows = np.linalg.qr(np.column_stack([ends[1], np.eye(len(at.flow))]))[0]
+    rows = _basis(ends[1])
     rest = [(rows.T @ part @ basis)[1:, 1:] for part in (c, d)]
     values: Complex = np.asarray(scipy.linalg.eigvals(rest[0], -rest[1]), np.complex128)
     values = values[np.isfinite(values)]
     trivial = -float(ends[0] @ ends[1] / (ends[1] @ ends[1]))
     error = float(np.linalg.norm(ends[0] + ends[1]) / np.linalg.norm(ends[1]))
     return Point(orbit_of(at.shape), values[np.argsort(-np.abs(values))], trivial, error, slope(at))
+
+
+def _basis(v: np.ndarray) -> np.ndarray:
+    """An orthonormal basis that begins with v's direction: Householder's reflection."""
+    w = v / np.linalg.norm(v)
+    w[0] += math.copysign(1.0, w[0])
+    return np.eye(len(w)) - np.outer(w, w) * (2.0 / (w @ w))
 
 
 def _agree(a: Sequence[float], b: Sequence[float]) -> bool:
