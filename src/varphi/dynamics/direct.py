@@ -26,6 +26,8 @@ from varphi.numbers.kernel.compile import engine
 from varphi.numbers.kernel.lanes import DOUBLE, I1, I8, I64, IRValue, Lanes, Mask, largest, smallest
 from varphi.numbers.kernel.vector_math import log
 
+from . import prepared as prepared_parts
+from . import status
 from .machine import FLOATS, WHOLES, Code, Machine, Variable, digest
 from .prepared import prepared
 from .status import Status
@@ -73,7 +75,8 @@ def _direct(
     laws: tuple[Expression, ...],
     changes: tuple[tuple[int, ...], ...],
 ) -> Code:
-    parts = [digest(__file__), *species, "|", *parameters, "|", *(e.digest for e in laws), str(changes)]
+    sources = digest(*(str(m.__file__) for m in (prepared_parts, status)), __file__)
+    parts = [sources, *species, "|", *parameters, "|", *(e.digest for e in laws), str(changes)]
     key = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     code = engine(key, lambda: _Direct(species, parameters, laws, changes).module)
     return Code(code, "direct", _ARGUMENTS)

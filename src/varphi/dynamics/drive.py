@@ -22,7 +22,7 @@ from varphi.numbers.kernel.compile import engine
 from varphi.numbers.kernel.lanes import DOUBLE, I1, I8, I64, IRValue, Lanes, Mask, largest, smallest, sqrt
 from varphi.numbers.kernel.vector_math import exp, log
 
-from . import machine, steps, tableau
+from . import events, status, steps, tableau
 from .events import CALLED, RUNNING
 from .machine import FLOATS, WHOLES, Code, digest
 from .status import Status
@@ -97,7 +97,7 @@ ARGUMENTS: dict[str, Any] = {
 @functools.cache
 def drive() -> Code:
     """The machine code: from disk, or compiled now."""
-    sources = digest(*(str(m.__file__) for m in (machine, steps, tableau)), __file__)
+    sources = digest(*(str(m.__file__) for m in (events, status, steps, tableau)), __file__)
     code = engine(hashlib.sha256(f"drive {sources}".encode()).hexdigest(), lambda: _Drive().module)
     return Code(code, "drive", ARGUMENTS)
 

@@ -283,6 +283,7 @@ class _Out:
 
 def _run(given: _Given, samples: int, threads: int, progress: bool) -> None:
     """Share the samples among threads; Ctrl-C ends all of them and keeps what is there."""
+    drive.drive()  # compiled before several threads ask for it
     # Several parts a thread even out slow samples; eight lanes want company.
     parts = max(1, min(4 * threads if threads > 1 else 1, samples // 32))
     edges = np.linspace(0, samples, parts + 1).astype(int)

@@ -8,6 +8,7 @@ lane by lane, in `each`.
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -215,8 +216,9 @@ def aligned(*shape: int) -> np.ndarray:
     return raw[first : first + size].view(np.float64).reshape(shape)
 
 
+@functools.cache
 def digest(*files: str) -> str:
-    """Of the sources of a generator: changed, it must not meet the code of an older one."""
+    """Of a generator's sources and of this one: changed, it must not meet the code of an older one."""
     return hashlib.sha256(b"".join(Path(f).read_bytes() for f in (__file__, *files))).hexdigest()
 
 
