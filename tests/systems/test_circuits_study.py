@@ -31,6 +31,7 @@ def results(tmp_path_factory):
             "varphi.systems.circuits.study.random_circuit",
             lambda random, gate, n: Circuit.ffl(str(random.choice(["I1", "C1"])), gate, n=n),
         )
+        patch.setattr("varphi.systems.circuits.study._CIRCUITS", 2)
         return api.run(study, storage=tmp_path_factory.mktemp("tiny") / "s.db", size="smoke", progress=False)
 
 
