@@ -12,6 +12,8 @@ from .ensemble import Status as Status
 from .ensemble import simulate as simulate
 from .equilibria import EquilibriumBranch as EquilibriumBranch
 from .equilibria import continue_equilibria as continue_equilibria
+from .sensitivity import Sensitivities as Sensitivities
+from .sensitivity import sensitivities as sensitivities
 from .stochastic import Counts as Counts
 from .stochastic import Network as Network
 from .stochastic import Outcome as Outcome
