@@ -33,6 +33,6 @@ print("the peak grows by", slopes["peak"].of("K_Y_Z")[0], "for each unit of Kyz"
 
 wanted = {"peak": 2.0, "peak/final": 5.0, "time of peak": 1.0}
 free = {name: Range(0.05, 20) for name in ("ay", "az", "by", "bz", "Kxy", "Kxz", "Kyz")}
-found = design(circuit, wanted, free, ("X", 0.0, 1.0), seconds=3.0)
+found = design(circuit, wanted, free, ("X", 0.0, 1.0), seconds=1.5)
 print("meets the specification:", found.meets(), "- found by the", found.winner, "search")
 print({name: round(value, 4) for name, value in found.verified.items()})

@@ -670,7 +670,7 @@ def test_formulas_mean_the_same_to_libsbml(v, k):
 
 def test_what_is_no_sbml_is_refused():
     pytest.importorskip("libsbml", reason="needs varphi[neurons]")
-    with pytest.raises(ValueError, match="not valid SBML|not SBML"):
+    with pytest.raises(ValueError, match=r"not valid SBML|not SBML"):
         from_sbml("/" + to_sbml(load("morris-lecar")))
 
 

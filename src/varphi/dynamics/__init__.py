@@ -16,6 +16,8 @@ from .ensemble import Event as Event
 from .ensemble import simulate as simulate
 from .equilibria import EquilibriumBranch as EquilibriumBranch
 from .equilibria import continue_equilibria as continue_equilibria
+from .sensitivity import Sensitivities as Sensitivities
+from .sensitivity import sensitivities as sensitivities
 from .status import Status as Status
 from .stochastic import Counts as Counts
 from .stochastic import Network as Network

@@ -106,7 +106,7 @@ STUDY = Study(
         ),
     ),
     sizes={
-        "full": Size(seeds=20, takes="about two hours on one core", options={"sets": 20, "runs": 200}),
+        "full": Size(seeds=20, takes="about an hour on one core", options={"sets": 20, "runs": 200}),
         "demo": Size(seeds=10, takes="about 10 minutes on one core", options={"sets": 5, "runs": 100}),
         "smoke": Size(
             seeds=8, takes="about 15 seconds", options={"sets": 2, "runs": 20},

@@ -227,11 +227,11 @@ STUDY = Study(
     },
     claims=CLAIMS,
     sizes={
-        "full": Size(seeds=20, takes="about an hour on one core", options={"sets": 5000}),
-        "demo": Size(seeds=20, takes="about 7 minutes on one core", options={"sets": 500}),
+        "full": Size(seeds=20, takes="about 15 minutes on one core", options={"sets": 5000}),
+        "demo": Size(seeds=20, takes="about 3 minutes on one core", options={"sets": 500}),
         "smoke": Size(
             seeds=8,
-            takes="about 15 seconds",
+            takes="about half a minute",
             options={"sets": 40},
             factors={"loop": ("C1", "I1", SIMPLE, RANDOM), "n": (1.0, 4.0)},
         ),
