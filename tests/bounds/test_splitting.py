@@ -131,17 +131,22 @@ def test_a_search_settles_what_is_true_by_a_margin(name, norm, inputs):
     assert task.least() > 0
 
 
-def test_splitting_finds_the_least_value_of_a_small_network():
+def test_a_search_reaches_the_least_value_of_a_small_network():
     """Against a grid of a million points of the square."""
-    model = network("relu", 2, 8)
+    model, middle = network("relu", 2, 8), torch.zeros(1, 2)
     side = torch.linspace(-1, 1, 1001)
     with torch.no_grad():
         least = float((model(torch.cartesian_prod(side, side)) @ FIRST[0]).min())
-    box = (-torch.ones(1, 2), torch.ones(1, 2))
-    plain = float(vp.bounds(model, box, spec=FIRST).lower)
-    found = float(vp.bounds(model, box, spec=FIRST, method="crown-split", timeout=30).lower)
-    assert plain < found <= least
-    assert least - found < 0.05 * (least - plain)
+    plain = float(vp.bounds(model, middle, 1.0, spec=FIRST).lower)
+    assert plain < least
+    task = search_of(model, middle, 1.0, math.inf, torch.tensor([least - 0.01 * (least - plain)]))
+    while task.open and task.regions < 600:
+        task.advance()
+    assert task.settled().all()
+    beyond = search_of(model, middle, 1.0, math.inf, torch.tensor([least]))
+    while beyond.regions < 100:
+        beyond.advance()
+    assert not beyond.settled().any()
 
 
 def test_split_bounds_enclose_and_are_no_looser():
