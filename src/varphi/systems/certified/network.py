@@ -190,7 +190,7 @@ class Structure:
         size = node.magnitude or node.apply
         ones = torch.ones(1, *node.parents[0].shape, dtype=torch.float64)
         rows = size(ones).max() * (1 + gamma(node.terms))
-        _, pull = torch.func.vjp(size, ones)
+        pull = torch.func.vjp(size, ones)[1]
         columns = pull(torch.ones(1, *node.shape, dtype=torch.float64))[0].max() * (1 + gamma(node.size))
         found = {p: float(schur_norm(rows, columns, p)) for p in (1.0, 2.0, math.inf)}
         module = self.model.get_submodule(node.path) if node.path in dict(self.model.named_modules()) else None
@@ -246,10 +246,18 @@ def overlap(node: Maximum) -> int:
     return int(torch.bincount(node.windows[node.windows >= 0], minlength=1).max())
 
 
+def repeated(node: Node, p: float, constants: list[float]) -> list[float]:
+    """The constants of a node's inputs once they are broadcast to its shape, which repeats their elements."""
+    if p == math.inf:
+        return constants
+    times = [max(1, node.size // max(parent.size, 1)) ** (1 / p) for parent in node.parents]
+    return [c * t * (1 + 8 * UNIT) for c, t in zip(constants, times, strict=True)]
+
+
 def joined(node: Node, p: float, constants: list[float]) -> float:
     """The Lipschitz constant of a sum, or of things beside each other, from theirs."""
     if isinstance(node, Concat):
         if p == math.inf:
             return max(constants)
         return math.hypot(*constants) * (1 + 16 * UNIT) if p == 2 else sum(constants) * (1 + 16 * UNIT)
-    return sum(constants) * (1 + 16 * UNIT)
+    return sum(repeated(node, p, constants)) * (1 + 16 * UNIT)

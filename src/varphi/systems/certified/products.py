@@ -15,7 +15,7 @@ from varphi.bounds import UncertifiedOperation
 from varphi.bounds.crown import Pass
 from varphi.bounds.nodes import Curve, Input, Maximum, Node, Product
 
-from .network import Structure, joined, overlap
+from .network import Structure, joined, overlap, repeated
 from .recursion import Layer, ellipsoid, slack_of, through
 from .spectral import UNIT, gamma, largest_eigenvalue
 
@@ -76,19 +76,20 @@ class Constants:
         if isinstance(node, Maximum):
             return parts[0] * overlap(node) ** (0.0 if p == math.inf else 1 / p)
         if isinstance(node, Product):
-            return self._product(node, parts)
+            return self._product(node, p, parts)
         batch = torch.broadcast_tensors(*parts)
         rows = [[float(v) for v in row] for row in torch.stack(batch, 1)]
         return torch.tensor([joined(node, p, row) for row in rows], dtype=torch.float64)
 
-    def _product(self, node: Node, parts: list[Tensor]) -> Tensor:
+    def _product(self, node: Node, p: float, parts: list[Tensor]) -> Tensor:
         if self.run is None:
             raise UncertifiedOperation(
                 f"{node.path or 'the model'}: a product of two tensors that depend on the input has no global "
                 "Lipschitz constant; give a region"
             )
         sizes = [torch.maximum(*(t.abs() for t in self.run.tight(n))).flatten(1).amax(1) for n in node.parents]
-        return sizes[0] * parts[1] + sizes[1] * parts[0]
+        first, second = repeated(node, p, [1.0, 1.0])
+        return sizes[0] * parts[1] * second + sizes[1] * parts[0] * first
 
     # ---------------------------------------------------------------------------------------- recursion
 
