@@ -219,7 +219,7 @@ def test_what_is_not_installed_is_named(tmp_path):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     tiny = Size(
-        seeds=1, takes="seconds", options={"iterations": 8, "adam": 5, "lbfgs": 5},
+        seeds=2, takes="seconds", options={"iterations": 4, "adam": 5, "lbfgs": 5},
         factors={"activation": ("tanh", "sin", "relu")},
     )  # fmt: skip
     study = replace(STUDY, sizes=dict(STUDY.sizes) | {"smoke": tiny})
