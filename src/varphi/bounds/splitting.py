@@ -39,8 +39,9 @@ from .relaxation import envelope
 # Called now and then with the regions bounded so far, those still open, and the least bound of these.
 Progress: TypeAlias = Callable[[int, int, float], None]
 
-# Half-spaces that a cell remembers; the oldest is forgotten first.
-_CUTS = 8
+# Half-spaces that a cell remembers, the oldest is forgotten first: of few inputs, and of many, where one is much like
+# the next and each takes its time.
+_CUTS_OF_FEW, _CUTS_OF_MANY = 8, 4
 # A cell is cut again as long as that closes such a share of what is missing.
 _GAIN = 0.1
 # Boxes of so few coordinates are split at a coordinate.
@@ -325,10 +326,11 @@ class Cells:
         """The cells with further half-spaces, newest first."""
         before = self.region.cuts
         assert before is not None
-        keep = max(_CUTS - limits.shape[1], 0)
+        most = before.limits.shape[1]
+        keep = max(most - limits.shape[1], 0)
         cuts = Cuts(
-            torch.cat([normals, before.normals[:, :keep]], 1)[:, :_CUTS],
-            torch.cat([limits, before.limits[:, :keep]], 1)[:, :_CUTS],
+            torch.cat([normals, before.normals[:, :keep]], 1)[:, :most],
+            torch.cat([limits, before.limits[:, :keep]], 1)[:, :most],
         )
         return replace(self, region=replace(self.region, cuts=cuts))
 
@@ -419,7 +421,8 @@ class Search:
             wide = region.radius.view(-1, *[1] * (region.centre.dim() - 1)).expand_as(region.centre)
             region = replace(region, radius=wide)
         self._by_coordinate = n <= _SMALL and region.norm == math.inf
-        none = Cuts(region.centre.new_zeros(count, _CUTS, n), region.centre.new_zeros(count, _CUTS))
+        most = _CUTS_OF_FEW if n <= _SMALL else _CUTS_OF_MANY
+        none = Cuts(region.centre.new_zeros(count, most, n), region.centre.new_zeros(count, most))
         unknown = torch.full((count,), -math.inf, dtype=region.centre.dtype, device=region.centre.device)
         problem = torch.arange(count, device=region.centre.device)
         self.cells = Cells(replace(region, cuts=none), problem, unknown, {})
@@ -500,9 +503,17 @@ class Search:
     # ---------------------------------------------------------------------------------------- splits
 
     def _split(self, cells: Cells, run: Pass, normals: Tensor, row: Tensor, index: Tensor) -> list[Cells]:
-        if self._by_coordinate or not self.curves:
-            return self._halved(cells.some(index), normals[index, row[index]])
-        return self._at_neurons(cells, run, row, index)
+        worst = normals[index, row[index]]
+        if self._by_coordinate:
+            return self._halved(cells.some(index), worst)
+        if not self.curves:
+            return self._cut_in_two(cells.some(index), worst)
+        scores = torch.cat([self._losses(run, node, row)[index] for node in self.curves], 1)
+        useful = scores.amax(1) > 0
+        parts = self._at_neurons(cells, run, scores[useful], index[useful]) if bool(useful.any()) else []
+        if not bool(useful.all()):  # every activation is a line there
+            parts += self._cut_in_two(cells.some(index[~useful]), worst[~useful])
+        return parts
 
     def _halved(self, cells: Cells, normal: Tensor) -> list[Cells]:
         """Both halves of boxes, across the coordinate that the worst row's plane falls along most."""
@@ -518,9 +529,20 @@ class Search:
             parts.append(replace(cells, region=replace(cells.region, centre=centre, radius=radius)))
         return parts
 
-    def _at_neurons(self, cells: Cells, run: Pass, row: Tensor, index: Tensor) -> list[Cells]:
+    def _cut_in_two(self, cells: Cells, normal: Tensor) -> list[Cells]:
+        """Both halves of cells of any shape, by the half-spaces on either side of a coordinate's middle."""
+        n = normal.shape[1]
+        unit = torch.eye(n, dtype=normal.dtype, device=normal.device).expand(len(cells), n, n)
+        region = cells.trimmed()
+        lower, upper = region.least(unit), -region.least(-unit)
+        width = (upper - lower).clamp_min(0)
+        along = torch.where(normal.abs().amax(1) > 0, (normal.abs() * width).argmax(1), width.argmax(1)).unsqueeze(1)
+        middle = ((lower + upper) / 2).gather(1, along)
+        axis = torch.zeros_like(normal).scatter_(1, along, 1.0).unsqueeze(1)
+        return [cells.cut(axis, middle), cells.cut(-axis, -middle)]
+
+    def _at_neurons(self, cells: Cells, run: Pass, scores: Tensor, index: Tensor) -> list[Cells]:
         """Both halves of cells, at the neuron whose lines lose most in the worst row."""
-        scores = torch.cat([self._losses(run, node, row)[index] for node in self.curves], 1)
         best = scores.argmax(1)
         parts, first = [], 0
         for node in self.curves:
