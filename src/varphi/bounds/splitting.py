@@ -271,14 +271,13 @@ def _attacked(
 
 
 def _at_cells(model: nn.Module, inside: Inside, cells: Cells, unsafe: Sequence[Halfspaces]) -> Tensor | None:
-    """An input whose output is unsafe among the middles of the worst cells and, of boxes, their lowest corners."""
+    """An input whose output is unsafe among the middles of the worst cells and their lowest corners, of boxes."""
     worst = cells.some(cells.bound.argsort()[:_CELLS]).region
-    points = worst.centre
-    if worst.norm == math.inf and worst.cuts is not None:
-        radius = worst.radius.view(*worst.radius.shape, *[1] * (points.dim() - worst.radius.dim()))
-        corner = points - radius * worst.cuts.normals[:, 0].view_as(points).sign()
-        points = torch.cat([points, corner])
-    x = inside.projected(points.double())
+    if worst.norm != math.inf or worst.cuts is None:  # cells of a ball all have its middle
+        return None
+    radius = worst.radius.view(*worst.radius.shape, *[1] * (worst.centre.dim() - worst.radius.dim()))
+    corner = worst.centre - radius * worst.cuts.normals[:, 0].view_as(worst.centre).sign()
+    x = inside.projected(torch.cat([worst.centre, corner]).double())
     with torch.no_grad():
         y = model(x).flatten(1).double()
     for part in unsafe:
