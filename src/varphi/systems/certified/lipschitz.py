@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,7 +22,7 @@ from .spectral import UNIT
 
 _POINTS, _ROUNDS, _KEPT = 256, 20, 32
 # A Jacobian of more elements is not written out for its 2-norm; so many are held at once; points shrink with it.
-_LARGE, _AT_ONCE, _WORK = 2**13, 2**20, 2**22
+_LARGE, _AT_ONCE, _WORK = 2**12, 2**20, 2**22
 _TURNS, _FEW_POINTS = 12, 32
 
 
@@ -233,21 +232,32 @@ def _jacobian_norms(model: nn.Module, points: Tensor, norm: float) -> Float[Tens
 
     size = points[0].numel() * one(points[0]).numel()
     if norm == 2 and size > _LARGE:
-        return torch.cat([_stretched(one, chunk) for chunk in points.split(_FEW_POINTS)])
+        return torch.cat([_stretched(model, chunk) for chunk in points.split(_FEW_POINTS)])
     found = []
     for chunk in points.split(max(1, min(128, _AT_ONCE // size))):
         jacobian = torch.func.vmap(torch.func.jacrev(one))(chunk).flatten(2).detach()
-        found.append(torch.linalg.matrix_norm(jacobian, ord=norm))
+        found.append(_largest(jacobian) if norm == 2 else torch.linalg.matrix_norm(jacobian, ord=norm))
     return torch.cat(found).nan_to_num(0.0)
 
 
-def _stretched(one: Callable[[Tensor], Tensor], points: Tensor) -> Float[Tensor, " points"]:
+def _largest(j: Float[Tensor, "points out in"]) -> Float[Tensor, " points"]:
+    """‖J‖₂ by the eigenvalues of the smaller of JJᵀ and JᵀJ, which is quicker than J's singular values."""
+    gram = j @ j.mT if j.shape[-2] <= j.shape[-1] else j.mT @ j
+    return torch.linalg.eigvalsh(gram.nan_to_num(0.0))[..., -1].clamp_min(0).sqrt()
+
+
+def _stretched(model: nn.Module, points: Tensor) -> Float[Tensor, " points"]:
     """‖J·v‖ for a v of length 1 that was turned towards the longest image: from below, whatever v is."""
-    v = torch.ones_like(points)
-    size = torch.zeros(len(points), dtype=points.dtype)
+    with torch.enable_grad():
+        x = points.detach().requires_grad_()
+        y = model(x).flatten(1)
+        u = torch.zeros_like(y, requires_grad=True)
+        # Jᵀu is linear in u; its derivative along v is J·v.
+        (pulled,) = torch.autograd.grad(y, x, u, create_graph=True)
+    v, size = torch.ones_like(points), torch.zeros(len(points), dtype=points.dtype)
     for _ in range(_TURNS):
         v = v / torch.linalg.vector_norm(v.flatten(1), dim=1).clamp_min(1e-300).view(-1, *[1] * (v.dim() - 1))
-        image = torch.func.vmap(lambda x, t: torch.func.jvp(one, (x,), (t,))[1])(points, v).detach()
+        (image,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
         size = torch.linalg.vector_norm(image, dim=1)
-        v = torch.func.vmap(lambda x, t: torch.func.vjp(one, x)[1](t)[0])(points, image).detach()
+        (v,) = torch.autograd.grad(y, x, image, retain_graph=True)
     return size.nan_to_num(0.0)
