@@ -191,6 +191,11 @@ def run_tower_into(formula: Formula, x: Tensor, rows: Sequence[Tensor]) -> None:
         found(addresses, (), elements, threads)
 
 
+def tower_address(formula: Formula, order: int) -> int:
+    """Where the machine code of `run_tower` in float64 is, of a formula without parameters, which keeps it alive."""
+    return _kernel(formula, torch.float64, order).address
+
+
 def by_operations(formula: Formula, x: Any, parameters: Sequence[Any]) -> Any:
     """The formula by torch operations: any device, any dtype, traceable."""
     wide = _wide(x)

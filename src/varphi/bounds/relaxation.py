@@ -19,28 +19,23 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from varphi.activation import backend
 from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike, as_activation
 from varphi.numbers import Expression
 
 from .curvature import Curvature, curvature
+from .fused import CUTS, ENOUGH, EPS, NARROW, NEWTON_STEPS, NODES, SPREAD, TINY, Tables
+from .fused import lines as fused_lines
 from .kernel import Error, Judge, tower_errors
 
-_EPS = torch.finfo(torch.float64).eps
-_TINY = 1e-300
-_NODES = 256
-_NEWTON_STEPS = 2
-_CUTS = 24
-# Cutting planes stop when the gap at the midpoint is within this fraction of the least one.
-_ENOUGH = 5e-4
 # They stop too once fewer than one interval in so many is not there yet: a step for a few costs as much as one for all.
 _FEW = 128
-# On a narrower interval the slope of a chord is noise.
-_NARROW = 1e-7
 _DTYPES = (torch.float32, torch.float64)
 
 
@@ -210,13 +205,13 @@ class Envelope:
         return self._call_errors[key]
 
     def _table(self) -> None:
-        """f' at nodes of every piece, rising, as sorted keys: 4096·piece + (the slope on a logarithmic scale)."""
+        """f' at nodes of every piece, rising, as sorted keys: SPREAD·piece + (the slope on a logarithmic scale)."""
         nodes = torch.stack([_nodes(p.start, p.stop) for p in self.cut.pieces]).to(self.device)
         nodes = nodes.clamp(self.inner_starts.unsqueeze(1), self.inner_stops.unsqueeze(1))
         falling = (self.kinds < 0).unsqueeze(1)
         nodes = torch.where(falling, nodes.flip(1), nodes)
         slopes = _logarithmic(self._tower(nodes)[1]).nan_to_num(-1000.0).cummax(1).values
-        self.keys = (4096.0 * torch.arange(len(nodes), device=self.device).unsqueeze(1) + slopes).flatten()
+        self.keys = (SPREAD * torch.arange(len(nodes), device=self.device).unsqueeze(1) + slopes).flatten()
         self.node_x = nodes.flatten()
 
     def _tower(self, x: Tensor) -> Tensor:
@@ -229,29 +224,71 @@ class Envelope:
         self, start: Tensor, stop: Tensor, lower_slope: Tensor | None = None, upper_slope: Tensor | None = None
     ) -> Lines:
         """Lines on [start, stop], at given slopes or at the best."""
+        given = (lower_slope, upper_slope)
         with torch.no_grad():
-            ends = self._ends(start, stop)
-            given, hint = [lower_slope, upper_slope], None
-            if lower_slope is None or upper_slope is None:
-                best, hint = self._best_slope(ends, *self._between(ends))
-                best = (ends.side * best).to(start.dtype).view(2, *start.shape)
-                given = [best[i] if g is None else g for i, g in enumerate(given)]
-            slopes = [g for g in given if g is not None]
-            shape = torch.broadcast_shapes(*(g.shape for g in slopes), start.shape)
-            if shape != start.shape:  # one interval with many slopes
-                ends, hint = self._repeated(ends, start.shape, shape), None
-            flat = torch.stack([g.detach().double().expand(shape) for g in slopes]).flatten()
-            intercept, x = self._support(ends.side * flat, ends, hint)
+            shape = torch.broadcast_shapes(*(g.shape for g in given if g is not None), start.shape)
+            find = self._fused if self._has_kernel(start, stop, *given) else self._by_tensors
+            best, intercept, x = find(start, stop, given, shape)
             if not bool(torch.isfinite(intercept).all()):
-                self._refuse(ends, intercept)
-            low, high = (ends.side * intercept).view(2, *shape)
-            intercepts = [_outward(low, 1.0, start.dtype), _outward(high, -1.0, start.dtype)]
-            places = x.to(start.dtype).view(2, *shape)
-        slopes = [g.expand(shape) for g in slopes]
+                self._refuse(start, stop, intercept)
+            intercepts = [_outward(b, side, start.dtype) for b, side in zip(intercept, (1.0, -1.0), strict=True)]
+            places = x.to(start.dtype)
+        slopes = [best[i].to(start.dtype) if g is None else g.expand(shape) for i, g in enumerate(given)]
         if start.requires_grad or stop.requires_grad or any(g.requires_grad for g in slopes):
             rows = zip(intercepts, places, slopes, strict=True)
             intercepts = [self._differentiable(*row, start, stop) for row in rows]
         return Lines(slopes[0], intercepts[0], slopes[1], intercepts[1])
+
+    def _has_kernel(self, *tensors: Tensor | None) -> bool:
+        """Whether the numbers are where machine code can read them."""
+        return backend.enabled() and all(t is None or (backend.is_plain(t) and t.numel() > 0) for t in tensors)
+
+    @cached_property
+    def _tables(self) -> Tables:
+        errors = (self.value_error.steps, self.value_error.absolute, self.slope_error.steps, self.slope_error.absolute)
+        columns = {name: getattr(self, name).numpy() for name in Tables._fields[:-1]}
+        return Tables(**columns, errors=np.array(errors))
+
+    def _fused(
+        self,
+        start: Tensor,
+        stop: Tensor,
+        given: tuple[Tensor | None, Tensor | None],
+        shape: torch.Size,
+        share: float = 0.5,
+        only_slopes: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Slopes, intercepts and where they touch, (2, *shape) each, for the line below and the line above f."""
+        slopes = torch.empty((2, *shape), dtype=torch.float64)
+        for row, slope in zip(slopes, given, strict=True):
+            if slope is not None:
+                row.copy_(slope)
+        intercepts, places = torch.empty((2, 2, 0) if only_slopes else (2, *slopes.shape), dtype=torch.float64)
+        flat = [t.detach().double().expand(shape).reshape(-1).numpy() for t in (start, stop)]
+        rows = [t.view(2, -1).numpy() for t in (slopes, intercepts, places)]
+        address = backend.tower_address(self.activation.formula, 2)
+        is_given, single = tuple(s is not None for s in given), start.dtype is torch.float32
+        fused_lines(address, self._tables, flat[0], flat[1], share, is_given, single, rows[0], rows[1], rows[2])
+        return slopes, intercepts, places
+
+    def _by_tensors(
+        self, start: Tensor, stop: Tensor, given: tuple[Tensor | None, Tensor | None], shape: torch.Size
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by torch's operations: on any device, and the reference of the other."""
+        ends, hint = self._ends(start, stop), None
+        slopes = list(given)
+        if given[0] is None or given[1] is None:
+            best, hint = self._best_slope(ends, *self._between(ends))
+            best = (ends.side * best).to(start.dtype).view(2, *start.shape)
+            slopes = [best[i] if g is None else g for i, g in enumerate(given)]
+            for touch, g in zip(hint.view(2, -1), given, strict=True):
+                if g is not None:  # a line of another slope touches elsewhere
+                    touch.fill_(torch.nan)
+        if shape != start.shape:  # one interval with many slopes
+            ends, hint = self._repeated(ends, start.shape, shape), None
+        found = torch.stack([g.detach().double().expand(shape) for g in slopes if g is not None])
+        intercept, x = self._support(ends.side * found.flatten(), ends, hint)
+        return found, (ends.side * intercept).view(2, *shape), x.view(2, *shape)
 
     @staticmethod
     def _repeated(ends: _Ends, before: torch.Size, after: torch.Size) -> _Ends:
@@ -262,9 +299,13 @@ class Envelope:
     def support_slopes(self, start: Tensor, stop: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """The slopes of the lines that are nearest to the curve's hull at start + share·(stop - start)."""
         with torch.no_grad():
-            ends = self._ends(start, stop)
-            slope, _ = self._best_slope(ends, *self._between(ends, share))
-            low, high = (ends.side * slope).to(start.dtype).view(2, *start.shape)
+            if self._has_kernel(start, stop):
+                found, *_ = self._fused(start, stop, (None, None), start.shape, share, only_slopes=True)
+            else:
+                ends = self._ends(start, stop)
+                slope, _ = self._best_slope(ends, *self._between(ends, share))
+                found = (ends.side * slope).view(2, *start.shape)
+            low, high = found.to(start.dtype)
             return low, high
 
     def range(self, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,11 +314,12 @@ class Envelope:
         found = self.lines(start, stop, zero, zero)
         return found.lower_intercept, found.upper_intercept
 
-    def _refuse(self, ends: _Ends, intercept: Tensor) -> None:
-        i = int((~torch.isfinite(intercept)).nonzero()[0])
+    def _refuse(self, start: Tensor, stop: Tensor, intercept: Tensor) -> None:
+        wrong = ~torch.isfinite(intercept).all(0)
+        first, last = (float(t.expand(wrong.shape)[wrong][0]) for t in (start, stop))
         raise ValueError(
-            f"{self.activation.name} has no bound on [{float(ends.start[i]):g}, {float(ends.stop[i]):g}]: there it is "
-            "unbounded or undefined, or too large for the format"
+            f"{self.activation.name} has no bound on [{first:g}, {last:g}]: there it is unbounded or undefined, or too "
+            "large for the format"
         )
 
     def _differentiable(self, intercept: Tensor, x: Tensor, slope: Tensor, start: Tensor, stop: Tensor) -> Tensor:
@@ -309,7 +351,7 @@ class Envelope:
     def _value_slack(self, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
         """How far the kernel's value may be from f(x)."""
         error = self.value_error
-        return error.steps * _EPS * (value.abs() + (x * slope).abs()).nan_to_num(0.0) + (error.absolute + _TINY)
+        return error.steps * EPS * (value.abs() + (x * slope).abs()).nan_to_num(0.0) + (error.absolute + TINY)
 
     def _between(self, ends: _Ends, share: float = 0.5) -> tuple[Tensor, Tensor]:
         """A point of each interval, and f, f', f'' there."""
@@ -324,8 +366,8 @@ class Envelope:
         """
         side, start, stop = ends.side, ends.start, ends.stop
         hint = torch.full_like(start, torch.nan) if hint is None else hint
-        low = side * ends.at_start - s * start - ends.error_start - 4 * _EPS * (ends.at_start.abs() + (s * start).abs())
-        high = side * ends.at_stop - s * stop - ends.error_stop - 4 * _EPS * (ends.at_stop.abs() + (s * stop).abs())
+        low = side * ends.at_start - s * start - ends.error_start - 4 * EPS * (ends.at_start.abs() + (s * start).abs())
+        high = side * ends.at_stop - s * stop - ends.error_stop - 4 * EPS * (ends.at_stop.abs() + (s * stop).abs())
         best, x = torch.minimum(low, high), torch.where(low <= high, start, stop)
         for k in range(int(ends.breaks.max()) if len(s) else 0):
             index = (ends.breaks > k).nonzero().squeeze(1)
@@ -358,7 +400,7 @@ class Envelope:
         lower, upper = self.break_lower[i], self.break_upper[i]
         value = self._break_value(side, i)
         rise = torch.maximum(s * lower, s * upper)
-        return value - rise - 4 * _EPS * (value.abs() + rise.abs()), lower
+        return value - rise - 4 * EPS * (value.abs() + rise.abs()), lower
 
     def _in_convex(self, s: Tensor, ends: _Ends, j: Tensor, hint: Tensor) -> tuple[Tensor, Tensor]:
         """The tangent at the point where side·f has slope s, as nearly as that is known."""
@@ -368,7 +410,7 @@ class Envelope:
         x, left, right = self._inverse(side * s, j)
         left, right = left.clamp(low, high), right.clamp(low, high)
         x = torch.where(torch.isnan(hint), x.clamp(left, right), hint)
-        for _ in range(_NEWTON_STEPS):
+        for _ in range(NEWTON_STEPS):
             rows = self._tower(x)
             step = ((rows[1] - side * s) / rows[2]).nan_to_num(0.0, 0.0, 0.0)
             x = torch.where(torch.isnan(hint), (x - step).clamp(left, right), hint)
@@ -378,20 +420,20 @@ class Envelope:
         tilt = slope - s
         left, right = tilt * (a - x), tilt * (b - x)
         error = self.slope_error
-        slope_slack = error.steps * _EPS * (rows[1].abs() + (x * rows[2]).abs()) + error.absolute + _TINY
+        slope_slack = error.steps * EPS * (rows[1].abs() + (x * rows[2]).abs()) + error.absolute + TINY
         slack = self._value_slack(x, rows[0], rows[1]) + slope_slack * (b - a)
-        slack += 8 * _EPS * (value.abs() + (s * x).abs() + torch.maximum(left.abs(), right.abs()))
+        slack += 8 * EPS * (value.abs() + (s * x).abs() + torch.maximum(left.abs(), right.abs()))
         return value - s * x + torch.minimum(left, right) - slack, x
 
     def _inverse(self, slope: Tensor, j: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """About where f' has a slope on piece j, and between which points."""
-        key = 4096.0 * j + _logarithmic(slope)
-        first, last = j * _NODES + 1, j * _NODES + _NODES - 1
+        key = SPREAD * j + _logarithmic(slope)
+        first, last = j * NODES + 1, j * NODES + NODES - 1
         i = torch.searchsorted(self.keys, key)
         outside = (i < first) | (i > last)
         i = torch.minimum(torch.maximum(i, first), last)
         before, after = self.keys[i - 1], self.keys[i]
-        weight = ((key - before) / (after - before).clamp_min(_TINY)).clamp(0, 1)
+        weight = ((key - before) / (after - before).clamp_min(TINY)).clamp(0, 1)
         a, b = self.node_x[i - 1], self.node_x[i]
         low, high = torch.minimum(a, b), torch.maximum(a, b)
         everywhere = torch.full_like(low, torch.inf)
@@ -405,10 +447,10 @@ class Envelope:
         greatest = torch.where(below, self.greatest[j], -self.least[j])
         a, at_a = self._left_end(ends, j)
         b, at_b = self._right_end(ends, j)
-        weight = (greatest - s) / (greatest - least).clamp_min(_TINY)
+        weight = (greatest - s) / (greatest - least).clamp_min(TINY)
         mixed = weight * (at_a - least * a) + (1 - weight) * (at_b - greatest * b)
         scale = at_a.abs() + at_b.abs() + (least.abs() + greatest.abs()) * (a.abs() + b.abs())
-        mixed = mixed - 16 * _EPS * scale * (1 + weight.abs())
+        mixed = mixed - 16 * EPS * scale * (1 + weight.abs())
         # Where the range does not hold s, side·f - s·x is monotone, and its ends have been looked at.
         return torch.where((least < s) & (s < greatest), mixed, torch.inf), torch.where(weight > 0.5, a, b)
 
@@ -445,11 +487,11 @@ class Envelope:
         j = ends.first_piece.clamp_max(len(self.starts) - 1)
         alone = (ends.pieces <= 1) & ~self.loose[j]
         convex = side * self.kinds[j] > 0
-        chord = side * (ends.at_stop - ends.at_start) / width.clamp_min(_TINY)
+        chord = side * (ends.at_stop - ends.at_start) / width.clamp_min(TINY)
         tangent = side * tower[1]
         touching = alone & convex & (ends.pieces == 1)
         slope = torch.where(touching, tangent, chord)
-        slope = torch.where(width <= _NARROW * torch.maximum(start.abs(), stop.abs()), tangent, slope)
+        slope = torch.where(width <= NARROW * torch.maximum(start.abs(), stop.abs()), tangent, slope)
         slope = torch.where(width == 0, torch.zeros_like(slope), slope)
         index = (~alone & (width > 0)).nonzero().squeeze(1)
         if len(index):
@@ -470,7 +512,7 @@ class Envelope:
         trial = torch.where(torch.isfinite(tower[1]), tower[1], chord)
         ceiling = tower[0].clone()
         active = torch.arange(len(m), device=m.device)
-        for _ in range(_CUTS):
+        for _ in range(CUTS):
             here = ends.some(active)
             s, mid = trial[active], m[active]
             low, x = self._support(s, here)
@@ -489,8 +531,8 @@ class Envelope:
             trial[active] = new
             ceiling[active] = torch.minimum(ceiling[active], at_left[active] + new * (mid - left[active]))
             gap = ceiling[active] - height[active]
-            noise = 64 * _EPS * (at_left[active].abs() + at_right[active].abs() + _TINY)
-            done = (gap <= _ENOUGH * (tower[0][active] - ceiling[active])) | (gap <= noise) | (x == mid) | ~(run > 0)
+            noise = 64 * EPS * (at_left[active].abs() + at_right[active].abs() + TINY)
+            done = (gap <= ENOUGH * (tower[0][active] - ceiling[active])) | (gap <= noise) | (x == mid) | ~(run > 0)
             active = active[~done]
             if len(active) * _FEW < max(len(m), 1):
                 break
@@ -504,7 +546,7 @@ def _logarithmic(slope: Tensor) -> Tensor:
 
 def _nodes(start: float, stop: float) -> Tensor:
     """Points of a piece: dense near its finite ends, to 10⁴ beyond where it has none."""
-    t = torch.linspace(0, 1, _NODES, dtype=torch.float64)
+    t = torch.linspace(0, 1, NODES, dtype=torch.float64)
     if abs(start) == torch.inf and abs(stop) == torch.inf:
         return torch.sinh((2 * t - 1) * 10.0)
     if abs(stop) == torch.inf:

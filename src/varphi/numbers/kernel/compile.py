@@ -46,6 +46,7 @@ class Kernel:
     """A compiled kernel, ready to call with addresses.
 
     Attributes:
+        address: of `run` (see `build.module`), for other machine code to call; the code lives as long as this object.
         serial: for kernels without scalars, `serial(*addresses, elements)`: on this thread, in a quarter of the time
             that a call through ctypes takes. It keeps the interpreter's lock: for short arrays.
     """
@@ -56,7 +57,8 @@ class Kernel:
         self._engine = engine  # owns the code
         addresses = [ctypes.c_void_p] * (arrays + 1)
         kind = ctypes.CFUNCTYPE(None, *addresses, ctypes.c_int64, ctypes.c_int64)
-        self._run = kind(engine.get_function_address("run"))
+        self.address = engine.get_function_address("run")
+        self._run = kind(self.address)
         self._work = engine.get_function_address("work")
         self._scalars = ctypes.c_double * scalars
         self._task = ctypes.c_int64 * (arrays + 4)
