@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from varphi.study import Claim, Contest, Figure, Size, Study
+from varphi.study import Contest, Figure, Size, Study
 from varphi.study.results import Results
 
-from .judging import ACTIVATIONS, MEASURES, answers, peer_claim, smoothness_judged, tool_claim
+from .judging import ACTIVATIONS, MEASURES, answers, peer_claim, smoothness_claim, tool_claim
 from .references import front_references
 from .trial import SOLVERS, VISCOSITY, applies, front_trial
 
@@ -30,16 +30,7 @@ STUDY = Study(
     applies=applies,
     measures=MEASURES,
     claims=(
-        Claim(
-            name="an activation must be as smooth as the equation's order (Burgers)",
-            quote="The residual of the equation needs derivatives of the network's output, so the activation must be "
-            "smooth to that order (C^k).",
-            measure="Strong form, hard conditions, logarithm of the relative L2 error: each activation that is not C² "
-            "(relu, elu, relu²) minus each that is (tanh, sin, softplus, gelu, silu, relu³), paired over seeds. "
-            "Supported if every difference is positive (95 %, Holm), 'only if' where some are, refuted if none is and "
-            "one is negative.",
-            judge=lambda results: smoothness_judged(results, _ONLY),
-        ),
+        smoothness_claim("Burgers", "hard", _ONLY),
         peer_claim(_ONLY),
         tool_claim("Burgers' equation", _ONLY),
     ),

@@ -66,6 +66,25 @@ def smoothness_judged(results: Results, conditions: Conditions) -> Verdict:
     return Verdict(found.status, f"{shown}; {found.evidence}", found.condition, found.comparisons)
 
 
+def smoothness_claim(problem: str, ends: str, conditions: Conditions) -> Claim:
+    """The chapter's claim of smoothness, for another problem than its own.
+
+    Args:
+        problem: in a word.
+        ends: how its conditions are met, "hard" or "soft".
+    """
+    return Claim(
+        name=f"an activation must be as smooth as the equation's order ({problem})",
+        quote="The residual of the equation needs derivatives of the network's output, so the activation must be "
+        "smooth to that order (C^k).",
+        measure=f"Strong form, {ends} conditions, logarithm of the relative L2 error: each activation that is not C² "
+        "(relu, elu, relu²) minus each that is (tanh, sin, softplus, gelu, silu, relu³), paired over seeds. "
+        "Supported if every difference is positive (95 %, Holm), 'only if' where some are, refuted if none is and "
+        "one is negative.",
+        judge=lambda results: smoothness_judged(results, conditions),
+    )
+
+
 def peer_claim(conditions: Conditions) -> Claim:
     """That a fit is more accurate than DeepXDE's training, and takes less time."""
 
