@@ -136,7 +136,6 @@ def test_a_grid_of_boxes_of_the_toggle() -> None:
     lower, upper = a <= b, a >= b  # the cusp is at A = B = 1
     bottom = lambda x: np.interp(x, p[lower][::-1], q[lower][::-1]) if x > 2 else 2.0  # noqa: E731
     top = lambda x: np.interp(x, p[upper], q[upper]) if x > 2 else 2.0  # noqa: E731
-    decided = 0
     for low in (1.0, 1.7, 2.6, 4.0):
         for left in (1.2, 2.3, 3.4, 5.0):
             box = {"beta_A": (low, low + 0.5), "beta_B": (left, left + 0.5)}
@@ -145,9 +144,7 @@ def test_a_grid_of_boxes_of_the_toggle() -> None:
             expected = ("REFUTED", "PROVED") if inside else ("PROVED", "REFUTED") if outside else ("REFUTED",) * 2
             found = [certify(Circuit.toggle(), claim, box, most_boxes=300) for claim in ("monostable", "bistable")]
             for proof, right in zip(found, expected, strict=True):
-                assert proof.verdict in (right, "UNDECIDED"), (box, proof)
-                decided += proof.verdict == right
-    assert decided >= 28
+                assert proof.verdict == right, (box, proof)
 
 
 @settings(max_examples=100)

@@ -9,7 +9,7 @@ from typing import Any
 from varphi.dynamics.mathml import UnsupportedModel, sbml_formula
 from varphi.dynamics.sbml import SbmlModel, libsbml, read_sbml
 from varphi.numbers import Expression, variable
-from varphi.numbers.expression import constant
+from varphi.numbers.expression import build, constant
 from varphi.numbers.jet import partial
 
 from .assembly import Equations, Range, assembled
@@ -129,8 +129,6 @@ def _without(found: SbmlModel, applied: str, rates: dict[str, Expression]) -> di
 
 
 def _set_zero(e: Expression, gone: Expression) -> Expression:
-    from varphi.numbers.expression import build
-
     known: dict[int, Expression] = {}
     for node in e.nodes():
         if node is gone:
