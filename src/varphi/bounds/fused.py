@@ -26,10 +26,10 @@ NEWTON_STEPS = 2
 CUTS = 24
 # Cutting planes stop when the gap at the midpoint is within this fraction of the least one.
 ENOUGH = 5e-4
-# Steps of the search for the point where a bridge touches, and how exact it is in shares of the bridge: the slope is
-# then within the square of that.
+# Steps of the search for the point where a bridge touches. It is found when the tangent there misses the far end by such
+# a share of the bridge's rise, and of the curve's bend over it: the slope is then within about the square of that.
 BRIDGE_STEPS = 8
-TOUCHED = 3e-3
+TOUCHED = 1e-3
 # On a narrower interval the slope of a chord is noise.
 NARROW = 1e-7
 EPS = float(np.finfo(np.float64).eps)
@@ -375,7 +375,7 @@ def _begin_bridge(tables, rows, places, items, tasks, k, t, width):
 
 @unmanaged
 def _step_bridge(items, tasks, t, k, side):
-    """One Newton's step towards the tangent that goes through the far end; whether it was a small one."""
+    """One Newton's step towards the tangent that goes through the far end; whether it nearly did before."""
     x, reach = tasks[_AT, t], tasks[_FAR, t] - tasks[_AT, t]
     value, slope, bend = side * tasks[_VALUE, t], side * tasks[_FIRST, t], side * tasks[_SECOND, t]
     miss = tasks[_AT_FAR, t] - value - slope * reach
@@ -385,14 +385,16 @@ def _step_bridge(items, tasks, t, k, side):
         tasks[_NEWTON_HIGH, t], tasks[_WAS_RIGHT, t] = x, 1.0
     low, high = tasks[_NEWTON_LOW, t], tasks[_NEWTON_HIGH, t]
     new = x + miss / (bend * reach)
-    if not new > low:
+    if new < low:
         new = low if tasks[_WAS_LEFT, t] == 0 else 0.5 * (low + high)
-    elif not new < high:
+    elif new > high:
         new = high if tasks[_WAS_RIGHT, t] == 0 else 0.5 * (low + high)
+    elif new != new:
+        new = 0.5 * (low + high)
     # Of all lines from the far end to the curve the tangent is the extreme one: its slope is off by a square.
     items[_CHOSEN, k], items[_HINT, k] = (tasks[_AT_FAR, t] - value) / reach, new
     tasks[_AT, t] = new
-    return abs(new - x) <= TOUCHED * abs(reach)
+    return new == x or abs(miss) <= TOUCHED * min(abs(tasks[_AT_FAR, t] - value), abs(bend) * reach * reach)
 
 
 @unmanaged
