@@ -10,7 +10,7 @@ With sound arithmetic A and c are the very floats computed, and whatever a step 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -299,10 +299,17 @@ class Pass:
         return self._drawn[node]
 
 
-def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.1) -> Tensor:
+def optimised(
+    network: Network,
+    region: Region,
+    rows: Tensor,
+    steps: int,
+    rate: float = 0.1,
+    moved: Callable[[float], None] = lambda _: None,
+) -> Tensor:
     """The best lower bounds of rows·output seen while Adam moves the slopes of every activation, intermediate ones too.
 
-    Every bound on the way holds, whatever its slopes; so does the largest.
+    Every bound on the way holds, whatever its slopes; so does the largest. `moved` is told the share of steps done.
     """
     with torch.no_grad():
         plain = Pass(network, region, "crown")
@@ -310,6 +317,7 @@ def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: 
     slopes = Slopes(plain)
     optimiser: torch.optim.Adam | None = None
     for step in range(steps):
+        moved(step / steps)
         with torch.enable_grad():
             found = Pass(network, region, "crown", slopes).least(network.output, rows, rows.shape[1])
         best = torch.maximum(best, found.detach())

@@ -27,6 +27,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varphi.progress import bar
+
 from .arithmetic import Arithmetic
 from .attack import Inside, Objective, search
 from .crown import Network, Pass
@@ -153,6 +155,7 @@ def split(
     timeout: float = 10,
     arithmetic: Literal["sound32", "float64", "fast"] | None = None,
     sides: Literal["both", "lower"] = "both",
+    progress: bool = True,
 ) -> Bounds:
     """Bounds as `bounds` gives them, tightened by cutting and splitting the set of inputs for some time.
 
@@ -163,6 +166,7 @@ def split(
         model, x, radius, norm, spec, arithmetic: as in `bounds`.
         timeout: seconds of wall time; a pass is finished first.
         sides: "lower" leaves the upper bounds at CROWN's, and saves their time.
+        progress: a bar on standard error, where it takes more than two seconds.
 
     Returns:
         Bounds(lower, upper), never looser than CROWN's.
@@ -178,10 +182,16 @@ def split(
     wanted = 2 * half if sides == "both" else half
     batch = len(inputs.centre)
     flat = rows.flatten(2).expand(batch, -1, -1)[:, :wanted].reshape(batch * wanted, 1, -1)
-    inside = Inside.of(model, x, radius, norm)
-    ceiling = _ceilings(model, inside, flat.view(batch, wanted, -1))
     owner = torch.arange(batch, device=least.device).repeat_interleave(wanted)
-    lifted = _lifted(network, inputs.some(owner), flat, least[:, :wanted].flatten(), ceiling, begin + timeout)
+    with bar(f"splitting, for {timeout:g} s at most", progress) as moved:
+
+        def told(open_: int) -> None:
+            moved((time.monotonic() - begin) / timeout, f"{open_} of {batch * wanted} bounds open")
+
+        told(batch * wanted)
+        ceiling = _ceilings(model, Inside.of(model, x, radius, norm), flat.view(batch, wanted, -1))
+        low = least[:, :wanted].flatten()
+        lifted = _lifted(network, inputs.some(owner), flat, low, ceiling, begin + timeout, told)
     least = torch.cat([lifted.view(batch, wanted), least[:, wanted:]], 1)
     return Bounds(least[:, :half].reshape(shape), -least[:, half:].reshape(shape))
 
@@ -191,7 +201,15 @@ def _check_timeout(timeout: Any) -> None:
         raise ValueError(f"timeout must be a number of seconds > 0, got {timeout!r}")
 
 
-def _lifted(network: Network, region: Region, rows: Tensor, low: Tensor, high: Tensor, deadline: float) -> Tensor:
+def _lifted(
+    network: Network,
+    region: Region,
+    rows: Tensor,
+    low: Tensor,
+    high: Tensor,
+    deadline: float,
+    told: Callable[[int], None],
+) -> Tensor:
     """Lower bounds of one row each, moved up towards `high` as far as the time goes."""
     target = torch.where((low < 0) & (high > 0), torch.zeros_like(low), (low + high) / 2)
     while time.monotonic() < deadline:
@@ -202,6 +220,7 @@ def _lifted(network: Network, region: Region, rows: Tensor, low: Tensor, high: T
         most = 64 * len(open_)
         while task.open and task.regions < most and time.monotonic() < deadline:
             task.advance()
+            told(len(open_))
         good = task.settled()
         low[open_] = torch.where(good, target[open_], low[open_])
         high = high.clone()
