@@ -1,4 +1,4 @@
-"""Layers that are made of others, for bounds: normalisations, softmax, products of matrices, enlargements.
+"""Layers that are made of others, for bounds: normalisations, softmax, enlargements.
 
 Each is spelled out in nodes that have rules. The errors that those nodes are charged cover those of torch's fused
 kernels: where such a kernel sums in a way that loses more, as in variances, that is charged in addition.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from varphi.numbers import exp, log, maximum, sqrt, variable
 from varphi.numbers.expression import constant
 
-from .nodes import Affine, Node
+from .nodes import Affine, Node, flat
 
 if TYPE_CHECKING:
     from .crown import Pass
@@ -40,7 +40,7 @@ class MeanSquare(Affine):
         found = super().error(run)
         if found is None:
             return None
-        size = run.size_of(self.source).flatten(1).amax(1)
+        size = flat(run.size_of(self.source), 1).amax(1)
         return found + (4 * run.number.gamma(self.terms) * size * size).view(-1, *[1] * len(self.shape))
 
 
@@ -171,38 +171,6 @@ def _exponentials(reader: Reader, value: Any, dim: int | None, dtype: Any) -> No
     return reader.linear_map(powers, add, add, None, count + 4)
 
 
-# ------------------------------------------------------------------------------------------------ matrices
-
-
-def matmul(reader: Reader, first: Any, second: Any) -> Node:
-    """Products with a constant matrix on either side; of two tensors, by a McCormick rule for each pair."""
-    if isinstance(second, Tensor) and second.dim() == 2:
-        weight = reader.converted(second)
-        size = weight.abs()
-        return reader.linear_map(
-            first, lambda z: z @ weight, lambda z: z @ size, None, max(weight.shape) + 1, lambda a: a @ weight.T
-        )
-    if isinstance(first, Tensor) and first.dim() == 2 and len(reader.node_of(second).shape) >= 2:
-        weight = reader.converted(first)
-        size = weight.abs()
-        return reader.linear_map(
-            second, lambda z: weight @ z, lambda z: size @ z, None, max(weight.shape) + 1, lambda a: weight.T @ a
-        )
-    if isinstance(first, Tensor) or isinstance(second, Tensor):
-        reader.refuse("a matrix product with a constant of this shape")
-    left, right = reader.node_of(first), reader.node_of(second)
-    if len(left.shape) != len(right.shape) or len(left.shape) < 2 or left.shape[:-2] != right.shape[:-2]:
-        reader.refuse(f"a matrix product of shapes {left.shape} and {right.shape} for each sample")
-    tall = _reshaped(reader, left, (*left.shape, 1))
-    flat = _reshaped(reader, right, (*right.shape[:-2], 1, *right.shape[-2:]))
-    products = reader.product(tall, flat)
-
-    def add(z: Tensor) -> Tensor:
-        return z.sum(-2)
-
-    return reader.linear_map(products, add, add, None, left.shape[-1] + 4)
-
-
 # ------------------------------------------------------------------------------------------------ larger and smaller
 
 
@@ -287,7 +255,4 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "softmax": softmax,
     "log_softmax": log_softmax,
     "interpolate": interpolate,
-    "matmul": matmul,
-    "mm": matmul,
-    "bmm": matmul,
 }

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .arithmetic import Arithmetic
 from .deadline import check_deadline
-from .nodes import Curve, Drawn, Input, Interval, Node, dot, summed
+from .nodes import Curve, Drawn, Input, Interval, Node, dot, flat, summed
 from .region import Region
 from .relaxation import Lines
 
@@ -170,7 +170,7 @@ class Pass:
 
     def _uncrossed(self, lower: Tensor, upper: Tensor) -> Interval:
         """Ends in order; where sound ones are not, there is no such input."""
-        crossed = (lower > upper).flatten(1).any(1)
+        crossed = flat(lower > upper, 1).any(1)
         if self.number.sound:
             self.empty = self.empty | crossed.detach()
         return lower, torch.maximum(lower, upper)

@@ -28,7 +28,7 @@ from varphi.numbers.expression import constant
 
 from .arithmetic import Arithmetic
 from .crown import Network
-from .nodes import Affine, Curve, Input, Node, Product, Sum, UncertifiedOperation
+from .nodes import Affine, Curve, Input, Node, Product, Sum, UncertifiedOperation, flat
 from .rules import FUNCTIONS, MODULES
 
 _LONGEST = 64
@@ -494,11 +494,11 @@ class Reader:
         index, outer, inner = own.flatten(), tuple(value.shape[1:]), node.shape
 
         def apply(z: Tensor) -> Tensor:
-            return z.flatten(1)[:, index].view(len(z), *outer)
+            return flat(z, 1)[:, index].view(len(z), *outer)
 
         def transpose(a: Tensor) -> Tensor:
             back = torch.zeros(len(a), n, dtype=a.dtype, device=a.device)
-            return back.index_add_(1, index, a.flatten(1)).view(len(a), *inner)
+            return back.index_add_(1, index, flat(a, 1)).view(len(a), *inner)
 
         repeats = len(index.unique()) < len(index)
         magnitude = apply if repeats else None

@@ -72,14 +72,19 @@ class Input(Node):
     """The model's input."""
 
 
+def flat(t: Tensor, dims: int) -> Tensor:
+    """All dimensions after the first few as one, also where there are none."""
+    return t.reshape(*t.shape[:dims], -1)
+
+
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ a·b over the elements of a node: (batch or 1, rows, ...) and (batch or 1, ...) -> (batch, rows).
 
     Long sums are made in blocks, and those added in float64, so that they lose no more than a sum of `summed` terms.
     """
     if a.dim() == b.dim():  # b has rows too
-        return _total((a * b).flatten(2))
-    a, b = a.flatten(2), b.flatten(1).unsqueeze(-1)
+        return _total(flat(a * b, 2))
+    a, b = flat(a, 2), flat(b, 1).unsqueeze(-1)
     if a.shape[-1] <= _BLOCK:
         return torch.matmul(a, b).squeeze(-1)
     parts = [torch.matmul(*pair).squeeze(-1) for pair in zip(a.split(_BLOCK, -1), b.split(_BLOCK, 1), strict=True)]

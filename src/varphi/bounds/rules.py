@@ -14,25 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
 
-from . import composites
+from . import composites, contractions
+from .contractions import linear
 from .nodes import Concat, Maximum, Node
 
 if TYPE_CHECKING:
     from .graph import Reader
-
-
-def linear(reader: Reader, value: Any, weight: Tensor, bias: Tensor | None = None) -> Node:
-    """x Wᵀ + b over the last dimension."""
-    weight = reader.converted(weight)
-    size = weight.abs()
-    return reader.linear_map(
-        value,
-        lambda z: z @ weight.T,
-        lambda z: z @ size.T,
-        None if bias is None else reader.converted(bias),
-        weight.shape[1] + 1,
-        lambda a: a @ weight,
-    )
 
 
 def _convolution(dimensions: int) -> Callable[..., Node]:
@@ -317,7 +304,6 @@ MODULES: dict[Any, Callable[..., Any]] = {
     **composites.MODULES,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "linear": linear,
     "conv1d": _convolution(1),
     "conv2d": _convolution(2),
     "conv3d": _convolution(3),
@@ -339,4 +325,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mean": _reduced(True),
     "sum": _reduced(False),
     **composites.FUNCTIONS,
+    **contractions.FUNCTIONS,
 }

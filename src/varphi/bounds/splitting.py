@@ -33,7 +33,7 @@ from .arithmetic import Arithmetic
 from .attack import Inside, Objective, search
 from .crown import Network, Pass
 from .graph import read
-from .nodes import Curve, Interval, Node
+from .nodes import Curve, Interval, Node, flat
 from .question import Bounds, inputs_of, rows_of
 from .region import Cuts, Region, boxed, rounded_up
 from .relaxation import envelope
@@ -181,7 +181,7 @@ def split(
     half = rows.shape[1] // 2
     wanted = 2 * half if sides == "both" else half
     batch = len(inputs.centre)
-    flat = rows.flatten(2).expand(batch, -1, -1)[:, :wanted].reshape(batch * wanted, 1, -1)
+    each = flat(rows, 2).expand(batch, -1, -1)[:, :wanted].reshape(batch * wanted, 1, -1)
     owner = torch.arange(batch, device=least.device).repeat_interleave(wanted)
     with bar(f"splitting, for {timeout:g} s at most", progress) as moved:
 
@@ -189,9 +189,9 @@ def split(
             moved((time.monotonic() - begin) / timeout, f"{open_} of {batch * wanted} bounds open")
 
         told(batch * wanted)
-        ceiling = _ceilings(model, Inside.of(model, x, radius, norm), flat.view(batch, wanted, -1))
+        ceiling = _ceilings(model, Inside.of(model, x, radius, norm), each.view(batch, wanted, -1))
         low = least[:, :wanted].flatten()
-        lifted = _lifted(network, inputs.some(owner), flat, low, ceiling, begin + timeout, told)
+        lifted = _lifted(network, inputs.some(owner), each, low, ceiling, begin + timeout, told)
     least = torch.cat([lifted.view(batch, wanted), least[:, wanted:]], 1)
     return Bounds(least[:, :half].reshape(shape), -least[:, half:].reshape(shape))
 
@@ -298,7 +298,7 @@ def _at_cells(model: nn.Module, inside: Inside, cells: Cells, unsafe: Sequence[H
     corner = worst.centre - radius * worst.cuts.normals[:, 0].view_as(worst.centre).sign()
     x = inside.projected(torch.cat([worst.centre, corner]).double())
     with torch.no_grad():
-        y = model(x).flatten(1).double()
+        y = flat(model(x), 1).double()
     for part in unsafe:
         bad = (y @ part.rows.double().T <= part.limits.double()).all(1).nonzero().flatten()
         for i in bad[:4].tolist():  # a batch may round in another way than one input does
@@ -310,7 +310,7 @@ def _at_cells(model: nn.Module, inside: Inside, cells: Cells, unsafe: Sequence[H
 def is_unsafe(model: nn.Module, x: Tensor, unsafe: Sequence[Halfspaces]) -> bool:
     """Whether the output for one input, as the model computes it, lies in an unsafe set."""
     with torch.no_grad():
-        y = model(x).flatten(1).double()
+        y = flat(model(x), 1).double()
     return any(bool((part.rows.double() @ y[0] <= part.limits.double()).all()) for part in unsafe)
 
 
@@ -579,14 +579,14 @@ class Search:
         gap = (lines.upper_slope - lines.lower_slope) * middle + lines.upper_intercept - lines.lower_intercept
         a = run.seen.get(node)
         if a is None:
-            return torch.zeros_like(gap).flatten(1)
+            return torch.zeros_like(flat(gap, 1))
         a = a.expand(len(row), *a.shape[1:])
-        own = a.flatten(2).gather(1, row.view(-1, 1, 1).expand(-1, 1, node.size)).squeeze(1)
-        return own.abs() * gap.flatten(1)
+        own = flat(a, 2).gather(1, row.view(-1, 1, 1).expand(-1, 1, node.size)).squeeze(1)
+        return own.abs() * flat(gap, 1)
 
     def _at(self, cells: Cells, run: Pass, node: Curve, index: Tensor, neuron: Tensor) -> list[Cells]:
         parent = node.parents[0]
-        lower, upper = (t[index].flatten(1) for t in run.tight(parent))
+        lower, upper = (flat(t[index], 1) for t in run.tight(parent))
         place = neuron.unsqueeze(1)
         at = self._where(node, lower.gather(1, place).squeeze(1), upper.gather(1, place).squeeze(1)).unsqueeze(1)
         here = cells.some(index)
