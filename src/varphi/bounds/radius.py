@@ -80,7 +80,7 @@ def certified_radius(
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         wanted = rows_of(rows, network, inputs)[0]
-    wanted = wanted[:, : wanted.shape[1] // 2].expand(len(x), -1, *network.output.shape)
+    wanted = wanted.expand(len(x), -1, *network.output.shape)
     with bar(f"radii of {len(x)} samples", progress) as moved:
         begun = 0.0
         if attacked is None:

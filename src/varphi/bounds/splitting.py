@@ -177,11 +177,10 @@ def split(
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         rows, shape = rows_of(spec, network, inputs)
-        least = Pass(network, inputs, "crown").least(network.output, rows, rows.shape[1])
-    half = rows.shape[1] // 2
-    wanted = 2 * half if sides == "both" else half
-    batch = len(inputs.centre)
-    each = flat(rows, 2).expand(batch, -1, -1)[:, :wanted].reshape(batch * wanted, 1, -1)
+        least = Pass(network, inputs, "crown").least(network.output, rows, 2 * rows.shape[1], mirrored=True)
+    rows = flat(rows if sides == "lower" else torch.cat([rows, -rows], 1), 2)
+    batch, wanted = len(inputs.centre), rows.shape[1]
+    each = rows.expand(batch, -1, -1).reshape(batch * wanted, 1, -1)
     owner = torch.arange(batch, device=least.device).repeat_interleave(wanted)
     with bar(f"splitting, for {timeout:g} s at most", progress) as moved:
 
@@ -193,7 +192,8 @@ def split(
         low = least[:, :wanted].flatten()
         lifted = _lifted(network, inputs.some(owner), each, low, ceiling, begin + timeout, told)
     least = torch.cat([lifted.view(batch, wanted), least[:, wanted:]], 1)
-    return Bounds(least[:, :half].reshape(shape), -least[:, half:].reshape(shape))
+    lower, upper = least.chunk(2, 1)
+    return Bounds(lower.reshape(shape), -upper.reshape(shape))
 
 
 def _check_timeout(timeout: Any) -> None:
@@ -399,7 +399,7 @@ class Plane:
 
     @staticmethod
     def of(run: Pass, network: Network, rows: Tensor) -> Plane:
-        a, constant = run.plane(network.output, rows, rows.shape[1])
+        a, constant = run.plane(network.output, rows)
         shape, n = (len(run.region.centre), rows.shape[1]), run.region.centre[0].numel()
         normals = rows.new_zeros(*shape, n) if a is None else a.flatten(2).expand(*shape, n)
         return Plane(normals, rows.new_zeros(shape) if constant is None else constant.expand(shape), run.number)
