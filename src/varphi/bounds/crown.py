@@ -173,7 +173,11 @@ class Pass:
             return node.interval([self.tight(p) for p in node.parents], self.number)
         if isinstance(node, Curve):
             return node.reach(self.tight(node.parents[0]), *self.lines(node))
-        return node.interval([self.rough(p) for p in node.parents], self.number)
+        lower, upper = node.interval([self.rough(p) for p in node.parents], self.number)
+        if node.hull is None:
+            return lower, upper
+        low, high = node.hull(self)
+        return torch.maximum(lower, low), torch.minimum(upper, high)
 
     def tight(self, node: Node) -> Interval:
         """An interval of a node's output, by the method."""
@@ -277,20 +281,22 @@ class Pass:
                 terms.append(-held.even(dot(held.a.abs(), error)))
             if isinstance(node, Input):
                 return held.whole().a, terms
-            if self.method == "ibp" and node.needs_tight:
+            if self.method == "ibp" and (node.needs_tight or node.hull is not None):
                 terms.append(self._at_interval(node, held.whole().a))
                 continue
             pulled, shift = self._back(node, held)
             if shift is not None:
                 terms.append(shift)
             for parent, coefficients in zip(node.parents, pulled, strict=True):
+                if coefficients is None:
+                    continue
                 waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients)
                 if loss is not None:
                     terms.append(-loss)
         return None, terms
 
-    def _back(self, node: Node, held: Coefficients) -> tuple[list[Coefficients], Tensor | None]:
-        """Coefficients of what a node is computed from, and a term of the constant."""
+    def _back(self, node: Node, held: Coefficients) -> tuple[list[Coefficients | None], Tensor | None]:
+        """Coefficients of what a node is computed from, None for all zero, and a term of the constant."""
         if isinstance(node, Curve):
             self.seen[node] = held.a.detach()
             drawn = self.drawn(node)
@@ -300,7 +306,7 @@ class Pass:
         held = held if node.odd else held.whole()
         pulled, shift = node.back(self, held.a)
         shift = shift if shift is None else held.odd(shift)
-        return [Coefficients(a, held.mirrored, node.prepays) for a in pulled], shift
+        return [None if a is None else Coefficients(a, held.mirrored, node.prepays) for a in pulled], shift
 
     def _at_interval(self, node: Node, a: Tensor) -> Tensor:
         """The least of A·y for y anywhere in the node's interval."""

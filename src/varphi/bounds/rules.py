@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
 
-from . import composites, contractions
+from . import composites, contractions, selections
 from .contractions import linear
 from .nodes import Concat, Maximum, Node
 
@@ -326,4 +326,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sum": _reduced(False),
     **composites.FUNCTIONS,
     **contractions.FUNCTIONS,
+    **selections.FUNCTIONS,
 }
