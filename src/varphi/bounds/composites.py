@@ -14,16 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from varphi.numbers import exp, log, maximum, sqrt, variable
+from varphi.numbers import exp, log, maximum, minimum, sqrt, variable
 from varphi.numbers.expression import constant
 
-from .nodes import Affine, Node, flat
+from .nodes import Affine, Interval, Node, flat
 
 if TYPE_CHECKING:
     from .crown import Pass
     from .graph import Reader
 
 _X = variable("x")
+# exp of more overflows before long: a softmax's share is then below exp(-40).
+_MOST = 40.0
 
 
 class MeanSquare(Affine):
@@ -110,7 +112,22 @@ def _normalised(reader: Reader, node: Node, last: int, eps: float, *, centred: b
     # The mean of squares is not negative, but a bound of it may be.
     scale = constant(1) / sqrt(maximum(_X, 0) + eps)
     inverse = reader.formula(scale, spread, lambda v: 1 / torch.sqrt(v.clamp_min(0) + eps), f"1/sqrt(x + {eps!r})")
-    return reader.product(middle, inverse)
+    made = reader.product(middle, inverse)
+    if eps > 0:
+        made.hull = lambda run: _normal(run, middle, spread, count - 1 if centred else count, eps)
+    return made
+
+
+def _normal(run: Pass, middle: Node, spread: Node, most: int, eps: float) -> Interval:
+    """The most that a normalised number can be, √most: its square is at most that many times the mean of squares.
+
+    A computed mean of squares may be too small, by what is charged for it, and a computed difference off.
+    """
+    size = run.size_of(middle)
+    missing, off = (torch.zeros_like(size) if e is None else e for e in (spread.error(run), middle.error(run)))
+    reach = (most * (missing / eps).clamp_min(1)).sqrt() * (1 + 16 * run.number.eps) + off * (1.01 / math.sqrt(eps))
+    reach = reach.expand_as(size)
+    return -reach, reach
 
 
 def _weighted(reader: Reader, node: Node, weight: Tensor | None, bias: Tensor | None) -> Node:
@@ -128,8 +145,38 @@ def _reshaped(reader: Reader, node: Node, shape: tuple[int, ...]) -> Node:
 
 def softmax(reader: Reader, value: Any, dim: int | None = None, *_: Any, dtype: Any = None, **__: Any) -> Node:
     """1/Σⱼ exp(xⱼ - xᵢ): every exponential is of a difference, so that what all x share cancels."""
-    total = _exponentials(reader, value, dim, dtype)
-    return _settled(reader, total, constant(1) / maximum(_X, 1), lambda s: 1 / s.clamp_min(1), "1/x")
+    return _shares(reader, _exponentials(reader, value, dim, dtype, most=_MOST))
+
+
+def masked_softmax(reader: Reader, scores: Node, kept: Tensor | None, steps: int) -> Node:
+    """A softmax over the last dimension, in which only some scores take part: the others weigh 0.
+
+    Args:
+        kept: bool, as it broadcasts to the scores of one sample; None for all of them.
+        steps: how many units in the last place a kernel may lose in its exponentials.
+    """
+    if kept is None:
+        return _shares(reader, _exponentials(reader, scores, -1, None, None, steps, _MOST))
+    while kept.dim() > len(scores.shape) and bool((kept == kept[:1]).all()):
+        kept = kept[0]
+    if kept.dim() > len(scores.shape):
+        reader.refuse("attention with a mask that differs from sample to sample")
+    kept = kept.expand(scores.shape)
+    if not bool(kept.any(-1).all()):
+        reader.refuse("attention with a mask that leaves a query no key")
+    shares = _shares(reader, _exponentials(reader, scores, -1, None, kept, steps, _MOST))
+    return reader.scaled(shares, kept.to(reader.number.dtype))
+
+
+def _shares(reader: Reader, total: Node) -> Node:
+    """1/Σ, where what was cut off from exponentials leaves a share of almost 0."""
+    shares = _settled(reader, total, constant(1) / maximum(_X, 1), lambda s: 1 / s.clamp_min(1), "1/x")
+    cut = torch.full((), math.exp(-_MOST), dtype=reader.number.dtype, device=reader.x.device)
+    return reader.linear_map(shares, _same, _same, None, 0, _same, cut)
+
+
+def _same(z: Tensor) -> Tensor:
+    return z
 
 
 def log_softmax(reader: Reader, value: Any, dim: int | None = None, *_: Any, dtype: Any = None, **__: Any) -> Node:
@@ -143,8 +190,21 @@ def _settled(reader: Reader, total: Node, expression: Any, call: Callable[[Tenso
     return reader.node_of(reader.formula(expression, total, call, spelling))
 
 
-def _exponentials(reader: Reader, value: Any, dim: int | None, dtype: Any) -> Node:
-    """Σⱼ exp(xⱼ - xᵢ) over a dimension of a sample, for every i."""
+def _exponentials(
+    reader: Reader,
+    value: Any,
+    dim: int | None,
+    dtype: Any,
+    kept: Tensor | None = None,
+    steps: int = 0,
+    most: float = math.inf,
+) -> Node:
+    """Σⱼ exp(xⱼ - xᵢ) over a dimension of a sample, for every i; of those kept alone, along the last.
+
+    Args:
+        steps: as for `masked_softmax`.
+        most: larger differences are taken for this one.
+    """
     node = reader.node_of(value)
     if dtype is not None and dtype is not reader.number.dtype:
         reader.refuse(f"softmax in {dtype}")
@@ -155,15 +215,24 @@ def _exponentials(reader: Reader, value: Any, dim: int | None, dtype: Any) -> No
     if axis == 0:
         reader.refuse("softmax over the batch dimension")
 
+    # What is left out is no difference at all, lest it overflow.
+    both = None if kept is None else (kept.unsqueeze(-2) & kept.unsqueeze(-1)).to(reader.number.dtype)
+
     def differences(z: Tensor) -> Tensor:
-        return z.unsqueeze(axis) - z.unsqueeze(axis + 1)
+        apart = z.unsqueeze(axis) - z.unsqueeze(axis + 1)
+        return apart if both is None else apart * both
 
     def sizes(z: Tensor) -> Tensor:
-        return z.unsqueeze(axis) + z.unsqueeze(axis + 1)
+        size = z.unsqueeze(axis) + z.unsqueeze(axis + 1)
+        return size if both is None else size * both
 
     count = node.shape[axis - 1]
     apart = reader.linear_map(node, differences, sizes, None, max(2, 2 * count))
-    powers = reader.node_of(reader.formula(exp(_X), apart, torch.exp, "exp(x)"))
+    whole = exp(_X) if most == math.inf else exp(minimum(_X, most))
+    powers = reader.node_of(reader.formula(whole, apart, lambda z: z.clamp_max(most).exp(), f"exp(min(x, {most}))"))
+    if both is not None or steps:
+        ones = torch.ones((), dtype=reader.number.dtype)
+        powers = reader.scaled(powers, ones if both is None else both, max(steps, 1))
 
     def add(z: Tensor) -> Tensor:
         return z.sum(axis + 1)

@@ -163,7 +163,11 @@ class Pass:
         if self._slopes is not None:
             return self._slopes.best.rough(node)
         if node not in self._rough:
-            self._rough[node] = self._find_rough(node)
+            lower, upper = self._find_rough(node)
+            if node.hull is not None:
+                low, high = node.hull(self)
+                lower, upper = torch.maximum(lower, low), torch.minimum(upper, high)
+            self._rough[node] = lower, upper
         return self._rough[node]
 
     def _find_rough(self, node: Node) -> Interval:
@@ -173,11 +177,7 @@ class Pass:
             return node.interval([self.tight(p) for p in node.parents], self.number)
         if isinstance(node, Curve):
             return node.reach(self.tight(node.parents[0]), *self.lines(node))
-        lower, upper = node.interval([self.rough(p) for p in node.parents], self.number)
-        if node.hull is None:
-            return lower, upper
-        low, high = node.hull(self)
-        return torch.maximum(lower, low), torch.minimum(upper, high)
+        return node.interval([self.rough(p) for p in node.parents], self.number)
 
     def tight(self, node: Node) -> Interval:
         """An interval of a node's output, by the method."""

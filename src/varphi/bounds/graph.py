@@ -101,6 +101,9 @@ def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
 
 
 class _Tracer(fx.Tracer):
+    # As parameters are: what is done to them may take sizes of the input.
+    proxy_buffer_attributes = True
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Activation) or super().is_leaf_module(m, module_qualified_name)
 
@@ -303,6 +306,12 @@ class Reader:
         if name in _MOVES:
             return self.moved(function, args, kwargs)
         self.refuse(name_of(function))
+
+    def called(self, function: Any, value: Any) -> Any:
+        """A module or function within a layer that is read as a whole, applied to a value."""
+        if isinstance(function, nn.Module):
+            return self._module(function, (value,), {})
+        return self._function(function, (value,), {})
 
     def _attribute(self, value: Any, name: str) -> Any:
         if name == "data":
