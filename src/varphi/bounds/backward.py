@@ -6,6 +6,8 @@ other devices and those with gradients, write every intermediate result out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numba import njit
@@ -13,8 +15,9 @@ from torch import Tensor
 
 from varphi.activation import backend
 
-# Sums may be made in any order (the error bounds hold for all), and of the sign of zero nothing depends.
-_FAST = {"reassoc", "contract", "nsz"}
+# Sums may be made in any order (the error bounds hold for all), and on the sign of zero nothing depends. Of _nrt see
+# `fused`.
+_in_one_pass: Any = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, _nrt=False)
 
 
 def readable(*tensors: Tensor) -> bool:
@@ -22,7 +25,7 @@ def readable(*tensors: Tensor) -> bool:
     return backend.enabled() and all(backend.is_plain(t) and t.numel() > 0 and not t.requires_grad for t in tensors)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@_in_one_pass
 def _pull(a, slope, bend, shift, drop, mirrored, pulled, constant):
     rows, n = a.shape[1], a.shape[2]
     for b in range(len(slope)):
@@ -63,7 +66,7 @@ def pull(a: Tensor, slope: Tensor, bend: Tensor, shift: Tensor, drop: Tensor, mi
     return pulled, constant
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@_in_one_pass
 def _at_worst(a, centre, radius, dual, middle, spread):
     for b in range(len(centre)):
         place, reach = centre[b], radius[b]
