@@ -127,8 +127,7 @@ def decide(
         return Verdict("violated", found, -math.inf, 0, time.monotonic() - begin)
     if not len(rows):
         return Verdict("holds", None, math.inf, 0, time.monotonic() - begin)
-    count = len(rows)
-    task = Search(network, _repeated(inputs, count), rows, limits)
+    task = _begun(network, inputs, rows, limits)
     turn = 0
     while task.open and time.monotonic() < deadline:
         task.advance()
@@ -143,6 +142,20 @@ def decide(
                 return Verdict("violated", found, task.least(), task.regions, time.monotonic() - begin)
     status: Literal["holds", "timeout"] = "timeout" if task.open else "holds"
     return Verdict(status, None, task.least(), task.regions, time.monotonic() - begin)
+
+
+def _begun(network: Network, inputs: Region, rows: Tensor, limits: Tensor) -> Search:
+    """The search after one pass over the region, of all rows together: intervals within it are the same for all."""
+    count, most = limits.shape
+    turn = max(1, _NUMBERS // max(node.size for node in network.nodes))
+    with torch.no_grad():
+        run = Pass(network, inputs, "crown")
+        planes = [Plane.of(run, network, part.unsqueeze(0)) for part in rows.flatten(0, 1).split(turn)]
+        normals = torch.cat([p.normals for p in planes], 1).view(count, most, -1)
+        constant = torch.cat([p.constant for p in planes], 1).view(count, most)
+        plane = Plane(normals, constant, inputs.arithmetic)
+        sample = torch.zeros(count, dtype=torch.long, device=rows.device)
+        return Search(network, inputs.some(sample), rows, limits).begun(run, sample, plane)
 
 
 def split(
@@ -379,10 +392,6 @@ class Cells:
         return Cells(region, cat([p.problem for p in parts]), cat([p.bound for p in parts]), known)
 
 
-def _repeated(region: Region, times: int) -> Region:
-    return region.some(torch.zeros(times, dtype=torch.long, device=region.centre.device))
-
-
 @dataclass(frozen=True, eq=False)
 class Plane:
     """normals·x + constant <= rows·output on a cell.
@@ -505,8 +514,9 @@ class Search:
         Args:
             run: of that pass.
             sample: (problems,): which of its samples each problem belongs to.
-            plane: its planes, one for each problem.
+            plane: its planes, those of each problem.
         """
+        self.regions += len(run.region.centre)
         known = {}
         for node in self.curves:
             for parent in node.parents:
