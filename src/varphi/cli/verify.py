@@ -73,14 +73,20 @@ def _one(
 ) -> None:
     begin = time.monotonic()
     try:
+        from varphi.bounds.deadline import OutOfTime, until
         from varphi.bounds.onnx import read_onnx
+        from varphi.bounds.verification import unread
         from varphi.bounds.verification import verify as verified
         from varphi.bounds.vnncomp import result_text
         from varphi.bounds.vnnlib import read_vnnlib
         from varphi.progress import bar
 
-        asked = read_vnnlib(property)
-        read = read_onnx(model)
+        try:
+            with until(begin + timeout):
+                asked, read = read_vnnlib(property), read_onnx(model)
+        except OutOfTime:
+            answer = unread(begin, arithmetic)
+            return _said(model, property, answer, f"{answer.result}\n", results, as_json)
         left = max(timeout - (time.monotonic() - begin), 1e-3)
         with bar(f"verifying, for {timeout:g} s at most") as moved:
             told = _told_of(moved, timeout - left, timeout)
@@ -88,7 +94,10 @@ def _one(
     except (ValueError, ImportError, OSError):
         _kept(results, "error\n")
         raise
-    text = result_text(answer, asked)
+    _said(model, property, answer, result_text(answer, asked), results, as_json)
+
+
+def _said(model: Path, property: Path, answer: Answer, text: str, results: Path | None, as_json: bool) -> None:
     _kept(results, text)
     if as_json:
         print_json(_told(model, property, answer))
