@@ -364,7 +364,7 @@ class Reversed(nn.Module):
         (Branching(), "cannot be read by torch.fx"),
         (Overwriting(), "overwrites a tensor"),
         (AcrossSamples(), "broadcasts across samples"),
-        (Functional(lambda x: x.max(1, keepdim=True)), "max over a dimension"),
+        (Functional(lambda x: x.max(1, keepdim=True)), "models that give one tensor, not Chosen"),
         (Functional(lambda x: torch.softmax(x, 0)), "softmax over the batch dimension"),
         (Functional(lambda x: torch.cumsum(x, 1)), "cumsum has no rule"),
         (Functional(F.dropout), "dropout in training mode"),

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varphi.progress import bar
+
 from .crown import Pass, optimised
 from .graph import read
 from .question import Bounds as Bounds
@@ -29,6 +31,7 @@ def bounds(
     arithmetic: Literal["sound32", "float64", "fast"] | None = None,
     optimise: int = 20,
     timeout: float = 10.0,
+    progress: bool = True,
 ) -> Bounds:
     """Certified bounds of a model's outputs, or of combinations of them, over a set of inputs around each sample.
 
@@ -47,6 +50,7 @@ def bounds(
             sound in the model's own format.
         optimise: the steps of "alpha-crown".
         timeout: seconds of wall time for "crown-split"; it stops early where nothing is left to gain.
+        progress: a bar on standard error, where "alpha-crown" or "crown-split" takes more than two seconds.
 
     Returns:
         Bounds(lower, upper): of shape (batch, *output), or (batch, rows) with spec; in the arithmetic's format.
@@ -64,13 +68,14 @@ def bounds(
     if isinstance(optimise, bool) or not isinstance(optimise, int) or optimise < 0:
         raise ValueError(f"optimise must be a whole number >= 0, got {optimise!r}")
     if method == "crown-split":
-        return split(model, x, radius, norm, spec, timeout=timeout, arithmetic=arithmetic)
+        return split(model, x, radius, norm, spec, timeout=timeout, arithmetic=arithmetic, progress=progress)
     number, inputs = inputs_of(model, x, radius, norm, arithmetic)
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         rows, shape = rows_of(spec, network, inputs)
     if method == "alpha-crown":
-        least = optimised(network, inputs, rows, optimise)
+        with bar("moving the slopes of activations", progress) as moved:
+            least = optimised(network, inputs, rows, optimise, moved=moved)
     else:
         with torch.no_grad():
             least = Pass(network, inputs, method).least(network.output, rows, 2 * rows.shape[1], mirrored=True)

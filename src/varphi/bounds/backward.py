@@ -47,9 +47,7 @@ def _pull(a, slope, bend, shift, drop, mirrored, pulled, constant):
                 constant[b, rows + r] = even - odd
 
 
-def pull(
-    a: Tensor, slope: Tensor, bend: Tensor, shift: Tensor, drop: Tensor, mirrored: bool
-) -> tuple[Tensor, Tensor]:
+def pull(a: Tensor, slope: Tensor, bend: Tensor, shift: Tensor, drop: Tensor, mirrored: bool) -> tuple[Tensor, Tensor]:
     """a·slope + |a|·bend for every element, and Σ a·shift + |a|·drop; of a mirrored a for -a too, below.
 
     Args:
@@ -63,8 +61,8 @@ def pull(
     batch, count, shape = slope.shape[0], (2 if mirrored else 1) * a.shape[1], a.shape[2:]
     pulled = torch.empty(batch, count, *shape, dtype=a.dtype)
     constant = torch.empty(batch, count, dtype=a.dtype)
-    rows, out = (t.flatten(2).contiguous().numpy() for t in (a, pulled))
-    columns = (t.flatten(1).contiguous().numpy() for t in (slope, bend, shift, drop))
+    rows, out = (t.reshape(*t.shape[:2], -1).contiguous().numpy() for t in (a, pulled))
+    columns = (t.reshape(len(t), -1).contiguous().numpy() for t in (slope, bend, shift, drop))
     _pull(rows, *columns, mirrored, out, constant.numpy())
     return pulled, constant
 
@@ -162,6 +160,6 @@ def meet(found: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tens
     """
     lower, upper = torch.empty(2, *low.shape, dtype=low.dtype).unbind(0)
     crossed = torch.zeros(low.shape[0], dtype=torch.bool)
-    ends = (t.flatten(1).numpy() for t in (low, high, lower, upper))
+    ends = (t.reshape(low.shape[0], -1).numpy() for t in (low, high, lower, upper))
     _meet(found.contiguous().numpy(), *ends, crossed.numpy())
     return lower, upper, crossed

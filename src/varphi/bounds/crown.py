@@ -10,7 +10,7 @@ With sound arithmetic A and c are the very floats computed, and whatever a step 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from . import backward
 from .arithmetic import Arithmetic
 from .deadline import check_deadline
-from .nodes import Curve, Drawn, Input, Interval, Node, dot, summed
+from .nodes import Curve, Drawn, Input, Interval, Node, dot, flat, summed
 from .region import Region
 from .relaxation import Lines
 
@@ -167,7 +167,11 @@ class Pass:
         if self._slopes is not None:
             return self._slopes.best.rough(node)
         if node not in self._rough:
-            self._rough[node] = self._find_rough(node)
+            lower, upper = self._find_rough(node)
+            if node.hull is not None:
+                low, high = node.hull(self)
+                lower, upper = torch.maximum(lower, low), torch.minimum(upper, high)
+            self._rough[node] = lower, upper
         return self._rough[node]
 
     def _find_rough(self, node: Node) -> Interval:
@@ -207,7 +211,7 @@ class Pass:
             upper = -upper
             for low, high in others:
                 lower, upper = torch.maximum(lower, low), torch.minimum(upper, high)
-            crossed = (lower > upper).detach().flatten(1).any(1)
+            crossed = flat((lower > upper).detach(), 1).any(1)
             upper = torch.maximum(lower, upper)
         if self.number.sound:
             self.empty = self.empty | crossed
@@ -286,20 +290,22 @@ class Pass:
                 terms.append(-held.even(dot(held.a.abs(), error)))
             if isinstance(node, Input):
                 return held.whole().a, terms
-            if self.method == "ibp" and node.needs_tight:
+            if self.method == "ibp" and (node.needs_tight or node.hull is not None):
                 terms.append(self._at_interval(node, held.whole().a))
                 continue
             pulled, shift = self._back(node, held)
             if shift is not None:
                 terms.append(shift)
             for parent, coefficients in zip(node.parents, pulled, strict=True):
+                if coefficients is None:
+                    continue
                 waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients)
                 if loss is not None:
                     terms.append(-loss)
         return None, terms
 
-    def _back(self, node: Node, held: Coefficients) -> tuple[list[Coefficients], Tensor | None]:
-        """Coefficients of what a node is computed from, and a term of the constant."""
+    def _back(self, node: Node, held: Coefficients) -> tuple[list[Coefficients | None], Tensor | None]:
+        """Coefficients of what a node is computed from, None for all zero, and a term of the constant."""
         if isinstance(node, Curve):
             self.seen[node] = held.a.detach()
             drawn = self.drawn(node)
@@ -309,7 +315,7 @@ class Pass:
         held = held if node.odd else held.whole()
         pulled, shift = node.back(self, held.a)
         shift = shift if shift is None else held.odd(shift)
-        return [Coefficients(a, held.mirrored, node.prepays) for a in pulled], shift
+        return [None if a is None else Coefficients(a, held.mirrored, node.prepays) for a in pulled], shift
 
     def _at_interval(self, node: Node, a: Tensor) -> Tensor:
         """The least of A·y for y anywhere in the node's interval."""
@@ -370,10 +376,17 @@ class Pass:
         return self._planes[node]
 
 
-def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.1) -> Tensor:
+def optimised(
+    network: Network,
+    region: Region,
+    rows: Tensor,
+    steps: int,
+    rate: float = 0.1,
+    moved: Callable[[float], None] = lambda _: None,
+) -> Tensor:
     """The best lower bounds of ±rows·output seen while Adam moves the slopes of every activation, intermediate too.
 
-    Every bound on the way holds, whatever its slopes; so does the largest.
+    Every bound on the way holds, whatever its slopes; so does the largest. `moved` is told the share of steps done.
 
     Returns:
         (batch, twice the rows): of the rows, then of their negatives.
@@ -385,6 +398,7 @@ def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: 
     slopes = Slopes(plain)
     optimiser: torch.optim.Adam | None = None
     for step in range(steps):
+        moved(step / steps)
         with torch.enable_grad():
             found = Pass(network, region, "crown", slopes).least(network.output, rows, slope_rows, mirrored=True)
         best = torch.maximum(best, found.detach())

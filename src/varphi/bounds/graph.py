@@ -27,9 +27,10 @@ from varphi.activation.uses import Swapped, check_model
 from varphi.numbers import Expression, UnsupportedOperation, variable
 from varphi.numbers.expression import constant
 
+from . import selections
 from .arithmetic import Arithmetic
 from .crown import Network
-from .nodes import Affine, Curve, Input, Node, Product, Sum, UncertifiedOperation
+from .nodes import Affine, Curve, Input, Node, Product, Sum, UncertifiedOperation, flat
 from .rules import FUNCTIONS, MODULES
 
 _LONGEST = 64
@@ -111,6 +112,9 @@ def _is_leaf(module: nn.Module) -> bool:
 
 
 class _Tracer(fx.Tracer):
+    # As parameters are: what is done to them may take sizes of the input.
+    proxy_buffer_attributes = True
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return _is_leaf(m)
 
@@ -308,10 +312,17 @@ class Reader:
     def _function(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         dependent = [a for a in _flattened((args, kwargs)) if isinstance(a, (Node, Pointwise))]
         name = name_of(function)
+        places = next((a for a in _flattened((args, kwargs)) if isinstance(a, selections.Places)), None)
+        if places is not None and not (name in ("getitem", "getattr") and isinstance(args[0], selections.Chosen)):
+            self.refuse(f"{name} of the places that {places.operation} gives, which jump as the input moves,")
+        if function == "where":  # the method has its condition second
+            function, args = torch.where, (args[1], args[0], *args[2:])
         if not dependent:
             return self._concrete(function, args, kwargs)
+        if name == "getattr" and not isinstance(args[0], (Node, Pointwise)):
+            return getattr(*args)
         if name == "getattr":
-            return self._attribute(dependent[0], str(args[1]))
+            return self._attribute(args[0], str(args[1]))
         if name == "getitem" and not isinstance(args[0], (Node, Pointwise)):
             return operator.getitem(*args)
         if name in ("size", "dim", "numel", "is_floating_point", "ndimension"):
@@ -322,8 +333,9 @@ class Reader:
             self.refuse(f"{name} in training mode")
         if name in IDENTITIES or name in RANDOM:
             return self._unchanged(function, args, kwargs)
-        if name in ("max", "min") and not any(isinstance(a, (Node, Pointwise, Tensor)) for a in args[1:]):
-            self.refuse(f"{name} over a dimension or all elements")
+        others = (*args[1:], kwargs.get("other"))
+        if name in selections.ALONG and not any(isinstance(a, (Node, Pointwise, Tensor)) for a in others):
+            return selections.ALONG[name](self, *args, **kwargs)
         if name in POINTWISE:
             return self._pointwise(function, name, args, kwargs)
         if name in _RESHAPES:
@@ -331,6 +343,12 @@ class Reader:
         if name in _MOVES:
             return self.moved(function, args, kwargs)
         self.refuse(name_of(function))
+
+    def called(self, function: Any, value: Any) -> Any:
+        """A module or function within a layer that is read as a whole, applied to a value."""
+        if isinstance(function, nn.Module):
+            return self._module(function, (value,), {})
+        return self._function(function, (value,), {})
 
     def _attribute(self, value: Any, name: str) -> Any:
         if name == "data":
@@ -413,12 +431,14 @@ class Reader:
 
     def _arithmetic(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Sums, products and quotients of different tensors."""
+        if name in selections.CHOICES:
+            return selections.CHOICES[name](self, *args, **kwargs)
         alpha, operands = kwargs.get("alpha", 1), [*args, *[v for k, v in kwargs.items() if k == "other"]]
         if len(operands) != 2:
             self.refuse(f"{name} of these tensors")
         first, second = operands
         # Under whatever name: "multiply", "truediv".
-        known = ("add", "sub", "rsub", "mul", "div", "maximum", "minimum")
+        known = ("add", "sub", "rsub", "mul", "div", *selections.PAIRS)
         name = next((k for k in known if POINTWISE[name] is POINTWISE[k]), name)
         if name in ("add", "sub", "rsub") and alpha == 1:
             if name == "rsub":
@@ -430,12 +450,10 @@ class Reader:
             return self.scaled(self.node_of(first), 1 / second, 4)
         if name == "div":
             return self.product(first, self.formula(constant(1) / _X, second, torch.reciprocal, "1/x"))
-        if name in ("maximum", "minimum"):
-            # max(a, b) = a + relu(b - a), min(a, b) = a - relu(a - b)
-            sign = 1 if name == "maximum" else -1
-            a, b = (second, first) if isinstance(first, Tensor) else (first, second)
-            apart = self.sum_of(b, a, -1) if sign > 0 else self.sum_of(a, b, -1)
-            return self.sum_of(a, self.formula(_relu(), apart, torch.relu, "relu"), sign)
+        if name in selections.PAIRS:
+            return selections.PAIRS[name](self, first, second)
+        if name in selections.COMPARISONS:  # of the sign of the difference, which no rounding changes
+            return self._pointwise(getattr(torch, name), name, (self.node_of(self.sum_of(first, second, -1)), 0.0), {})
         self.refuse(f"{name} of these tensors")
 
     def sum_of(self, first: Any, second: Any, sign: int) -> Any:
@@ -531,11 +549,11 @@ class Reader:
         index, outer, inner = own.flatten(), tuple(value.shape[1:]), node.shape
 
         def apply(z: Tensor) -> Tensor:
-            return z.flatten(1)[:, index].view(len(z), *outer)
+            return flat(z, 1)[:, index].view(len(z), *outer)
 
         def transpose(a: Tensor) -> Tensor:
             back = torch.zeros(len(a), n, dtype=a.dtype, device=a.device)
-            return back.index_add_(1, index, a.flatten(1)).view(len(a), *inner)
+            return back.index_add_(1, index, flat(a, 1)).view(len(a), *inner)
 
         repeats = len(index.unique()) < len(index)
         magnitude = apply if repeats else None

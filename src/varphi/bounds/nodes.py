@@ -7,7 +7,7 @@ coefficients of its output into such of its inputs. What it adds to c, and what 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -41,12 +41,14 @@ class Node:
         shape: of one sample.
         parents: what it is computed from.
         odd: whether what passes back of -A is the negative of what passes back of A.
+        hull: an interval of the output that is known beside that of its rule; or None.
     """
 
     path: str
     shape: tuple[int, ...]
     parents: tuple[Node, ...] = ()
     consumers: list[Node] = field(default_factory=list, repr=False)
+    hull: Callable[[Pass], Interval] | None = field(default=None, repr=False)
     prepays = False
     needs_tight = False
     odd = False
@@ -67,8 +69,8 @@ class Node:
         """How far a computed output may be from the exact one of the same computed inputs; None for not at all."""
         return None
 
-    def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Coefficients of each input, and what is added to the constant, (batch or 1, rows)."""
+    def back(self, run: Pass, a: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
+        """Coefficients of each input, None for all zero, and what is added to the constant, (batch or 1, rows)."""
         raise NotImplementedError
 
 
@@ -76,12 +78,17 @@ class Input(Node):
     """The model's input."""
 
 
+def flat(t: Tensor, dims: int) -> Tensor:
+    """All dimensions after the first few as one, also where there are none."""
+    return t.reshape(*t.shape[:dims], -1)
+
+
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ a·b over the elements of a node: (batch or 1, rows, ...) and (batch or 1, ...) -> (batch, rows).
 
     Long sums are made in blocks, and those added in float64, so that they lose no more than a sum of `summed` terms.
     """
-    a, b = a.flatten(2), b.flatten(2 if a.dim() == b.dim() else 1)
+    a, b = flat(a, 2), flat(b, 2 if a.dim() == b.dim() else 1)
     if a.shape[-1] <= _BLOCK:
         return _product(a, b)
     parts = [_product(*pair) for pair in zip(a.split(_BLOCK, -1), b.split(_BLOCK, -1), strict=True)]
@@ -205,10 +212,11 @@ class Sum(Node):
         return size * run.number.gamma(repeats) + run.number.least
 
     def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        return [_unbroadcast(a * s, p.shape) for p, s in zip(self.parents, self.signs, strict=True)], None
+        return [unbroadcast(a * s, p.shape) for p, s in zip(self.parents, self.signs, strict=True)], None
 
 
-def _unbroadcast(a: Tensor, shape: tuple[int, ...]) -> Tensor:
+def unbroadcast(a: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Coefficients of a tensor before it was repeated to the shape that a is of."""
     if a.shape[2:] == shape:
         return a
     extra = a.dim() - 2 - len(shape)
@@ -427,9 +435,9 @@ class Product(Node):
         zero = torch.zeros((), dtype=first.dtype, device=first.device)
         return Drawn((second.unsqueeze(1), first.unsqueeze(1)), (zero, zero), (-first * second).expand_as(drop), drop)
 
-    def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def back(self, run: Pass, a: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
         pulled, constant = self.drawn(run).back(a)
-        return [_unbroadcast(p, n.shape) for p, n in zip(pulled, self.parents, strict=True)], constant
+        return [unbroadcast(p, n.shape) for p, n in zip(pulled, self.parents, strict=True)], constant
 
 
 class Maximum(Node):

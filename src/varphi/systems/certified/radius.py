@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from varphi.bounds import UncertifiedOperation, certified_radius
 from varphi.bounds.api import bounds
 from varphi.bounds.region import region
+from varphi.progress import Moved, bar
 
 from .attack import Nearest, nearest
 from .certificate import Certificates
 from .checks import SoundnessError, check_clip, check_inputs, check_model, check_norm
 from .network import EXACT, Structure, plain
 from .products import LOCAL_STEPS, Constants
-from .progress import Moved, bar
 from .slopes import UnboundedSlope
 
 Method: TypeAlias = Literal[
@@ -230,7 +230,7 @@ class _Question:
             where: tuple[Any, Any] = (x, radii)
             if self.clip is not None and self.norm == math.inf:
                 where = (self._box(x, radii), None)
-            found = bounds(self.model, *where, self.norm, method, own, self.arithmetic).lower
+            found = bounds(self.model, *where, self.norm, method, own, self.arithmetic, progress=False).lower
             return found.double().amin(1)
 
         def at_all(radii: Tensor, index: Any) -> Tensor:
@@ -353,7 +353,15 @@ class _Proof:
         largest = float(limit[torch.isfinite(limit)].amax()) if bool(torch.isfinite(limit).any()) else None
         rows = q.rows(self.classes)[open_]
         found = certified_radius(
-            q.model, q.x[open_], rows, q.norm, "crown-split", q.tol, arithmetic=q.arithmetic, largest=largest
+            q.model,
+            q.x[open_],
+            rows,
+            q.norm,
+            "crown-split",
+            q.tol,
+            arithmetic=q.arithmetic,
+            largest=largest,
+            progress=False,  # the bar of all samples stands already
         ).certified
         for i, value in zip(open_.tolist(), found.tolist(), strict=True):
             if value > float(certified[i]):
