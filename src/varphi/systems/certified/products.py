@@ -1,5 +1,4 @@
-"""Lipschitz constants of a whole model: by the product rule through any graph, and by the layered recursion in
-chains."""
+"""Lipschitz constants of a whole model: by the product rule, and by the layered recursion."""
 
 from __future__ import annotations
 
@@ -13,18 +12,17 @@ from torch import Tensor
 
 from varphi.bounds import UncertifiedOperation
 from varphi.bounds.crown import Pass
-from varphi.bounds.nodes import Curve, Input, Maximum, Node, Product
+from varphi.bounds.nodes import Concat, Curve, Input, Maximum, Node, Product, Sum
 
-from .network import Structure, joined, overlap, repeated
-from .recursion import Layer, ellipsoid, slack_of, through
+from .network import Linear, Structure, joined, overlap, repeated
+from .recursion import Slopes, descended, ellipsoid, slack_of, started, through
 from .spectral import UNIT, gamma, largest_eigenvalue
+from .unrolling import Unrolled, frobenius, unrolled
 
 # Steps of the descent on multipliers, by the widest layer: each costs the cube of it.
 _STEPS = {128: 40, 512: 16}
 # In wider ones; and for each radius that is tried, a few.
 _LEAST_STEPS, LOCAL_STEPS = 8, 12
-# Beyond so many neurons in a layer the recursion is left out.
-_MOST_NEURONS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +75,10 @@ class Constants:
             return parts[0] * overlap(node) ** (0.0 if p == math.inf else 1 / p)
         if isinstance(node, Product):
             return self._product(node, p, parts)
+        if not isinstance(node, (Sum, Concat)):
+            raise UncertifiedOperation(
+                f"{node.path or 'the model'}: no Lipschitz constant is known of a {type(node).__name__.lower()} node"
+            )
         batch = torch.broadcast_tensors(*parts)
         rows = [[float(v) for v in row] for row in torch.stack(batch, 1)]
         return torch.tensor([joined(node, p, row) for row in rows], dtype=torch.float64)
@@ -94,53 +96,35 @@ class Constants:
     # ---------------------------------------------------------------------------------------- recursion
 
     @cached_property
-    def layers(self) -> list[Layer] | None:
-        """The model as a chain for the recursion; None where it is none, or too wide."""
-        if not self.structure.is_chain():
-            return None
-        found = []
-        for node in self.structure.bases[1:]:
-            linear = self.structure.linear(node.parents[0])
-            if linear.norms and linear.base is not node.parents[0]:
-                return None
-            if max(node.size, linear.base.size) > _MOST_NEURONS:
-                return None
-            error = 0.0 if linear.error is None else float(torch.linalg.matrix_norm(linear.error)) * (1 + 1e-9)
-            if isinstance(node, Curve):
-                found.append(Layer(linear.matrix, error, node.size, *self._slopes[node]))
-            else:
-                assert isinstance(node, Maximum)
-                found.append(Layer(linear.matrix, error, node.size, gain=math.sqrt(overlap(node)) * (1 + 4 * UNIT)))
-        return found
-
-    @cached_property
-    def last(self) -> Layer:
-        """The linear map to the output."""
-        linear = self.structure.linear(self.structure.output)
-        error = 0.0 if linear.error is None else float(torch.linalg.matrix_norm(linear.error)) * (1 + 1e-9)
-        return Layer(linear.matrix, error, self.structure.output.size)
+    def unrolled(self) -> Unrolled | None:
+        """The model as layers; None where there is no recursion."""
+        return unrolled(self.structure, lambda node: Slopes(*self._slopes[node]))
 
     @cached_property
     def ellipsoid(self) -> Float[Tensor, "batch last last"] | None:
-        """The proved covariance before the last linear map; None where there is no recursion."""
-        last = self.structure.linear(self.structure.output)
-        if self.layers is None or (last.norms and last.base is not self.structure.output):
+        """The proved covariance before the last linear map, for the constant; None where there is no recursion."""
+        model = self.unrolled
+        if model is None:
             return None
 
         def objective(y: Tensor) -> Tensor:
-            return torch.linalg.eigvalsh(through(self.last.weight, y))[..., -1]
+            assert model.last.matrix is not None
+            return torch.linalg.eigvalsh(through(model.last.matrix, y))[..., -1]
 
-        widest = max([self.structure.input.size, *(layer.size for layer in self.layers)])
-        usual = next((steps for width, steps in _STEPS.items() if widest <= width), _LEAST_STEPS)
+        usual = next((steps for width, steps in _STEPS.items() if model.widest <= width), _LEAST_STEPS)
         steps = usual if self.steps is None else self.steps
-        return ellipsoid(self.layers, self.structure.input.size, objective, steps)
+        found = descended(model.layers, model.inputs, started(model.layers), objective, steps)
+        return ellipsoid(model.layers, model.inputs, found)
 
     def layered(self) -> Float[Tensor, " batch"] | None:
         """Above the 2-norm Lipschitz constant, by the recursion."""
         y = self.ellipsoid
         if y is None:
             return None
-        square = largest_eigenvalue(through(self.last.weight, y), slack_of(self.last, y))
+        assert self.unrolled is not None
+        last = self.unrolled.last
+        assert last.matrix is not None and last.error is not None
+        square = largest_eigenvalue(through(last.matrix, y), slack_of(last.matrix, frobenius(last.error), y))
         return square.clamp_min(0).sqrt() * (1 + 4 * UNIT)
 
     # ---------------------------------------------------------------------------------------- rows
@@ -151,28 +135,39 @@ class Constants:
         A number changes by at most ‖row·W‖_q times the p-norm of what the last layer's input changes by (1/p + 1/q =
         1).
         """
+        found = {"pairwise": self._pairwise(rows, p)}
+        if p == 2 and self.ellipsoid is not None:
+            found["layered"] = self._in_ellipsoid(rows, self.ellipsoid)
+        return found
+
+    def _pairwise(self, rows: Tensor, p: float) -> Tensor:
         linear = self.structure.linear(self.structure.output)
         if linear.matrix is None and linear.base is not self.structure.output:
             whole = self.product(p).unsqueeze(-1)
             dual = torch.linalg.vector_norm(rows, ord=_dual(p), dim=-1) * (1 + gamma(rows.shape[-1]))
-            return {"pairwise": whole * dual}
-        if linear.matrix is None:
-            v, error = rows, torch.zeros_like(rows)
-        else:
-            assert linear.error is not None
-            v = rows @ linear.matrix
-            error = rows.abs() @ linear.error + rows.abs() @ linear.matrix.abs() * gamma(rows.shape[-1])
-        n = v.shape[-1]
-        length = torch.linalg.vector_norm(v.abs() + error, ord=_dual(p), dim=-1) * (1 + gamma(n))
-        found = {"pairwise": self.before_last(p).unsqueeze(-1) * length * (1 + 8 * UNIT)}
-        y = self.ellipsoid if p == 2 else None
-        if y is None:
-            return found
+            return whole * dual
+        v, error = _pulled(rows, linear)
+        length = torch.linalg.vector_norm(v.abs() + error, ord=_dual(p), dim=-1) * (1 + gamma(v.shape[-1]))
+        return self.before_last(p).unsqueeze(-1) * length * (1 + 8 * UNIT)
+
+    def _in_ellipsoid(self, rows: Tensor, y: Tensor) -> Tensor:
+        """√(v·Y·vᵀ), v the rows before the last linear map."""
+        assert self.unrolled is not None
+        v, error = _pulled(rows, self.unrolled.last)
         square = ((v @ y) * v).sum(-1)
         size, lost = (torch.linalg.vector_norm(t, dim=-1) * (1 + 1e-9) for t in (v, error))
-        slack = (gamma(2 * n) * size.square() + 2 * size * lost + lost.square()) * 1.01
+        slack = (gamma(2 * v.shape[-1]) * size.square() + 2 * size * lost + lost.square()) * 1.01
         reach = torch.linalg.matrix_norm(y).unsqueeze(-1) * (1 + 1e-9)
-        return found | {"layered": (square + slack * reach).clamp_min(0).sqrt() * (1 + 4 * UNIT)}
+        return (square + slack * reach).clamp_min(0).sqrt() * (1 + 4 * UNIT)
+
+
+def _pulled(rows: Tensor, linear: Linear) -> tuple[Tensor, Tensor]:
+    """Rows·W and the error of that."""
+    if linear.matrix is None:
+        return rows, torch.zeros_like(rows)
+    assert linear.error is not None
+    rounded = rows.abs() @ linear.matrix.abs() * gamma(rows.shape[-1])
+    return rows @ linear.matrix, rows.abs() @ linear.error + rounded
 
 
 def _dual(p: float) -> float:
