@@ -15,7 +15,7 @@ from varphi.bounds.crown import Pass
 from varphi.bounds.nodes import Concat, Curve, Input, Maximum, Node, Product, Sum
 
 from .network import Linear, Structure, joined, overlap, repeated
-from .recursion import Slopes, descended, ellipsoid, slack_of, started, through
+from .recursion import Objective, Slopes, descended, ellipsoid, slack_of, started, through
 from .spectral import UNIT, gamma, largest_eigenvalue
 from .unrolling import Unrolled, frobenius, unrolled
 
@@ -23,6 +23,10 @@ from .unrolling import Unrolled, frobenius, unrolled
 _STEPS = {128: 40, 512: 16}
 # In wider ones; and for each radius that is tried, a few.
 _LEAST_STEPS, LOCAL_STEPS = 8, 12
+# For one row alone, in layers of up to so many numbers.
+_EACH_STEPS, _MOST_EACH = 12, 128
+# The power of the mean that stands for a largest one; and what is as good as 0.
+_SHARP, _TINY = 8, 1e-200
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,47 +104,34 @@ class Constants:
         """The model as layers; None where there is no recursion."""
         return unrolled(self.structure, lambda node: Slopes(*self._slopes[node]))
 
-    @cached_property
-    def ellipsoid(self) -> Float[Tensor, "batch last last"] | None:
-        """The proved covariance before the last linear map, for the constant; None where there is no recursion."""
+    def _ellipsoid(self, objective: Objective, steps: int | None = None, batch: int = 1) -> Tensor:
+        """The proved covariance before the last linear map, small for an objective of it."""
         model = self.unrolled
-        if model is None:
-            return None
-
-        def objective(y: Tensor) -> Tensor:
-            assert model.last.matrix is not None
-            return torch.linalg.eigvalsh(through(model.last.matrix, y))[..., -1]
-
-        usual = next((steps for width, steps in _STEPS.items() if model.widest <= width), _LEAST_STEPS)
-        steps = usual if self.steps is None else self.steps
-        found = descended(model.layers, model.inputs, started(model.layers), objective, steps)
+        assert model is not None
+        usual = next((n for width, n in _STEPS.items() if model.widest <= width), _LEAST_STEPS)
+        chosen = usual if self.steps is None else self.steps
+        start = started(model.layers, batch)
+        found = descended(model.layers, model.inputs, start, objective, chosen if steps is None else steps)
         return ellipsoid(model.layers, model.inputs, found)
 
     def layered(self) -> Float[Tensor, " batch"] | None:
         """Above the 2-norm Lipschitz constant, by the recursion."""
-        y = self.ellipsoid
-        if y is None:
+        if self.unrolled is None:
             return None
-        assert self.unrolled is not None
-        last = self.unrolled.last
-        assert last.matrix is not None and last.error is not None
-        square = largest_eigenvalue(through(last.matrix, y), slack_of(last.matrix, frobenius(last.error), y))
+        matrix, error = self.unrolled.last.matrix, self.unrolled.last.error
+        assert matrix is not None and error is not None
+        y = self._ellipsoid(lambda y: torch.linalg.eigvalsh(through(matrix, y))[..., -1])
+        square = largest_eigenvalue(through(matrix, y), slack_of(matrix, frobenius(error), y))
         return square.clamp_min(0).sqrt() * (1 + 4 * UNIT)
 
     # ---------------------------------------------------------------------------------------- rows
 
-    def of_rows(self, rows: Float[Tensor, "batch rows out"], p: float) -> dict[str, Float[Tensor, "batch rows"]]:
-        """Above the Lipschitz constants of rows·output, by method ("pairwise" and, for p = 2, "layered").
+    def pairwise(self, rows: Float[Tensor, "batch rows out"], p: float) -> Float[Tensor, "batch rows"]:
+        """Above the Lipschitz constants of rows·output, by the product of norms.
 
         A number changes by at most ‖row·W‖_q times the p-norm of what the last layer's input changes by (1/p + 1/q =
         1).
         """
-        found = {"pairwise": self._pairwise(rows, p)}
-        if p == 2 and self.ellipsoid is not None:
-            found["layered"] = self._in_ellipsoid(rows, self.ellipsoid)
-        return found
-
-    def _pairwise(self, rows: Tensor, p: float) -> Tensor:
         linear = self.structure.linear(self.structure.output)
         if linear.matrix is None and linear.base is not self.structure.output:
             whole = self.product(p).unsqueeze(-1)
@@ -150,15 +141,48 @@ class Constants:
         length = torch.linalg.vector_norm(v.abs() + error, ord=_dual(p), dim=-1) * (1 + gamma(v.shape[-1]))
         return self.before_last(p).unsqueeze(-1) * length * (1 + 8 * UNIT)
 
+    def layered_rows(
+        self, rows: Float[Tensor, "batch rows out"], margins: Float[Tensor, "batch rows"]
+    ) -> Float[Tensor, "batch rows"] | None:
+        """The same for p = 2 by the recursion; None where there is none.
+
+        One ellipsoid serves all rows of a sample: on a region one in which the worst rate/margin is small, for all
+        inputs there are one in which the rates are small in the geometric mean.
+        """
+        if self.unrolled is None:
+            return None
+        v, _ = _pulled(rows, self.unrolled.last)
+        if self.run is None:
+            distinct = v.flatten(0, 1).unique(dim=0)
+            y = self._ellipsoid(lambda y: _squares(distinct, y).clamp_min(_TINY).log().mean(-1).exp())
+        else:
+            least = margins.clamp_min(_TINY)
+            weights = (least.amin(-1, keepdim=True) / least).square()
+            y = self._ellipsoid(lambda y: (_squares(v, y) * weights).pow(_SHARP).mean(-1).pow(1 / _SHARP))
+        return self._in_ellipsoid(rows, y)
+
+    def layered_each(self, rows: Float[Tensor, "rows out"]) -> Float[Tensor, " rows"] | None:
+        """The same for all inputs there are, with multipliers for each row of its own; None where that is too dear."""
+        assert self.run is None
+        if self.unrolled is None or self.unrolled.widest > _MOST_EACH:
+            return None
+        v, _ = _pulled(rows, self.unrolled.last)
+        y = self._ellipsoid(lambda y: _squares(v.unsqueeze(1), y).squeeze(-1), _EACH_STEPS, len(rows))
+        return self._in_ellipsoid(rows.unsqueeze(1), y).squeeze(1)
+
     def _in_ellipsoid(self, rows: Tensor, y: Tensor) -> Tensor:
         """√(v·Y·vᵀ), v the rows before the last linear map."""
         assert self.unrolled is not None
         v, error = _pulled(rows, self.unrolled.last)
-        square = ((v @ y) * v).sum(-1)
         size, lost = (torch.linalg.vector_norm(t, dim=-1) * (1 + 1e-9) for t in (v, error))
         slack = (gamma(2 * v.shape[-1]) * size.square() + 2 * size * lost + lost.square()) * 1.01
         reach = torch.linalg.matrix_norm(y).unsqueeze(-1) * (1 + 1e-9)
-        return (square + slack * reach).clamp_min(0).sqrt() * (1 + 4 * UNIT)
+        return (_squares(v, y) + slack * reach).clamp_min(0).sqrt() * (1 + 4 * UNIT)
+
+
+def _squares(v: Float[Tensor, "... rows n"], y: Float[Tensor, "... n n"]) -> Float[Tensor, "... rows"]:
+    """v·Y·vᵀ of each row."""
+    return ((v @ y) * v).sum(-1)
 
 
 def _pulled(rows: Tensor, linear: Linear) -> tuple[Tensor, Tensor]:

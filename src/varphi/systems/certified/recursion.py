@@ -293,13 +293,16 @@ def _proved_or_product(layer: Layer, y: Tensor, choice: Choice) -> Tensor:
     return found
 
 
-def started(layers: Sequence[Layer]) -> list[Choice]:
+def started(layers: Sequence[Layer], batch: int = 1) -> list[Choice]:
     """Where descent begins: in a chain at the product of norms, or near it."""
-    found = [layer.bend.start() for layer in layers]
-    return [
-        Choice(((1 + c.share.exp()) * (1 + _BESIDE) - 1).log(), c.pattern) if layer.kept else c
-        for c, layer in zip(found, layers, strict=True)
-    ]
+    return [_beside(layer, layer.bend.start(), batch) for layer in layers]
+
+
+def _beside(layer: Layer, choice: Choice, batch: int) -> Choice:
+    """With more above A where something is kept: the least Γ would stretch that without end."""
+    more = _BESIDE if layer.kept else 0.0
+    share = ((1 + choice.share.exp()) * (1 + more) - 1).log()
+    return Choice(share.expand(max(batch, len(share)), -1), choice.pattern)
 
 
 def descended(
