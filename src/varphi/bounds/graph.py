@@ -35,9 +35,7 @@ from .rules import FUNCTIONS, MODULES
 
 _LONGEST = 64
 _X = variable("x")
-_RULES = {
-    kind: rule for kinds, rule in MODULES.items() for kind in (kinds if isinstance(kinds, tuple) else (kinds,))
-}
+_RULES = {kind: rule for kinds, rule in MODULES.items() for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
 _RESHAPE_NAMES = "view reshape flatten unflatten squeeze unsqueeze"
 _MOVE_NAMES = (
     "getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select "

@@ -284,9 +284,7 @@ class Envelope:
         flat = [t.reshape(-1).numpy() for t in (lower, upper)]
         slack = np.empty(0, flat[0].dtype) if before is None else before.expand_as(lower).reshape(-1).numpy()
         address = backend.tower_address(self.activation.formula, 2)
-        found, wrong = fused.planes(
-            address, self._tables, *flat, slack, error.steps, error.absolute, eps, gamma, least
-        )
+        found, wrong = fused.planes(address, self._tables, *flat, slack, error.steps, error.absolute, eps, gamma, least)
         if wrong >= 0:
             self._refuse(*(float(t[wrong]) for t in flat))
         return torch.from_numpy(found).view(6, *lower.shape)
