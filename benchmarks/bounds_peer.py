@@ -37,7 +37,7 @@ from packaging.requirements import Requirement
 from torch import Tensor, nn
 
 import varphi as vp
-from bounds import hull_gap, intervals
+from bounds import PeersGelu, hull_gap, intervals
 from varphi.bounds import Lines, curvature
 from varphi.facts.reference import Reference
 
@@ -49,18 +49,6 @@ HULL = 601
 ROUNDING = 1e-6
 
 Function = Callable[[Tensor], Tensor]
-
-
-class PeersGelu(torch.autograd.Function):
-    """GELU as an operation of the name under which the peer has a rule for it."""
-
-    @staticmethod
-    def symbolic(graph: Any, x: Any) -> Any:
-        return graph.op("custom::Gelu", x).setType(x.type())
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return F.gelu(x)
 
 
 FUNCTIONS: dict[str, Function] = {
