@@ -69,10 +69,10 @@ def bounds(
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         rows, shape = rows_of(spec, network, inputs)
-    count = rows.shape[1]
     if method == "alpha-crown":
         least = optimised(network, inputs, rows, optimise)
     else:
         with torch.no_grad():
-            least = Pass(network, inputs, method).least(network.output, rows, count)
-    return Bounds(least[:, : count // 2].reshape(shape), -least[:, count // 2 :].reshape(shape))
+            least = Pass(network, inputs, method).least(network.output, rows, 2 * rows.shape[1], mirrored=True)
+    lower, upper = least.chunk(2, 1)
+    return Bounds(lower.reshape(shape), -upper.reshape(shape))

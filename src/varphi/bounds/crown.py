@@ -52,6 +52,34 @@ class Network:
         return [n for n in self.nodes if n in wanted]
 
 
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """Rows of coefficients of a node on their way back.
+
+    Attributes:
+        a: (batch or 1, rows, *shape).
+        mirrored: whether the rows stand for their negatives too, which come after them: what is linear need not be
+            done twice.
+        paid: whether the error of the node's own evaluation has been taken off.
+    """
+
+    a: Tensor
+    mirrored: bool = False
+    paid: bool = False
+
+    def whole(self) -> Coefficients:
+        """The same with every row written out."""
+        return Coefficients(torch.cat([self.a, -self.a], 1), paid=self.paid) if self.mirrored else self
+
+    def odd(self, term: Tensor) -> Tensor:
+        """What is of the sign of its row, (batch or 1, rows), for all rows that are meant."""
+        return torch.cat([term, -term], 1) if self.mirrored else term
+
+    def even(self, term: Tensor) -> Tensor:
+        """What is the same for a row and its negative."""
+        return torch.cat([term, term], 1) if self.mirrored else term
+
+
 class Slopes:
     """The slopes of every activation's lines, for each node that is bounded through it; they can be moved.
 
@@ -187,8 +215,7 @@ class Pass:
             count = min(turn, n - first)
             rows = torch.zeros(count, n, dtype=self.number.dtype, device=self.region.centre.device)
             rows[torch.arange(count), first + torch.arange(count)] = 1.0
-            both = torch.cat([rows, -rows]).view(1, 2 * count, *node.shape)
-            found = self.least(node, both, 1 if shared else 2 * n)
+            found = self.least(node, rows.view(1, count, *node.shape), 1 if shared else 2 * n, mirrored=True)
             low.append(found[:, :count])
             high.append(-found[:, count:])
         shape = (batch, *node.shape)
@@ -207,52 +234,73 @@ class Pass:
 
     # ---------------------------------------------------------------------------------------- backward
 
-    def least(self, target: Node, rows: Tensor, slope_rows: int) -> Tensor:
-        """Below rows·target over the region: (batch or 1, rows, *shape) -> (batch, rows)."""
-        a, constant = self.plane(target, rows, slope_rows)
-        if a is not None:
-            constant = self._plus(constant, self.region.least(a))
-        assert constant is not None
-        return constant.expand(len(self.region.centre), rows.shape[1])
+    def least(self, target: Node, rows: Tensor, slope_rows: int, mirrored: bool = False) -> Tensor:
+        """Below rows·target over the region: (batch or 1, rows, *shape) -> (batch, rows).
 
-    def plane(self, target: Node, rows: Tensor, slope_rows: int) -> tuple[Tensor | None, Tensor | None]:
+        Args:
+            slope_rows: how many rows have slopes of their own, where slopes are moved.
+            mirrored: whether the rows' negatives are meant too; what belongs to them comes after the rest.
+        """
+        a, terms = self._swept(target, Coefficients(rows, mirrored), slope_rows)
+        if a is not None:
+            terms.append(self.region.least(a))
+        found = self._total(terms)
+        assert found is not None
+        return found.expand(len(self.region.centre), -1)
+
+    def plane(self, target: Node, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """A and c with A·x + c <= rows·target for all x of the region: (batch or 1, rows, ...) each; None for zero."""
+        a, terms = self._swept(target, Coefficients(rows), rows.shape[1])
+        return a, self._total(terms)
+
+    def _swept(self, target: Node, rows: Coefficients, slope_rows: int) -> tuple[Tensor | None, list[Tensor]]:
+        """Coefficients of the input, and what is to be added up to the constant."""
         order = self.network.before(target)
         for node in order:  # what the planes need first, so that no search starts inside another
             for parent in node.parents if node.needs_tight else ():
                 self.tight(parent)
         before, self._target = self._target, (target, slope_rows)
         try:
-            return self._swept(order, target, rows)
+            return self._pushed(order, {target: rows})
         finally:
             self._target = before
 
-    def _swept(self, order: list[Node], target: Node, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        waiting: dict[Node, tuple[Tensor, bool]] = {target: (rows, False)}
-        constant: Tensor | None = None
+    def _pushed(self, order: list[Node], waiting: dict[Node, Coefficients]) -> tuple[Tensor | None, list[Tensor]]:
+        terms: list[Tensor] = []
         for node in reversed(order):
             check_deadline()
             if node not in waiting:
                 continue
-            a, paid = waiting.pop(node)
-            error = None if paid else self.error_of(node)
+            held = waiting.pop(node)
+            error = None if held.paid else self.error_of(node)
             if error is not None:
-                constant = self._plus(constant, -dot(a.abs(), error))
+                terms.append(-held.even(dot(held.a.abs(), error)))
             if isinstance(node, Input):
-                return a, constant
-            if isinstance(node, Curve):
-                self.seen[node] = a.detach()
+                return held.whole().a, terms
             if self.method == "ibp" and node.needs_tight:
-                constant = self._plus(constant, self._at_interval(node, a))
+                terms.append(self._at_interval(node, held.whole().a))
                 continue
-            pulled, shift = node.back(self, a)
+            pulled, shift = self._back(node, held)
             if shift is not None:
-                constant = self._plus(constant, shift)
+                terms.append(shift)
             for parent, coefficients in zip(node.parents, pulled, strict=True):
-                waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients, node.prepays)
+                waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients)
                 if loss is not None:
-                    constant = self._plus(constant, -loss)
-        return None, constant
+                    terms.append(-loss)
+        return None, terms
+
+    def _back(self, node: Node, held: Coefficients) -> tuple[list[Coefficients], Tensor | None]:
+        """Coefficients of what a node is computed from, and a term of the constant."""
+        if isinstance(node, Curve):
+            self.seen[node] = held.a.detach()
+            drawn = self.drawn(node)
+            held = held if drawn.shared else held.whole()
+            pulled, shift = drawn.back(held.a, held.mirrored)
+            return [Coefficients(a, paid=True) for a in pulled], shift
+        held = held if node.odd else held.whole()
+        pulled, shift = node.back(self, held.a)
+        shift = shift if shift is None else held.odd(shift)
+        return [Coefficients(a, held.mirrored, node.prepays) for a in pulled], shift
 
     def _at_interval(self, node: Node, a: Tensor) -> Tensor:
         """The least of A·y for y anywhere in the node's interval."""
@@ -263,22 +311,30 @@ class Pass:
             half = half + size * (8 * self.number.eps + self.number.gamma(summed(node.size))) + self.number.least
         return dot(a, middle) - dot(a.abs(), half)
 
-    def _plus(self, constant: Tensor | None, term: Tensor) -> Tensor:
-        if constant is None:
-            return term
-        total = constant + term
-        return total - total.detach().abs() * (2 * self.number.eps) if self.number.sound else total
+    def _total(self, terms: list[Tensor]) -> Tensor | None:
+        """The sum of the terms of a constant, (batch or 1, rows) each; with sound arithmetic below it."""
+        if len(terms) < 2:
+            return terms[0] if terms else None
+        each = torch.stack(torch.broadcast_tensors(*terms)).double()
+        total = each.sum(0)
+        if self.number.sound:
+            lost = each.detach().abs().sum(0) * (2 * len(terms) * torch.finfo(torch.float64).eps)
+            total = total - lost - total.detach().abs() * self.number.eps
+        return total.to(self.number.dtype)
 
     def _merged(
-        self, node: Node, before: tuple[Tensor, bool] | None, a: Tensor, paid: bool
-    ) -> tuple[tuple[Tensor, bool], Tensor | None]:
+        self, node: Node, before: Coefficients | None, added: Coefficients
+    ) -> tuple[Coefficients, Tensor | None]:
         """Coefficients that come from several consumers, and what rounding their sum may cost."""
         if before is None:
-            return (a, paid), None
-        total = before[0] + a
+            return added, None
+        if before.mirrored != added.mirrored:
+            before, added = before.whole(), added.whole()
+        total = before.a + added.a
         if not self.number.sound:
-            return (total, True), None
-        return (total, paid and before[1]), dot(total.detach().abs(), self.size_of(node)) * (2 * self.number.eps)
+            return Coefficients(total, added.mirrored, True), None
+        merged = Coefficients(total, added.mirrored, before.paid and added.paid)
+        return merged, merged.even(dot(total.detach().abs(), self.size_of(node))) * (2 * self.number.eps)
 
     # ---------------------------------------------------------------------------------------- planes
 
@@ -300,18 +356,22 @@ class Pass:
 
 
 def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.1) -> Tensor:
-    """The best lower bounds of rows·output seen while Adam moves the slopes of every activation, intermediate ones too.
+    """The best lower bounds of ±rows·output seen while Adam moves the slopes of every activation, intermediate too.
 
     Every bound on the way holds, whatever its slopes; so does the largest.
+
+    Returns:
+        (batch, twice the rows): of the rows, then of their negatives.
     """
+    slope_rows = 2 * rows.shape[1]
     with torch.no_grad():
         plain = Pass(network, region, "crown")
-        best = plain.least(network.output, rows, rows.shape[1])
+        best = plain.least(network.output, rows, slope_rows, mirrored=True)
     slopes = Slopes(plain)
     optimiser: torch.optim.Adam | None = None
     for step in range(steps):
         with torch.enable_grad():
-            found = Pass(network, region, "crown", slopes).least(network.output, rows, rows.shape[1])
+            found = Pass(network, region, "crown", slopes).least(network.output, rows, slope_rows, mirrored=True)
         best = torch.maximum(best, found.detach())
         if not found.requires_grad or step == steps - 1:
             return best

@@ -17,11 +17,19 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+# numba counts the references to every array with atomic operations, at each call and each row that is taken of one, and
+# that takes longer than the arithmetic. Here all arrays are made before, and outlive the call.
+unmanaged: Any = njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
+
 NODES = 256
 NEWTON_STEPS = 2
 CUTS = 24
 # Cutting planes stop when the gap at the midpoint is within this fraction of the least one.
 ENOUGH = 5e-4
+# Steps of the search for the point where a bridge touches, and how exact it is in shares of the bridge: the slope is
+# then within the square of that.
+BRIDGE_STEPS = 8
+TOUCHED = 1e-4
 # On a narrower interval the slope of a chord is noise.
 NARROW = 1e-7
 EPS = float(np.finfo(np.float64).eps)
@@ -40,6 +48,8 @@ _FIRST_PIECE, _PIECES, _FIRST_BREAK, _BREAKS = range(4)
 _S, _HINT, _BEST, _X, _TRIAL, _HEIGHT, _CEILING, _LEFT, _RIGHT, _AT_LEFT, _AT_RIGHT, _CHOSEN = range(12)
 # Rows of a task; from _VALUE on what the kernel writes.
 _AT, _NEWTON_LOW, _NEWTON_HIGH, _LOW, _HIGH, _FROM, _TO, _KNOWN, _VALUE, _FIRST, _SECOND = range(11)
+# Of a task that is a bridge: the end that it starts from, and whether the point has been left and right of where it is.
+_FAR, _AT_FAR, _WAS_LEFT, _WAS_RIGHT = _FROM, _TO, _LOW, _HIGH
 
 
 class Tables(NamedTuple):
@@ -80,7 +90,7 @@ def _emit_tower(typing_context: Any, address: Any, x: Any, f: Any, slope: Any, b
 _tower: Any = intrinsic(_emit_tower)
 
 
-@njit(cache=True)
+@unmanaged
 def _evaluate(address, x, f, slope, bend, count):
     _tower(address, x.ctypes.data, f.ctypes.data, slope.ctypes.data, bend.ctypes.data, count)
 
@@ -88,28 +98,28 @@ def _evaluate(address, x, f, slope, bend, count):
 # NaN stays NaN in these, as in torch.
 
 
-@njit(cache=True)
+@unmanaged
 def _least(a, b):
     return a if a < b or a != a else b
 
 
-@njit(cache=True)
+@unmanaged
 def _most(a, b):
     return a if a > b or a != a else b
 
 
-@njit(cache=True)
+@unmanaged
 def _clamp(x, low, high):
     return _least(_most(x, low), high)
 
 
-@njit(cache=True)
+@unmanaged
 def _finite(x, otherwise):
     """A number in place of NaN and ±inf."""
     return x if abs(x) <= _LARGEST else otherwise
 
 
-@njit(cache=True)
+@unmanaged
 def _below(values, first, stop, x):
     """How many of values[first:stop], rising, are below x; with first added."""
     while first < stop:
@@ -121,7 +131,7 @@ def _below(values, first, stop, x):
     return first
 
 
-@njit(cache=True)
+@unmanaged
 def _up_to(values, x):
     """How many of the values, rising, are at most x."""
     first, stop = 0, len(values)
@@ -134,7 +144,7 @@ def _up_to(values, x):
     return first
 
 
-@njit(cache=True)
+@unmanaged
 def logarithmic(slope):
     """A rising function that tells small slopes apart as well as large ones; between -1000 and 1000."""
     size = abs(_clamp(slope, -1e200, 1e200)) * 1e100
@@ -143,21 +153,21 @@ def logarithmic(slope):
     return value if slope > 0 else -value
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _value_slack(tables, x, value, slope):
     size = abs(value) + abs(x * slope)
     size = 0.0 if size != size else min(size, _LARGEST)
     return tables.errors[0] * EPS * size + (tables.errors[1] + TINY)
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _break_value(tables, side, i):
     if len(tables.bottom) == 0:
         return -np.inf
     return tables.bottom[i] if side > 0 else -tables.top[i]
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _keep_least(items, k, value, place):
     before = items[_BEST, k]
     less = not (value >= before)  # NaN too
@@ -168,7 +178,7 @@ def _keep_least(items, k, value, place):
         items[_BEST, k] = value
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _inverse(tables, slope, j, tasks, t):
     """About where f' has a slope on piece j, and between which points."""
     key = SPREAD * j + logarithmic(slope)
@@ -185,7 +195,7 @@ def _inverse(tables, slope, j, tasks, t):
     tasks[_NEWTON_HIGH, t] = _clamp(high, tasks[_LOW, t], tasks[_HIGH, t])
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _in_loose(tables, rows, i, side, s, j):
     """Between lines through both ends whose slopes are the range's: the mixture of them that has slope s."""
     least = tables.least[j] if side > 0 else -tables.greatest[j]
@@ -203,7 +213,7 @@ def _in_loose(tables, rows, i, side, s, j):
     return (mixed if least < s and s < greatest else np.inf), (a if weight > 0.5 else b)
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _finish(address, tables, items, tasks, owner, count, width):
     """Newton's steps of all tasks, and their tangents."""
     searched = False
@@ -234,7 +244,7 @@ def _finish(address, tables, items, tasks, owner, count, width):
         _keep_least(items, k, value - s * x + _least(left, right) - slack, x)
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _support(address, tables, rows, places, items, tasks, owner, active, count, width):
     """For active items a number below side·f(x) - s·x on the interval, and where it is nearly attained."""
     waiting = 0
@@ -273,7 +283,7 @@ def _support(address, tables, rows, places, items, tasks, owner, active, count, 
         _finish(address, tables, items, tasks, owner, waiting, width)
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _by_cuts(address, tables, rows, places, items, tasks, owner, active, count, width):
     """Cutting planes for the active items, from their chords in _CHOSEN."""
     for n in range(count):
@@ -315,7 +325,97 @@ def _by_cuts(address, tables, rows, places, items, tasks, owner, active, count, 
         count = left
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
+def _spans_bridge(tables, rows, places, i, side):
+    """Whether an interval holds one convex piece beside one that is not, and f is continuous between them."""
+    j = places[_FIRST_PIECE, i]
+    if places[_PIECES, i] != 2 or tables.loose[j] or tables.loose[j + 1]:
+        return False
+    jump = tables.top[j] - tables.bottom[j]
+    continuous = jump <= 1e-9 * abs(rows[_AT_STOP, i] - rows[_AT_START, i])
+    return continuous and (side * tables.kinds[j] > 0) != (side * tables.kinds[j + 1] > 0)
+
+
+@unmanaged
+def _begin_bridge(tables, rows, places, items, tasks, k, t, width):
+    """The tangent at the middle, if it stays below the far end; otherwise whence to look for a bridge, and True."""
+    i, side = k % width, (1.0 if k < width else -1.0)
+    j, middle = places[_FIRST_PIECE, i], rows[_MIDDLE, i]
+    on_left = side * tables.kinds[j] > 0
+    convex = j if on_left else j + 1
+    far, at_far = (rows[_STOP, i], rows[_AT_STOP, i]) if on_left else (rows[_START, i], rows[_AT_START, i])
+    low = _most(rows[_START, i], tables.inner_starts[convex])
+    high = _least(rows[_STOP, i], tables.inner_stops[convex])
+    if low < middle and middle < high:
+        if side * (at_far - rows[_F, i] - rows[_SLOPE, i] * (far - middle)) >= 0:
+            items[_CHOSEN, k], items[_HINT, k] = side * rows[_SLOPE, i], middle
+            return False
+        if on_left:
+            high = middle
+        else:
+            low = middle
+    between = tables.stops[j]
+    # Where a cubic would be touched.
+    tasks[_AT, t] = _clamp(between + 0.5 * (between - far), low, high)
+    tasks[_NEWTON_LOW, t], tasks[_NEWTON_HIGH, t] = low, high
+    tasks[_FAR, t], tasks[_AT_FAR, t] = far, side * at_far
+    tasks[_WAS_LEFT, t], tasks[_WAS_RIGHT, t] = 0.0, 0.0
+    return True
+
+
+@unmanaged
+def _step_bridge(items, tasks, t, k, side):
+    """One Newton's step towards the tangent that goes through the far end; whether it was a small one."""
+    x, reach = tasks[_AT, t], tasks[_FAR, t] - tasks[_AT, t]
+    value, slope, bend = side * tasks[_VALUE, t], side * tasks[_FIRST, t], side * tasks[_SECOND, t]
+    miss = tasks[_AT_FAR, t] - value - slope * reach
+    if (miss > 0) == (reach > 0):
+        tasks[_NEWTON_LOW, t], tasks[_WAS_LEFT, t] = x, 1.0
+    else:
+        tasks[_NEWTON_HIGH, t], tasks[_WAS_RIGHT, t] = x, 1.0
+    low, high = tasks[_NEWTON_LOW, t], tasks[_NEWTON_HIGH, t]
+    new = x + miss / (bend * reach)
+    if not new > low:
+        new = low if tasks[_WAS_LEFT, t] == 0 else 0.5 * (low + high)
+    elif not new < high:
+        new = high if tasks[_WAS_RIGHT, t] == 0 else 0.5 * (low + high)
+    # Of all lines from the far end to the curve the tangent is the extreme one: its slope is off by a square.
+    items[_CHOSEN, k], items[_HINT, k] = (tasks[_AT_FAR, t] - value) / reach, new
+    tasks[_AT, t] = new
+    return abs(new - x) <= TOUCHED * abs(reach)
+
+
+@unmanaged
+def _by_bridges(address, tables, rows, places, items, tasks, owner, active, count, width):
+    """Lines that touch a convex piece and end on its neighbour; how many of the active items need more than that."""
+    left, waiting = 0, 0
+    for n in range(count):
+        k = active[n]
+        if not _spans_bridge(tables, rows, places, k % width, 1.0 if k < width else -1.0):
+            active[left] = k
+            left += 1
+        elif _begin_bridge(tables, rows, places, items, tasks, k, waiting, width):
+            owner[waiting] = k
+            waiting += 1
+    moving = waiting
+    for _ in range(BRIDGE_STEPS):
+        if moving == 0:
+            break
+        _evaluate(address, tasks[_AT], tasks[_VALUE], tasks[_FIRST], tasks[_SECOND], waiting)
+        moving = 0
+        for t in range(waiting):
+            k = owner[t]
+            tasks[_KNOWN, t] = 1.0 if _step_bridge(items, tasks, t, k, 1.0 if k < width else -1.0) else 0.0
+            moving += tasks[_KNOWN, t] == 0
+    for t in range(waiting):
+        if tasks[_KNOWN, t] == 0:
+            items[_HINT, owner[t]] = np.nan
+            active[left] = owner[t]
+            left += 1
+    return left
+
+
+@unmanaged
 def _best_slopes(address, tables, rows, places, items, tasks, owner, active, width):
     """The slopes in _CHOSEN, and in _HINT where their lines touch, as far as that is known."""
     count = 0
@@ -339,6 +439,7 @@ def _best_slopes(address, tables, rows, places, items, tasks, owner, active, wid
             active[count] = k
             count += 1
         items[_CHOSEN, k] = slope
+    count = _by_bridges(address, tables, rows, places, items, tasks, owner, active, count, width)
     _by_cuts(address, tables, rows, places, items, tasks, owner, active, count, width)
     for k in range(2 * width):
         i, side = k % width, (1.0 if k < width else -1.0)
@@ -350,7 +451,7 @@ def _best_slopes(address, tables, rows, places, items, tasks, owner, active, wid
             items[_HINT, k] = middle
 
 
-@njit(cache=True, error_model="numpy")
+@unmanaged
 def _prepare(address, tables, rows, places, width, share):
     """What f is at the ends of a block's intervals and at a point of each; which pieces and breaks they reach over."""
     for end, at, error in ((_START, _AT_START, _ERROR_START), (_STOP, _AT_STOP, _ERROR_STOP)):
@@ -369,25 +470,10 @@ def _prepare(address, tables, rows, places, width, share):
     _evaluate(address, rows[_MIDDLE], rows[_F], rows[_SLOPE], rows[_BEND], width)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def lines(address, tables, start, stop, share, is_given, single, slopes, intercepts, touch):
-    """Slopes, intercepts and places of the lines below (row 0) and above (row 1) an activation on intervals.
-
-    Args:
-        address: of the kernel of f, f', f'', float64.
-        tables: of the envelope.
-        start, stop: (n,) the intervals.
-        share: the best slope is that at start + share·(stop - start).
-        is_given: (2,) whether a line's slopes are given; elsewhere the best are found.
-        single: whether slopes found must be float32 numbers.
-        slopes: in and out (2, n).
-        intercepts: out (2, n); of no elements where only slopes are wanted.
-        touch: out (2, n) where the line nearly touches.
-    """
+@unmanaged
+def _lines(address, tables, start, stop, share, is_given, single, slopes, intercepts, touch, space):
+    rows, places, items, active, tasks, owner = space
     n = len(start)
-    rows, places = np.empty((10, _BLOCK)), np.empty((4, _BLOCK), np.int64)
-    items, active = np.empty((12, 2 * _BLOCK)), np.empty(2 * _BLOCK, np.int64)
-    tasks, owner = np.empty((11, _TASKS)), np.empty(_TASKS, np.int64)
     for first in range(0, n, _BLOCK):
         width = min(_BLOCK, n - first)
         for i in range(width):
@@ -415,3 +501,39 @@ def lines(address, tables, start, stop, share, is_given, single, slopes, interce
             line = 0 if k < width else 1
             intercepts[line, first + k % width] = (1.0 - 2.0 * line) * items[_BEST, k]
             touch[line, first + k % width] = items[_X, k]
+
+
+def lines(
+    address: int,
+    tables: Tables,
+    start: np.ndarray,
+    stop: np.ndarray,
+    share: float,
+    is_given: tuple[bool, bool],
+    single: bool,
+    slopes: np.ndarray,
+    intercepts: np.ndarray,
+    touch: np.ndarray,
+) -> None:
+    """Slopes, intercepts and places of the lines below (row 0) and above (row 1) an activation on intervals.
+
+    Args:
+        address: of the kernel of f, f', f'', float64.
+        tables: of the envelope.
+        start, stop: (n,) the intervals.
+        share: the best slope is that at start + share·(stop - start).
+        is_given: whether a line's slopes are given; elsewhere the best are found.
+        single: whether slopes found must be float32 numbers.
+        slopes: in and out (2, n).
+        intercepts: out (2, n); of no elements where only slopes are wanted.
+        touch: out (2, n) where the line nearly touches.
+    """
+    space = (
+        np.empty((10, _BLOCK)),
+        np.empty((4, _BLOCK), np.int64),
+        np.empty((12, 2 * _BLOCK)),
+        np.empty(2 * _BLOCK, np.int64),
+        np.empty((11, _TASKS)),
+        np.empty(_TASKS, np.int64),
+    )
+    _lines(address, tables, start, stop, share, is_given, single, slopes, intercepts, touch, space)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import torch
@@ -99,16 +100,22 @@ def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
     return network
 
 
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether a module's forward is not read: torch's own layers, and activations."""
+    own = type(module).__module__.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(module, nn.Sequential)
+    return own or isinstance(module, Activation)
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Activation) or super().is_leaf_module(m, module_qualified_name)
+        return _is_leaf(m)
 
 
 def _graph(model: nn.Module) -> fx.Graph:
     if isinstance(model, fx.GraphModule):
         return model.graph
     try:
-        return _Tracer().trace(model)
+        return _sequence(model) or _Tracer().trace(model)
     except Exception as error:  # whatever the model's own code does on torch.fx's proxies
         reason = str(error).partition("\n")[0]
         raise UncertifiedOperation(
@@ -117,13 +124,30 @@ def _graph(model: nn.Module) -> fx.Graph:
         ) from error
 
 
+def _sequence(model: nn.Module) -> fx.Graph | None:
+    """The graph of layers one after the other, which needs no tracing; None for other models."""
+    paths = {m: path for path, m in model.named_modules()}
+    graph = fx.Graph()
+    value, waiting = graph.placeholder("input"), [model]
+    while waiting:
+        module = waiting.pop()
+        if _is_leaf(module):
+            value = graph.call_module(paths[module], (value,))
+        elif type(module) is nn.Sequential and not (module._forward_hooks or module._forward_pre_hooks):
+            waiting += reversed(list(module))
+        else:
+            return None
+    graph.output(value)
+    return graph
+
+
 class Reader:
     """One reading of a model."""
 
     def __init__(self, model: nn.Module, x: Tensor, number: Arithmetic) -> None:
         self.number, self.x = number, x.detach().to(number.dtype)
         # A single layer, whose forward is not to be read, is one of a sequence.
-        self.model = nn.Sequential(model) if _Tracer().is_leaf_module(model, "") else model
+        self.model = nn.Sequential(model) if _is_leaf(model) else model
         self.graph = _graph(self.model)
         self.modules = dict(self.model.named_modules())
         self.nodes: list[Node] = []
@@ -215,11 +239,10 @@ class Reader:
         if value.expression is _X:
             return value.root
         if value.node is None:
-            definition = Definition(_name(value.expression), Evaluation(value.expression))
             sample = self._sample(value)
             if sample.shape != self.values[value.root].shape:
                 self.refuse("a pointwise operation that repeats the tensor by broadcasting")
-            value.node = Curve(value.path, value.root, Activation(definition), value.call, value.spelling)
+            value.node = Curve(value.path, value.root, _activation(value.expression), value.call, value.spelling)
             self.add(value.node, sample)
         return value.node
 
@@ -623,9 +646,10 @@ def _same(z: Tensor) -> Tensor:
     return z
 
 
-def _name(expression: Expression) -> str:
+@lru_cache(maxsize=256)
+def _activation(expression: Expression) -> Activation:
     text = repr(expression)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return Activation(Definition(text if len(text) <= 60 else text[:57] + "...", Evaluation(expression)))
 
 
 def _relu() -> Expression:

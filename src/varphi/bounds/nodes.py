@@ -16,6 +16,7 @@ from torch import Tensor
 
 from varphi.activation.layer import Activation
 
+from . import backward
 from .arithmetic import Arithmetic
 from .relaxation import Lines, envelope
 
@@ -38,6 +39,7 @@ class Node:
         path: the module it is computed in, for messages.
         shape: of one sample.
         parents: what it is computed from.
+        odd: whether what passes back of -A is the negative of what passes back of A.
     """
 
     path: str
@@ -46,6 +48,7 @@ class Node:
     consumers: list[Node] = field(default_factory=list, repr=False)
     prepays = False
     needs_tight = False
+    odd = False
 
     def __post_init__(self) -> None:
         for parent in self.parents:
@@ -77,20 +80,21 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
     Long sums are made in blocks, and those added in float64, so that they lose no more than a sum of `summed` terms.
     """
-    if a.dim() == b.dim():  # b has rows too
-        return _total((a * b).flatten(2))
-    a, b = a.flatten(2), b.flatten(1).unsqueeze(-1)
+    a, b = a.flatten(2), b.flatten(2 if a.dim() == b.dim() else 1)
     if a.shape[-1] <= _BLOCK:
-        return torch.matmul(a, b).squeeze(-1)
-    parts = [torch.matmul(*pair).squeeze(-1) for pair in zip(a.split(_BLOCK, -1), b.split(_BLOCK, 1), strict=True)]
+        return _product(a, b)
+    parts = [_product(*pair) for pair in zip(a.split(_BLOCK, -1), b.split(_BLOCK, -1), strict=True)]
     return torch.stack(parts, -1).double().sum(-1).to(a.dtype)
 
 
-def _total(products: Tensor) -> Tensor:
-    if products.shape[-1] <= _BLOCK:
-        return products.sum(-1)
-    parts = [block.sum(-1) for block in products.split(_BLOCK, -1)]
-    return torch.stack(parts, -1).double().sum(-1).to(products.dtype)
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    if a.dim() == b.dim():  # b has rows too
+        return (a * b).sum(-1)
+    if len(b) == 1:
+        return a @ b[0]
+    if len(a) == 1:
+        return b @ a[0].T
+    return torch.matmul(a, b.unsqueeze(-1)).squeeze(-1)
 
 
 def summed(size: int) -> int:
@@ -109,6 +113,8 @@ class Affine(Node):
         transpose: Lᵀ on a batch (flat in rows); None: by differentiation.
         drift: a further error of the model's own evaluation, in units of the output.
     """
+
+    odd = True
 
     def __init__(
         self,
@@ -171,6 +177,8 @@ class Affine(Node):
 class Sum(Node):
     """y = ±x₁ ± x₂, with broadcasting."""
 
+    odd = True
+
     def __init__(self, path: str, shape: tuple[int, ...], parents: tuple[Node, Node], signs: tuple[int, int]) -> None:
         super().__init__(path, shape, parents)
         self.signs = signs
@@ -204,6 +212,8 @@ def _unbroadcast(a: Tensor, shape: tuple[int, ...]) -> Tensor:
 class Concat(Node):
     """Inputs beside each other along a dimension of the sample."""
 
+    odd = True
+
     def __init__(self, path: str, shape: tuple[int, ...], parents: tuple[Node, ...], dim: int) -> None:
         super().__init__(path, shape, parents)
         self.dim = dim
@@ -228,12 +238,31 @@ class Drawn:
     shift: Tensor
     drop: Tensor
 
-    def back(self, a: Tensor) -> tuple[list[Tensor], Tensor]:
-        size = a.abs()
-        pulled = []
+    def back(self, a: Tensor, mirrored: bool = False) -> tuple[list[Tensor], Tensor]:
+        """Coefficients of each input and the constant; of a mirrored A for -A too, below."""
+        if len(self.slope) == 1 and self._is_plain(a):
+            columns = (t.squeeze(1) for t in (self.slope[0], self.bend[0]))
+            pulled, constant = backward.pull(a, *columns, self.shift, self.drop, mirrored)
+            return [pulled], constant
+        size, pulled = a.abs(), []
         for slope, bend in zip(self.slope, self.bend, strict=True):
-            pulled.append(a * slope + size * bend)
-        return pulled, dot(a, self.shift) + dot(size, self.drop)
+            pulled.append(_both(a * slope, size * bend, mirrored))
+        return pulled, _both(dot(a, self.shift), dot(size, self.drop), mirrored)
+
+    def _is_plain(self, a: Tensor) -> bool:
+        """Whether each sample has one plane for all rows, of numbers that machine code can read."""
+        (slope,), (bend,) = self.slope, self.bend
+        one = slope.dim() == a.dim() and slope.shape[1] == 1 and self.drop.dim() == a.dim() - 1
+        return one and backward.readable(a, slope, bend, self.shift, self.drop)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all rows of a sample have the same planes."""
+        return self.drop.dim() < self.slope[0].dim()
+
+
+def _both(odd: Tensor, even: Tensor, mirrored: bool) -> Tensor:
+    return torch.cat([even + odd, even - odd], 1) if mirrored else odd + even
 
 
 class Curve(Node):

@@ -74,7 +74,7 @@ def certified_radius(
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         wanted = rows_of(rows, network, inputs)[0]
-    wanted = wanted[:, : wanted.shape[1] // 2].expand(len(x), -1, *network.output.shape)
+    wanted = wanted.expand(len(x), -1, *network.output.shape)
     if attacked is None:
         attacked = _attacked(model, x, rows, norm, tol, largest, seed)
     attacked = _checked_radii(attacked, len(x))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from . import backward
 from .arithmetic import Arithmetic
 
 NORMS: tuple[float, ...] = (1.0, 2.0, math.inf)
@@ -143,20 +144,21 @@ class Region:
 
     def _least_uncut(self, a: Tensor) -> Tensor:
         centre, radius = self._flat
-        if a.shape[0] == 1 and len(centre) > 1:
-            at_centre = centre @ a[0].T
-        else:
-            at_centre = torch.matmul(a, centre.unsqueeze(-1)).squeeze(-1)
-        if self.norm == math.inf and radius.dim() > 1:
-            size = a.abs()
-            spread = radius @ size[0].T if a.shape[0] == 1 else torch.matmul(size, radius.unsqueeze(-1)).squeeze(-1)
-        else:
-            dual = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[self.norm]
-            spread = torch.linalg.vector_norm(a, ord=dual, dim=-1) * radius.unsqueeze(-1)
+        dual = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[self.norm]
+        at_worst = backward.at_worst if backward.readable(a, centre, radius) else _at_worst
+        at_centre, spread = at_worst(a, centre, radius, dual)
         value = at_centre - spread
         if not self.arithmetic.sound:
             return value
-        return value - (at_centre.abs() + spread) * (8 * self.arithmetic.eps) - self.arithmetic.least
+        return value - (at_centre.abs() + spread) * (8 * self.arithmetic.eps) - self._underflow
+
+    @cached_property
+    def _underflow(self) -> Tensor | float:
+        """What tiny numbers may lose: in a 2-norm their squares."""
+        least = self.arithmetic.least
+        if self.norm != 2:
+            return least
+        return (least + self.radius * math.sqrt(self.centre[0].numel() * least)).unsqueeze(1)
 
     def hull(self) -> tuple[Tensor, Tensor]:
         """A box around the set: the least one, if it is not cut."""
@@ -238,3 +240,15 @@ def rounded_up(value: Tensor, arithmetic: Arithmetic) -> Tensor:
     rounded = value.to(arithmetic.dtype)
     low = rounded.double() < value
     return torch.where(low, torch.nextafter(rounded, torch.full_like(rounded, math.inf)), rounded)
+
+
+def _at_worst(a: Tensor, centre: Tensor, radius: Tensor, dual: float) -> tuple[Tensor, Tensor]:
+    """`backward.at_worst` by torch's operations: on any device, with gradients."""
+    if len(a) == 1 and len(centre) > 1:
+        at_centre = centre @ a[0].T
+    else:
+        at_centre = torch.matmul(a, centre.unsqueeze(-1)).squeeze(-1)
+    if radius.dim() == 1:
+        return at_centre, torch.linalg.vector_norm(a, ord=dual, dim=-1) * radius.unsqueeze(-1)
+    size = a.abs()
+    return at_centre, radius @ size[0].T if len(a) == 1 else torch.matmul(size, radius.unsqueeze(-1)).squeeze(-1)

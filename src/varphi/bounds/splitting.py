@@ -173,17 +173,17 @@ def split(
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         rows, shape = rows_of(spec, network, inputs)
-        least = Pass(network, inputs, "crown").least(network.output, rows, rows.shape[1])
-    half = rows.shape[1] // 2
-    wanted = 2 * half if sides == "both" else half
-    batch = len(inputs.centre)
-    flat = rows.flatten(2).expand(batch, -1, -1)[:, :wanted].reshape(batch * wanted, 1, -1)
+        least = Pass(network, inputs, "crown").least(network.output, rows, 2 * rows.shape[1], mirrored=True)
+    rows = rows.flatten(2) if sides == "lower" else torch.cat([rows, -rows], 1).flatten(2)
+    batch, wanted = len(inputs.centre), rows.shape[1]
+    flat = rows.expand(batch, -1, -1).reshape(batch * wanted, 1, -1)
     inside = Inside.of(model, x, radius, norm)
     ceiling = _ceilings(model, inside, flat.view(batch, wanted, -1))
     owner = torch.arange(batch, device=least.device).repeat_interleave(wanted)
     lifted = _lifted(network, inputs.some(owner), flat, least[:, :wanted].flatten(), ceiling, begin + timeout)
     least = torch.cat([lifted.view(batch, wanted), least[:, wanted:]], 1)
-    return Bounds(least[:, :half].reshape(shape), -least[:, half:].reshape(shape))
+    lower, upper = least.chunk(2, 1)
+    return Bounds(lower.reshape(shape), -upper.reshape(shape))
 
 
 def _check_timeout(timeout: Any) -> None:
@@ -380,7 +380,7 @@ class Plane:
 
     @staticmethod
     def of(run: Pass, network: Network, rows: Tensor) -> Plane:
-        a, constant = run.plane(network.output, rows, rows.shape[1])
+        a, constant = run.plane(network.output, rows)
         shape, n = (len(run.region.centre), rows.shape[1]), run.region.centre[0].numel()
         normals = rows.new_zeros(*shape, n) if a is None else a.flatten(2).expand(*shape, n)
         return Plane(normals, rows.new_zeros(shape) if constant is None else constant.expand(shape), run.number)
