@@ -37,8 +37,8 @@ INTERVALS = 300
 GRID = 601
 NAMES = ("relu", "tanh", "sigmoid", "softplus", "gelu", "silu", "sin")
 TIGHT = (*NAMES, "mish", "softsign", "elu", "snake", "log_sigmoid", "arctan", "gaussian", "swish", "hard_swish")
-# Median CROWN radius of auto_LiRPA 0.7.1 in L2 and in L∞, as this script printed it on 2026-11-30 with torch 2.8.0, which
-# is in the range that it declares. It bounds softplus by intervals only.
+# Median CROWN radius of auto_LiRPA 0.7.1 in L2 and in L∞, printed here on 2026-11-30 with torch 2.8.0, which
+# it declares to support. It bounds softplus by intervals only.
 QUOTED = {
     "relu": (0.3207, 0.0508),
     "tanh": (0.2665, 0.0422),
