@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
@@ -59,7 +60,7 @@ def pull(
     Returns:
         (batch, rows or twice as many, *shape), and (batch, the same).
     """
-    batch, count, shape = len(slope), (2 if mirrored else 1) * a.shape[1], a.shape[2:]
+    batch, count, shape = slope.shape[0], (2 if mirrored else 1) * a.shape[1], a.shape[2:]
     pulled = torch.empty(batch, count, *shape, dtype=a.dtype)
     constant = torch.empty(batch, count, dtype=a.dtype)
     rows, out = (t.flatten(2).contiguous().numpy() for t in (a, pulled))
@@ -69,14 +70,14 @@ def pull(
 
 
 @_in_one_pass
-def _at_worst(a, centre, radius, dual, middle, spread):
+def _least(a, centre, radius, dual, share, lost, found):
     for b in range(len(centre)):
         place, reach = centre[b], radius[b]
         for r in range(a.shape[1]):
             row = a[b if len(a) > 1 else 0, r]
-            along, size = 0.0, 0.0
+            middle, size = 0.0, 0.0
             for i in range(len(row)):
-                along += np.float64(row[i]) * place[i]
+                middle += np.float64(row[i]) * place[i]
             if dual == 2:
                 for i in range(len(row)):
                     size += np.float64(row[i]) * row[i]
@@ -90,20 +91,77 @@ def _at_worst(a, centre, radius, dual, middle, spread):
             else:
                 for i in range(len(row)):
                     size = max(size, np.float64(abs(row[i])))
-            middle[b, r] = along
-            spread[b, r] = size if len(reach) > 1 else size * reach[0]
+            spread = size if len(reach) > 1 else size * reach[0]
+            found[b, r] = middle - spread - share * (abs(middle) + spread) - lost[b]
 
 
-def at_worst(a: Tensor, centre: Tensor, radius: Tensor, dual: float) -> tuple[Tensor, Tensor]:
-    """a·centre, and how far a·x may be from it within the radius: (batch, rows) each.
+def least(
+    a: Tensor, centre: Tensor, radius: Tensor, dual: float, share: float, lost: Tensor
+) -> Float[Tensor, "batch rows"]:
+    """The least value of a·x over a set, less what is said to be lost.
 
     Args:
         a: (batch or 1, rows, n).
         centre: (batch, n).
         radius: (batch,); or (batch, n), of a box.
         dual: the norm of a that belongs to the set's: 1, 2 or inf.
+        share: what is taken off, in parts of |a·centre| and the spread around it.
+        lost: (batch,): what is taken off besides.
     """
-    middle, spread = (torch.empty(len(centre), a.shape[1], dtype=a.dtype) for _ in range(2))
+    found = torch.empty(centre.shape[0], a.shape[1], dtype=a.dtype)
     given = (t.contiguous().numpy() for t in (a, centre, radius if radius.dim() > 1 else radius.unsqueeze(1)))
-    _at_worst(*given, dual, middle.numpy(), spread.numpy())
-    return middle, spread
+    _least(*given, dual, share, lost.numpy(), found.numpy())
+    return found
+
+
+@_in_one_pass
+def _add(term, total, size):
+    for b in range(total.shape[0]):
+        for r in range(total.shape[1]):
+            value = np.float64(term[b if term.shape[0] > 1 else 0, r])
+            total[b, r] += value
+            size[b, r] += abs(value)
+
+
+@_in_one_pass
+def _round_down(total, size, share, eps, found):
+    for b in range(total.shape[0]):
+        for r in range(total.shape[1]):
+            found[b, r] = total[b, r] - size[b, r] * share - abs(total[b, r]) * eps
+
+
+def below_sum(terms: list[Tensor], share: float, eps: float) -> Float[Tensor, "batch rows"]:
+    """The sum of terms (batch or 1, rows), less a share of their sizes and eps of its own."""
+    batch, rows = max(t.shape[0] for t in terms), terms[0].shape[1]
+    total, size = np.zeros((batch, rows)), np.zeros((batch, rows))
+    for term in terms:
+        _add(term.numpy(), total, size)
+    found = torch.empty(batch, rows, dtype=terms[0].dtype)
+    _round_down(total, size, share, eps, found.numpy())
+    return found
+
+
+@_in_one_pass
+def _meet(found, low, high, lower, upper, crossed):
+    n = low.shape[1]
+    for b in range(low.shape[0]):
+        for i in range(n):
+            first, last = found[b, i], -found[b, n + i]
+            first = low[b, i] if low[b, i] > first else first
+            last = high[b, i] if high[b, i] < last else last
+            crossed[b] |= first > last
+            lower[b, i], upper[b, i] = first, last if last > first else first
+
+
+def meet(found: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What two enclosures have in common, ends in order; and (batch,) where they have nothing.
+
+    Args:
+        found: (batch, 2n), below the elements and below their negatives.
+        low, high: (batch, *shape), of n elements.
+    """
+    lower, upper = torch.empty(2, *low.shape, dtype=low.dtype).unbind(0)
+    crossed = torch.zeros(low.shape[0], dtype=torch.bool)
+    ends = (t.flatten(1).numpy() for t in (low, high, lower, upper))
+    _meet(found.contiguous().numpy(), *ends, crossed.numpy())
+    return lower, upper, crossed

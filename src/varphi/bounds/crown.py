@@ -11,12 +11,13 @@ With sound arithmetic A and c are the very floats computed, and whatever a step 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from . import backward
 from .arithmetic import Arithmetic
 from .deadline import check_deadline
 from .nodes import Curve, Drawn, Input, Interval, Node, dot, summed
@@ -41,15 +42,18 @@ class Network:
 
     nodes: tuple[Node, ...]
     output: Node
+    _before: dict[Node, list[Node]] = field(default_factory=dict, repr=False)
 
     def before(self, target: Node) -> list[Node]:
         """The nodes that a target is computed from, itself included, in order."""
-        wanted, stack = {target}, [target]
-        while stack:
-            fresh = [p for p in stack.pop().parents if p not in wanted]
-            wanted.update(fresh)
-            stack += fresh
-        return [n for n in self.nodes if n in wanted]
+        if target not in self._before:
+            wanted, stack = {target}, [target]
+            while stack:
+                fresh = [p for p in stack.pop().parents if p not in wanted]
+                wanted.update(fresh)
+                stack += fresh
+            self._before[target] = [n for n in self.nodes if n in wanted]
+        return self._before[target]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +154,7 @@ class Pass:
         self._tight: dict[Node, Interval] = {}
         self._rough: dict[Node, Interval] = {}
         self._errors: dict[Node, Tensor | None] = {}
-        self._drawn: dict[Node, Drawn] = {}
+        self._planes: dict[Node, tuple[Drawn, Interval]] = {}
         self._lines: dict[Node, tuple[Lines, Tensor]] = {}
         self._target: tuple[Node, int] | None = None
 
@@ -172,7 +176,7 @@ class Pass:
         if node.needs_tight and self.method == "ibp":
             return node.interval([self.tight(p) for p in node.parents], self.number)
         if isinstance(node, Curve):
-            return node.reach(self.tight(node.parents[0]), *self.lines(node))
+            return self.planes(node)[1]
         return node.interval([self.rough(p) for p in node.parents], self.number)
 
     def tight(self, node: Node) -> Interval:
@@ -187,43 +191,48 @@ class Pass:
         linear = not any(n.needs_tight for n in self.network.before(node))
         if isinstance(node, Input) or (self.method == "ibp" and not linear):
             return rough
-        lower, upper = self.enclose(node)
-        lower, upper = torch.maximum(lower, rough[0]), torch.minimum(upper, rough[1])
+        others = [rough]
         if self._slopes is not None:
-            before = self._slopes.best.tight(node)
-            lower, upper = torch.maximum(lower, before[0]), torch.minimum(upper, before[1])
+            others.append(self._slopes.best.tight(node))
         if node in self.known:
-            lower, upper = torch.maximum(lower, self.known[node][0]), torch.minimum(upper, self.known[node][1])
-        return self._uncrossed(lower, upper)
+            others.append(self.known[node])
+        return self._common(node, self.enclose(node), others)
 
-    def _uncrossed(self, lower: Tensor, upper: Tensor) -> Interval:
-        """Ends in order; where sound ones are not, there is no such input."""
-        crossed = (lower > upper).flatten(1).any(1)
+    def _common(self, node: Node, found: Tensor, others: list[Interval]) -> Interval:
+        """What all enclosures of a node have in common; where sound ones have nothing, there is no such input."""
+        if len(others) == 1 and backward.readable(found, *others[0]):
+            lower, upper, crossed = backward.meet(found, *others[0])
+        else:
+            lower, upper = (t.reshape(-1, *node.shape) for t in found.chunk(2, 1))
+            upper = -upper
+            for low, high in others:
+                lower, upper = torch.maximum(lower, low), torch.minimum(upper, high)
+            crossed = (lower > upper).detach().flatten(1).any(1)
+            upper = torch.maximum(lower, upper)
         if self.number.sound:
-            self.empty = self.empty | crossed.detach()
-        return lower, torch.maximum(lower, upper)
+            self.empty = self.empty | crossed
+        return lower, upper
 
-    def enclose(self, node: Node) -> Interval:
-        """Bounds of every element of a node, backward."""
+    def enclose(self, node: Node) -> Tensor:
+        """Below every element of a node, backward, and then below every negative: (batch, twice the elements)."""
         n = node.size
         widest = max(m.size for m in self.network.before(node))
-        batch = len(self.region.centre)
+        batch = self.region.centre.shape[0]
         turn = max(1, min(n, _MOST_NUMBERS // (2 * batch * widest)))
-        shared = turn < n
-        low, high = [], []
+        slope_rows = 1 if turn < n else 2 * n
+        found = []
         for first in range(0, n, turn):
             count = min(turn, n - first)
             rows = torch.zeros(count, n, dtype=self.number.dtype, device=self.region.centre.device)
-            rows[torch.arange(count), first + torch.arange(count)] = 1.0
-            found = self.least(node, rows.view(1, count, *node.shape), 1 if shared else 2 * n, mirrored=True)
-            low.append(found[:, :count])
-            high.append(-found[:, count:])
-        shape = (batch, *node.shape)
-        return torch.cat(low, 1).view(shape), torch.cat(high, 1).view(shape)
+            rows[:, first : first + count].fill_diagonal_(1.0)
+            found.append(self.least(node, rows.view(1, count, *node.shape), slope_rows, mirrored=True))
+        if len(found) == 1:
+            return found[0]
+        return torch.cat([half for i in (0, 1) for half in (f.chunk(2, 1)[i] for f in found)], 1)
 
     def size_of(self, node: Node) -> Tensor:
         lower, upper = self.rough(node)
-        return torch.maximum(lower.detach().abs(), upper.detach().abs())
+        return torch.maximum(-lower, upper).detach()
 
     def error_of(self, node: Node) -> Tensor | None:
         """What the node itself may round, in units of its output."""
@@ -246,7 +255,7 @@ class Pass:
             terms.append(self.region.least(a))
         found = self._total(terms)
         assert found is not None
-        return found.expand(len(self.region.centre), -1)
+        return found.expand(self.region.centre.shape[0], -1)
 
     def plane(self, target: Node, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """A and c with A·x + c <= rows·target for all x of the region: (batch or 1, rows, ...) each; None for zero."""
@@ -315,12 +324,14 @@ class Pass:
         """The sum of the terms of a constant, (batch or 1, rows) each; with sound arithmetic below it."""
         if len(terms) < 2:
             return terms[0] if terms else None
+        share = 2 * len(terms) * torch.finfo(torch.float64).eps if self.number.sound else 0.0
+        eps = self.number.eps if self.number.sound else 0.0
+        if backward.readable(*terms):
+            return backward.below_sum(terms, share, eps)
         each = torch.stack(torch.broadcast_tensors(*terms)).double()
         total = each.sum(0)
-        if self.number.sound:
-            lost = each.detach().abs().sum(0) * (2 * len(terms) * torch.finfo(torch.float64).eps)
-            total = total - lost - total.detach().abs() * self.number.eps
-        return total.to(self.number.dtype)
+        lost = each.detach().abs().sum(0) * share + total.detach().abs() * eps
+        return (total - lost).to(self.number.dtype)
 
     def _merged(
         self, node: Node, before: Coefficients | None, added: Coefficients
@@ -350,9 +361,13 @@ class Pass:
             assert self._target is not None
             slopes = self._slopes.of(self._target[0], node, self._target[1])
             return node.drawn(self, *node.lines(self.tight(node.parents[0]), self.number, slopes))
-        if node not in self._drawn:
-            self._drawn[node] = node.drawn(self, *self.lines(node))
-        return self._drawn[node]
+        return self.planes(node)[0]
+
+    def planes(self, node: Curve) -> tuple[Drawn, Interval]:
+        """The best planes of an activation, and the interval of its output that follows."""
+        if node not in self._planes:
+            self._planes[node] = node.planes(self)
+        return self._planes[node]
 
 
 def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.1) -> Tensor:

@@ -29,7 +29,7 @@ ENOUGH = 5e-4
 # Steps of the search for the point where a bridge touches, and how exact it is in shares of the bridge: the slope is
 # then within the square of that.
 BRIDGE_STEPS = 8
-TOUCHED = 1e-4
+TOUCHED = 3e-3
 # On a narrower interval the slope of a chord is noise.
 NARROW = 1e-7
 EPS = float(np.finfo(np.float64).eps)
@@ -47,7 +47,7 @@ _FIRST_PIECE, _PIECES, _FIRST_BREAK, _BREAKS = range(4)
 # Rows of an item.
 _S, _HINT, _BEST, _X, _TRIAL, _HEIGHT, _CEILING, _LEFT, _RIGHT, _AT_LEFT, _AT_RIGHT, _CHOSEN = range(12)
 # Rows of a task; from _VALUE on what the kernel writes.
-_AT, _NEWTON_LOW, _NEWTON_HIGH, _LOW, _HIGH, _FROM, _TO, _KNOWN, _VALUE, _FIRST, _SECOND = range(11)
+_AT, _NEWTON_LOW, _NEWTON_HIGH, _LOW, _HIGH, _FROM, _TO, _VALUE, _FIRST, _SECOND = range(10)
 # Of a task that is a bridge: the end that it starts from, and whether the point has been left and right of where it is.
 _FAR, _AT_FAR, _WAS_LEFT, _WAS_RIGHT = _FROM, _TO, _LOW, _HIGH
 
@@ -214,6 +214,19 @@ def _in_loose(tables, rows, i, side, s, j):
 
 
 @unmanaged
+def _keep_tangent(tables, items, k, width, x, values, a, b):
+    """Below side·f - s·x on a convex piece [a, b], from f, f' and f'' at any point x of it."""
+    side, s = (1.0 if k < width else -1.0), items[_S, k]
+    f, first, second = values
+    value, tilt = side * f, side * first - s
+    left, right = tilt * (a - x), tilt * (b - x)
+    slope_slack = tables.errors[2] * EPS * (abs(first) + abs(x * second)) + tables.errors[3] + TINY
+    slack = _value_slack(tables, x, f, first) + slope_slack * (b - a)
+    slack += 8 * EPS * (abs(value) + abs(s * x) + _most(abs(left), abs(right)))
+    _keep_least(items, k, value - s * x + _least(left, right) - slack, x)
+
+
+@unmanaged
 def _finish(address, tables, items, tasks, owner, count, width):
     """Newton's steps of all tasks, and their tangents."""
     searched = False
@@ -232,16 +245,9 @@ def _finish(address, tables, items, tasks, owner, count, width):
         tasks[_AT, t] = _clamp(tasks[_AT, t], tasks[_LOW, t], tasks[_HIGH, t])
     _evaluate(address, tasks[_AT], tasks[_VALUE], tasks[_FIRST], tasks[_SECOND], count)
     for t in range(count):
-        k = owner[t]
-        side, s, x = (1.0 if k < width else -1.0), items[_S, k], tasks[_AT, t]
-        f, first, second = tasks[_VALUE, t], tasks[_FIRST, t], tasks[_SECOND, t]
-        value, tilt = side * f, side * first - s
-        a, b = tasks[_FROM, t], tasks[_TO, t]
-        left, right = tilt * (a - x), tilt * (b - x)
-        slope_slack = tables.errors[2] * EPS * (abs(first) + abs(x * second)) + tables.errors[3] + TINY
-        slack = _value_slack(tables, x, f, first) + slope_slack * (b - a)
-        slack += 8 * EPS * (abs(value) + abs(s * x) + _most(abs(left), abs(right)))
-        _keep_least(items, k, value - s * x + _least(left, right) - slack, x)
+        x = tasks[_AT, t]
+        values = tasks[_VALUE, t], tasks[_FIRST, t], tasks[_SECOND, t]
+        _keep_tangent(tables, items, owner[t], width, x, values, tasks[_FROM, t], tasks[_TO, t])
 
 
 @unmanaged
@@ -262,7 +268,11 @@ def _support(address, tables, rows, places, items, tasks, owner, active, count, 
             rise = _most(s * tables.break_lower[j], s * tables.break_upper[j])
             _keep_least(items, k, value - rise - 4 * EPS * (abs(value) + abs(rise)), tables.break_lower[j])
         for j in range(places[_FIRST_PIECE, i], places[_FIRST_PIECE, i] + places[_PIECES, i]):
-            if side * tables.kinds[j] > 0:
+            if side * tables.kinds[j] > 0 and hint == rows[_MIDDLE, i]:
+                values = rows[_F, i], rows[_SLOPE, i], rows[_BEND, i]
+                a, b = _most(start, tables.starts[j]), _least(stop, tables.stops[j])
+                _keep_tangent(tables, items, k, width, hint, values, a, b)
+            elif side * tables.kinds[j] > 0:
                 if waiting == tasks.shape[1]:
                     _finish(address, tables, items, tasks, owner, waiting, width)
                     waiting = 0
@@ -397,21 +407,23 @@ def _by_bridges(address, tables, rows, places, items, tasks, owner, active, coun
         elif _begin_bridge(tables, rows, places, items, tasks, k, waiting, width):
             owner[waiting] = k
             waiting += 1
-    moving = waiting
     for _ in range(BRIDGE_STEPS):
-        if moving == 0:
+        if waiting == 0:
             break
         _evaluate(address, tasks[_AT], tasks[_VALUE], tasks[_FIRST], tasks[_SECOND], waiting)
         moving = 0
         for t in range(waiting):
             k = owner[t]
-            tasks[_KNOWN, t] = 1.0 if _step_bridge(items, tasks, t, k, 1.0 if k < width else -1.0) else 0.0
-            moving += tasks[_KNOWN, t] == 0
+            if not _step_bridge(items, tasks, t, k, 1.0 if k < width else -1.0):
+                owner[moving] = k
+                for row in range(_VALUE):
+                    tasks[row, moving] = tasks[row, t]
+                moving += 1
+        waiting = moving
     for t in range(waiting):
-        if tasks[_KNOWN, t] == 0:
-            items[_HINT, owner[t]] = np.nan
-            active[left] = owner[t]
-            left += 1
+        items[_HINT, owner[t]] = np.nan
+        active[left] = owner[t]
+        left += 1
     return left
 
 
@@ -468,6 +480,31 @@ def _prepare(address, tables, rows, places, width, share):
         places[_FIRST_BREAK, i] = first
         places[_BREAKS, i] = max(_up_to(tables.break_lower, stop) - first, 0)
     _evaluate(address, rows[_MIDDLE], rows[_F], rows[_SLOPE], rows[_BEND], width)
+
+
+@unmanaged
+def _widen(lower, upper, share, least, start, stop):
+    for i in range(len(lower)):
+        a, b = float(lower[i]), float(upper[i])
+        start[i], stop[i] = a - abs(a) * share - least, b + abs(b) * share + least
+
+
+@unmanaged
+def _draw(lower, upper, slopes, intercepts, before, share, gamma, absolute, out):
+    """Rows of `planes`; the first interval that has no line, or -1."""
+    wrong = -1
+    for i in range(len(lower)):
+        s, t, a, b = slopes[0, i], slopes[1, i], intercepts[0, i], intercepts[1, i]
+        if not (abs(a) <= _LARGEST and abs(b) <= _LARGEST):
+            wrong = i if wrong < 0 else wrong
+        low, high = float(lower[i]), float(upper[i])
+        steep, size = max(abs(s), abs(t)), max(abs(low), abs(high))
+        error = 2 * share * steep * size + (share + gamma) * max(abs(a), abs(b)) + absolute
+        total = error + (1.01 * steep * before[i] if len(before) else 0.0)
+        out[0, i], out[1, i] = (s + t) / 2, (s - t) / 2
+        out[2, i], out[3, i] = (a + b) / 2, (a - b) / 2 - total
+        out[4, i], out[5, i] = min(s * low, s * high) + a - error, max(t * low, t * high) + b + error
+    return wrong
 
 
 @unmanaged
@@ -528,12 +565,53 @@ def lines(
         intercepts: out (2, n); of no elements where only slopes are wanted.
         touch: out (2, n) where the line nearly touches.
     """
-    space = (
+    _lines(address, tables, start, stop, share, is_given, single, slopes, intercepts, touch, _space())
+
+
+def planes(
+    address: int,
+    tables: Tables,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    before: np.ndarray,
+    steps: float,
+    absolute: float,
+    eps: float,
+    gamma: float,
+    least: float,
+) -> tuple[np.ndarray, int]:
+    """Planes with the best slopes around what a model computes of an activation, for use in an arithmetic of ε = eps.
+
+    Args:
+        address, tables: as in `lines`.
+        lower, upper: (n,) intervals, of float32 or float64.
+        before: (n,), what the input may be off by; of no elements for nothing.
+        steps, absolute: the error of the model's own values.
+        eps, gamma: of the arithmetic: one rounding, and that of a sum over the layer. All of these 0: unsound.
+        least: what underflow may cost.
+
+    Returns:
+        Rows, of the intervals' format, and the first interval that has no line, or -1. The rows: slope, bend, shift,
+        drop of a plane for A·y (see `nodes.Drawn`), and the lower and the upper end of y.
+    """
+    n = len(lower)
+    start, stop = np.empty(n), np.empty(n)
+    slopes, intercepts, touch = (np.empty((2, n)) for _ in range(3))
+    _widen(lower, upper, steps * eps, least, start, stop)
+    single = lower.dtype == np.float32
+    _lines(address, tables, start, stop, 0.5, (False, False), single, slopes, intercepts, touch, _space())
+    out = np.empty((6, n), lower.dtype)
+    # Eight roundings besides, of the products and sums that the planes go through.
+    wrong = _draw(lower, upper, slopes, intercepts, before, (steps + 8) * eps, gamma, absolute + least, out)
+    return out, wrong
+
+
+def _space() -> tuple[np.ndarray, ...]:
+    return (
         np.empty((10, _BLOCK)),
         np.empty((4, _BLOCK), np.int64),
         np.empty((12, 2 * _BLOCK)),
         np.empty(2 * _BLOCK, np.int64),
-        np.empty((11, _TASKS)),
+        np.empty((10, _TASKS)),
         np.empty(_TASKS, np.int64),
     )
-    _lines(address, tables, start, stop, share, is_given, single, slopes, intercepts, touch, space)

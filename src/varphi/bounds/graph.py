@@ -7,6 +7,7 @@ the module it stands in.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ from .rules import FUNCTIONS, MODULES
 
 _LONGEST = 64
 _X = variable("x")
+_RULES = {
+    kind: rule for kinds, rule in MODULES.items() for kind in (kinds if isinstance(kinds, tuple) else (kinds,))
+}
 _RESHAPE_NAMES = "view reshape flatten unflatten squeeze unsqueeze"
 _MOVE_NAMES = (
     "getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select "
@@ -75,15 +79,16 @@ def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
         ValueError: a model in training mode, or with parameters that are not of float32 or float64.
     """
     check_model(model)
-    training = [path or "the model" for path, m in model.named_modules() if m.training and not list(m.children())]
-    if training:
-        raise ValueError(f"bounds are of a fixed function: call model.eval() first ({training[0]} is in training mode)")
-    swapped = next((path or "the model" for path, m in model.named_modules() if isinstance(m, Swapped)), None)
-    if swapped is not None:
-        raise UncertifiedOperation(
-            f"{swapped}: vp.swap exchanges calls in its forward while it runs, which torch.fx cannot read; write these "
-            "activations as modules before swapping"
-        )
+    for path, module in model.named_modules():
+        if module.training and not module._modules:
+            raise ValueError(
+                f"bounds are of a fixed function: call model.eval() first ({path or 'the model'} is in training mode)"
+            )
+        if isinstance(module, Swapped):
+            raise UncertifiedOperation(
+                f"{path or 'the model'}: vp.swap exchanges calls in its forward while it runs, which torch.fx cannot "
+                "read; write these activations as modules before swapping"
+            )
     for name, p in model.named_parameters():
         if p.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} is of {p.dtype}; bounds need float32 or float64: convert with model.float()")
@@ -115,7 +120,7 @@ def _graph(model: nn.Module) -> fx.Graph:
     if isinstance(model, fx.GraphModule):
         return model.graph
     try:
-        return _sequence(model) or _Tracer().trace(model)
+        return _Tracer().trace(model)
     except Exception as error:  # whatever the model's own code does on torch.fx's proxies
         reason = str(error).partition("\n")[0]
         raise UncertifiedOperation(
@@ -124,21 +129,14 @@ def _graph(model: nn.Module) -> fx.Graph:
         ) from error
 
 
-def _sequence(model: nn.Module) -> fx.Graph | None:
-    """The graph of layers one after the other, which needs no tracing; None for other models."""
-    paths = {m: path for path, m in model.named_modules()}
-    graph = fx.Graph()
-    value, waiting = graph.placeholder("input"), [model]
-    while waiting:
-        module = waiting.pop()
-        if _is_leaf(module):
-            value = graph.call_module(paths[module], (value,))
-        elif type(module) is nn.Sequential and not (module._forward_hooks or module._forward_pre_hooks):
-            waiting += reversed(list(module))
-        else:
-            return None
-    graph.output(value)
-    return graph
+def _layers(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]] | None:
+    """The layers of a model that is nothing but layers one after the other, with their paths; None for others."""
+    if _is_leaf(model):
+        return [(path, model)]
+    if type(model) is not nn.Sequential or model._forward_hooks or model._forward_pre_hooks:
+        return None
+    parts = [_layers(child, f"{path}.{name}" if path else name) for name, child in model._modules.items()]
+    return None if None in parts else [layer for part in parts if part is not None for layer in part]
 
 
 class Reader:
@@ -148,27 +146,15 @@ class Reader:
         self.number, self.x = number, x.detach().to(number.dtype)
         # A single layer, whose forward is not to be read, is one of a sequence.
         self.model = nn.Sequential(model) if _is_leaf(model) else model
-        self.graph = _graph(self.model)
-        self.modules = dict(self.model.named_modules())
         self.nodes: list[Node] = []
         self.values: dict[Node, Tensor] = {}
         self.known: dict[fx.Node, Any] = {}
+        self.modules: dict[str, nn.Module] = {}
         self.path = ""
 
     def network(self) -> Network:
-        inputs = [n for n in self.graph.nodes if n.op == "placeholder"]
-        if len(inputs) != 1:
-            defaults = [n for n in inputs[1:] if not n.args]
-            if not inputs or defaults:
-                raise UncertifiedOperation(f"bounds are of models with one input; this one has {len(inputs)}")
-        output: Any = None
-        for node in self.graph.nodes:
-            self.path = _path(node)
-            if node.op == "output":
-                output = self._value(node.args[0])
-            else:
-                self._check_overwriting(node)
-                self.known[node] = self._step(node)
+        layers = _layers(self.model)
+        output = self._through_graph(_graph(self.model)) if layers is None else self._through(layers)
         if isinstance(output, Tensor):
             raise UncertifiedOperation("the model's output does not depend on its input")
         if not isinstance(output, (Node, Pointwise)):
@@ -176,12 +162,41 @@ class Reader:
         last = self.node_of(output)
         return Network(tuple(self.nodes), last)
 
+    def _through(self, layers: list[tuple[str, nn.Module]]) -> Any:
+        """The output of layers, each of which takes what the one before gives."""
+        value: Any = self.add(Input("", tuple(self.x.shape[1:])), self.x)
+        for self.path, module in layers:
+            value = self._module(module, (value,), {})
+        return value
+
+    def _through_graph(self, graph: fx.Graph) -> Any:
+        inputs = [n for n in graph.nodes if n.op == "placeholder"]
+        if len(inputs) != 1:
+            defaults = [n for n in inputs[1:] if not n.args]
+            if not inputs or defaults:
+                raise UncertifiedOperation(f"bounds are of models with one input; this one has {len(inputs)}")
+        output: Any = None
+        self.modules = dict(self.model.named_modules())
+        for node in graph.nodes:
+            self.path = _path(node)
+            if node.op == "output":
+                output = self._value(node.args[0])
+            else:
+                self._check_overwriting(node)
+                self.known[node] = self._step(node)
+        return output
+
     def compare(self, network: Network) -> None:
         """Refuse where the model itself gives something else than what was read."""
         own = next((p.dtype for p in self.model.parameters()), self.number.dtype)
-        value, given = self.values[network.output].double(), self.model(self.x.to(own)).double()
-        size = 1 + float(value.nan_to_num(0.0, 0.0, 0.0).abs().max())
-        if given.shape != value.shape or not torch.allclose(given, value, rtol=1e-2, atol=1e-2 * size, equal_nan=True):
+        value, given = self.values[network.output], self.model(self.x.to(own))
+        size = float(given.abs().max())
+        if not math.isfinite(size):
+            raise ValueError("the model gives NaN or inf for the centre of a set of inputs; there is nothing to bound")
+        close = given.shape == value.shape and torch.allclose(
+            given.to(value.dtype), value, rtol=1e-2, atol=1e-2 * (1 + size)
+        )
+        if not close:
             raise UncertifiedOperation(
                 "the model gives other values than its graph as torch.fx reads it: its forward depends on something "
                 "else than its input"
@@ -215,7 +230,7 @@ class Reader:
         if not value.is_floating_point():
             return value.detach()
         held = value.detach().to(self.number.dtype)
-        if not bool((held.double() == value.detach().double()).all()):
+        if held.dtype is not value.dtype and not bool((held.double() == value.detach().double()).all()):
             raise ValueError(
                 f"{self.path or 'the model'} holds numbers of {value.dtype} that {self.number.dtype} cannot: use "
                 "arithmetic='float64'"
@@ -259,7 +274,7 @@ class Reader:
     def _module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if module._forward_hooks or module._forward_pre_hooks:
             self.refuse("a module with hooks")
-        rule = next((rule for kind, rule in MODULES.items() if isinstance(module, kind)), None)
+        rule = next((_RULES[kind] for kind in type(module).__mro__ if kind in _RULES), None)
         if rule is not None:
             return rule(self, module, *args, **kwargs)
         if isinstance(module, nn.PReLU) and module.weight.numel() > 1:
@@ -556,7 +571,7 @@ class Reader:
             in_place = is_in_place(node.target, dict(node.kwargs))
         if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
             return
-        order = {n: i for i, n in enumerate(self.graph.nodes)}
+        order = {n: i for i, n in enumerate(node.graph.nodes)}
         for alias in _aliases(node.args[0], order[node]):
             later = [u for u in alias.users if order[u] > order[node]]
             if later:

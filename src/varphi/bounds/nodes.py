@@ -18,7 +18,8 @@ from varphi.activation.layer import Activation
 
 from . import backward
 from .arithmetic import Arithmetic
-from .relaxation import Lines, envelope
+from .kernel import MOST_STEPS, Error
+from .relaxation import Envelope, Lines, envelope, envelope_between
 
 if TYPE_CHECKING:
     from .crown import Pass
@@ -131,6 +132,7 @@ class Affine(Node):
         super().__init__(path, shape, (parent,))
         self.apply, self.magnitude, self.bias, self.terms = apply, magnitude, bias, terms
         self.transpose, self.drift = transpose or self._differentiated, drift
+        self._constant_errors: dict[torch.dtype, Tensor | float] = {}
 
     def _differentiated(self, a: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -138,32 +140,38 @@ class Affine(Node):
             pull = torch.func.vjp(self.apply, zeros)[1]
         return pull(a)[0]
 
-    def _shift(self) -> Tensor | float:
-        return 0.0 if self.bias is None else self.bias
+    def _applied(self, x: Tensor) -> Tensor:
+        return self.apply(x) if self.bias is None else self.apply(x) + self.bias
 
     def interval(self, parents: list[Interval], number: Arithmetic) -> Interval:
         lower, upper = parents[0]
         if self.magnitude is None:
             return self.apply(lower), self.apply(upper)
-        middle, half = (lower + upper) / 2, (upper - lower) / 2
+        middle, half = (lower + upper) * 0.5, (upper - lower) * 0.5
+        centre = self._applied(middle)
         if number.sound:
-            half = half * (1 + 4 * number.eps) + middle.abs() * (2 * number.eps) + number.least
-        centre, spread = self.apply(middle) + self._shift(), self.magnitude(half)
-        if number.sound:
-            spread = spread + self._slack(middle.abs() + half, number)
+            # What rounding of the middle and the half may lose, and what L·middle may, |L|(|middle| + half)·γ.
+            share = number.gamma(self.terms)
+            half = torch.add(half * (1 + 4 * number.eps + share), middle.abs(), alpha=2 * number.eps + share)
+            spread = self.magnitude(half + number.least) + self._always(number)
+        else:
+            spread = self.magnitude(half)
         return centre - spread, centre + spread
 
-    def _slack(self, size: Tensor, number: Arithmetic) -> Tensor:
-        assert self.magnitude is not None
-        slack = self.magnitude(size) * number.gamma(self.terms) + self.terms * number.least
-        if self.bias is not None:  # in the backward pass it is summed over the whole layer
-            slack = slack + self.bias.abs() * number.gamma(max(self.terms, summed(self.size)))
-        return slack if self.drift is None else slack + self.drift
+    def _always(self, number: Arithmetic) -> Tensor | float:
+        """The part of the error that does not depend on the input."""
+        if number.dtype not in self._constant_errors:
+            slack: Tensor | float = self.terms * number.least
+            if self.bias is not None:  # in the backward pass it is summed over the whole layer
+                slack = self.bias.abs() * number.gamma(max(self.terms, summed(self.size))) + slack
+            self._constant_errors[number.dtype] = slack if self.drift is None else slack + self.drift
+        return self._constant_errors[number.dtype]
 
     def error(self, run: Pass) -> Tensor | None:
         if self.magnitude is None or not run.number.sound:
             return None
-        return self._slack(run.size_of(self.parents[0]), run.number)
+        size = self.magnitude(run.size_of(self.parents[0]))
+        return size * run.number.gamma(self.terms) + self._always(run.number)
 
     def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
         batch, rows = a.shape[:2]
@@ -231,16 +239,22 @@ class Drawn:
 
     A·y >= A·(slope·x + shift) - |A|·(bend·x ...): with a's sign the lower or the upper line is taken, written with
     |A| so that one product serves both.
+
+    Attributes:
+        slope, bend: (batch, rows or 1, *shape) for each input.
+        shift, drop: (batch, *shape), or with rows too.
+        compiled: whether they were made by machine code, and can be read by it.
     """
 
     slope: tuple[Tensor, ...]
     bend: tuple[Tensor, ...]
     shift: Tensor
     drop: Tensor
+    compiled: bool = False
 
     def back(self, a: Tensor, mirrored: bool = False) -> tuple[list[Tensor], Tensor]:
         """Coefficients of each input and the constant; of a mirrored A for -A too, below."""
-        if len(self.slope) == 1 and self._is_plain(a):
+        if self.compiled and backward.readable(a):
             columns = (t.squeeze(1) for t in (self.slope[0], self.bend[0]))
             pulled, constant = backward.pull(a, *columns, self.shift, self.drop, mirrored)
             return [pulled], constant
@@ -248,12 +262,6 @@ class Drawn:
         for slope, bend in zip(self.slope, self.bend, strict=True):
             pulled.append(_both(a * slope, size * bend, mirrored))
         return pulled, _both(dot(a, self.shift), dot(size, self.drop), mirrored)
-
-    def _is_plain(self, a: Tensor) -> bool:
-        """Whether each sample has one plane for all rows, of numbers that machine code can read."""
-        (slope,), (bend,) = self.slope, self.bend
-        one = slope.dim() == a.dim() and slope.shape[1] == 1 and self.drop.dim() == a.dim() - 1
-        return one and backward.readable(a, slope, bend, self.shift, self.drop)
 
     @property
     def shared(self) -> bool:
@@ -283,37 +291,49 @@ class Curve(Node):
         super().__init__(path, parent.shape, (parent,))
         self.activation, self.call, self.spelling = activation, call, spelling
 
-    def _widened(self, interval: Interval, number: Arithmetic) -> tuple[Tensor, Tensor, float, float]:
-        """The interval with the kernel's error counted as one of its input; its steps and its absolute error."""
-        lower, upper = interval
+    def _envelope(self, interval: Interval, number: Arithmetic) -> tuple[Envelope, Error]:
+        """What bounds the function on the interval, and how far off the model's own values may be.
+
+        Part of the error is put down to the input: the interval is to be widened by so many steps, see `_widened`.
+        """
+        lower, upper = float(interval[0].detach().min()), float(interval[1].detach().max())
         if not number.sound:
-            return lower, upper, 0.0, 0.0
-        reach = float(torch.maximum(lower.detach().abs().max(), upper.detach().abs().max()))
-        found = envelope(self.activation, lower, upper).call_error(self.spelling, self.call, number.dtype, 1.01 * reach)
+            return envelope_between(self.activation, lower, upper, interval[0].device), Error(0.0, 0.0)
+        reach = max(abs(lower), abs(upper))
+        first, last = (x + s * (abs(x) * MOST_STEPS * number.eps + number.least) for x, s in ((lower, -1), (upper, 1)))
+        known = envelope_between(self.activation, first, last, interval[0].device)
+        found = known.call_error(self.spelling, self.call, number.dtype, 1.01 * reach)
         if not math.isfinite(found.absolute):
             raise UncertifiedOperation(
                 f"{self.path}: {self.activation.name} as the model computes it, {self.spelling}, gives NaN or inf in "
                 f"{number.dtype} within ±{reach:.3g}, where the exact value is an ordinary number"
             )
-        share = found.steps * number.eps
+        return known, found
+
+    @staticmethod
+    def _widened(interval: Interval, error: Error, number: Arithmetic) -> Interval:
+        """The interval with the kernel's error counted as one of its input."""
+        if not number.sound:
+            return interval
+        lower, upper = interval
+        share = error.steps * number.eps
         return (
             lower - lower.detach().abs() * share - number.least,
             upper + upper.detach().abs() * share + number.least,
-            found.steps,
-            found.absolute,
         )
 
     def interval(self, parents: list[Interval], number: Arithmetic) -> Interval:
-        lower, upper, steps, absolute = self._widened(parents[0], number)
-        low, high = envelope(self.activation, lower, upper).range(lower, upper)
-        return number.down(low, int(steps) + 4) - absolute, number.up(high, int(steps) + 4) + absolute
+        known, error = self._envelope(parents[0], number)
+        low, high = known.range(*self._widened(parents[0], error, number))
+        steps = int(error.steps) + 4
+        return number.down(low, steps) - error.absolute, number.up(high, steps) + error.absolute
 
     def lines(
         self, interval: Interval, number: Arithmetic, slopes: tuple[Tensor | None, Tensor | None] = (None, None)
     ) -> tuple[Lines, Tensor]:
         """Lines on the interval, and the error of the model's own values."""
-        lower, upper, steps, absolute = self._widened(interval, number)
-        found = envelope(self.activation, lower, upper)
+        found, own = self._envelope(interval, number)
+        lower, upper = self._widened(interval, own, number)
         if slopes[0] is not None and slopes[0].dim() > lower.dim():  # slopes of their own for every row
             lower, upper = lower.unsqueeze(1), upper.unsqueeze(1)
         lines = found.lines(lower, upper, *slopes)
@@ -322,12 +342,29 @@ class Curve(Node):
         shift = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs()).detach()
         if not number.sound:
             return lines, torch.zeros((), dtype=size.dtype, device=size.device)
-        share = (steps + 8) * number.eps
+        share = (own.steps + 8) * number.eps
         rounded = slope * size * (2 * share) + shift * (share + number.gamma(summed(self.size)))
-        return lines, rounded + (absolute + number.least)
+        return lines, rounded + (own.absolute + number.least)
+
+    def planes(self, run: Pass) -> tuple[Drawn, Interval]:
+        """The best lines as planes, with the errors of this node and of its input taken off; and the output's interval.
+
+        On the processor without gradients all of it is one pass of machine code; `lines`, `drawn` and `reach` say the
+        same.
+        """
+        lower, upper = run.tight(self.parents[0])
+        before = run.error_of(self.parents[0])
+        if not backward.readable(lower, upper, *(() if before is None else (before,))):
+            lines, error = run.lines(self)
+            return self.drawn(run, lines, error), self.reach((lower, upper), lines, error)
+        known, own = self._envelope((lower, upper), run.number)
+        eps, gamma, least = run.number.eps, run.number.gamma(summed(self.size)), run.number.least
+        paid = (eps, gamma, least) if run.number.sound else (0.0, 0.0, 0.0)
+        slope, bend, shift, drop, low, high = known.planes(lower, upper, before, own, *paid)
+        return Drawn((slope.unsqueeze(1),), (bend.unsqueeze(1),), shift, drop, compiled=True), (low, high)
 
     def drawn(self, run: Pass, lines: Lines, error: Tensor) -> Drawn:
-        """The lines as planes, with the errors of this node and of its input taken off."""
+        """Lines as planes, with the errors of this node and of its input taken off."""
         before = run.error_of(self.parents[0])
         if before is not None:
             steep = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs()).detach()
