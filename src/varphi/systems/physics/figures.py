@@ -17,7 +17,7 @@ from varphi.study.results import Results, Row
 
 from .domain import Domain
 from .problem import Problem
-from .trial import OURS, corner, front
+from .trial import OURS
 
 if TYPE_CHECKING:
     from .solution import Solution
@@ -115,28 +115,17 @@ def line_figures(results: Results) -> list[Figure]:
     ]
 
 
-def corner_figures(results: Results) -> list[Figure]:
-    """The figures of the report on `physics_lshape`, in order."""
-    told = "−Δu = f on an L, u = 0 on its boundary, with a slope that is unbounded at the re-entrant corner"
-    return _two_figures(results, told, _field(corner()))
-
-
-def front_figures(results: Results) -> list[Figure]:
-    """The figures of the report on `physics_burgers`, in order."""
-    told = "Burgers' equation, whose front at x = 0 steepens until about t = 0.4"
-    return _two_figures(results, told, _field(front()))
-
-
 _TIMES = (
     "Medians over seeds after 1, 2, 3, ... iterations, a line for each activation, from the end of the search for a "
+    "first scale on; broken: DeepXDE."
 )
-_TIMES += "first scale on; broken: DeepXDE."
 _STARS = "Stars: solvers without a net, which are the tool for this problem."
 
 
-def _two_figures(results: Results, told: str, problem: Drawing) -> list[Figure]:
+def further_figures(results: Results, told: str, problem: Problem) -> list[Figure]:
+    """The figures of the report on a study of one problem, in order."""
     return [
-        Figure("The solution", f"{told}.", problem),
+        Figure("The solution", f"{told}.", _field(problem)),
         Figure(
             "Error by activation",
             "A dot for each seed, a line at the median. Activations that are not C² were trained with the gate opened.",
