@@ -14,7 +14,12 @@ import typer
 from varphi.files import check_writable
 from varphi.numbers import UnsupportedOperation
 
+from .console import say
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from varphi.activation.layer import Activation
 
 
@@ -95,6 +100,17 @@ def check_figure(path: Path | None) -> None:
         from varphi.report.figure import FORMATS
 
         check_writable(path, FORMATS)
+
+
+def save_figure(path: Path, draw: Callable[[], Axes | Figure]) -> None:
+    """Draw in the style of all figures, save, and say so."""
+    from varphi.report import figure
+
+    with figure.style():
+        drawn: Any = draw()
+    # Of axes, the figure that they stand on.
+    figure.save(getattr(drawn, "figure", drawn), path)
+    say(f"wrote {path}", "dim")
 
 
 def parsed_parameters(given: Iterable[str]) -> dict[str, float | int | str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import Json, Seed, check_figure, grouped, parsed_parameters
+from .arguments import Json, Seed, check_figure, grouped, parsed_parameters, save_figure
 from .console import console, print_json, say
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def simulate(
     if figure is not None:
         from varphi.systems.circuits.figures import time_course
 
-        time_course(answer).savefig(figure)
+        save_figure(figure, lambda: time_course(answer))
     if as_json:
         return print_json(found)
     out = console()
@@ -217,7 +217,7 @@ def sweep(
 
         (x, y), units = list(given.items())[:2], _units(made, found, answer)
         label = measure if unit == "1" else f"{measure} ({unit})"
-        parameter_map(x, y, values, label, units, failed=~answer.settled).savefig(figure)
+        save_figure(figure, lambda: parameter_map(x, y, values, label, units, failed=~answer.settled))
     if as_json:
         return print_json(told)
     out = console()

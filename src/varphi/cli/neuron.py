@@ -10,12 +10,10 @@ import typer
 
 from varphi.files import check_writable, whole
 
-from .arguments import Json, check_figure, grouped
+from .arguments import Json, check_figure, grouped, save_figure
 from .console import print_json, say, waiting, warn
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from varphi.systems.neurons import Model
     from varphi.systems.neurons.equilibria import Special
 
@@ -137,7 +135,7 @@ def points(chosen: Chosen, figure: FigureFile = None, as_json: Json = False) -> 
     if figure is not None:
         from varphi.systems.neurons.figures import draw_steady_current
 
-        _draw(figure, lambda: draw_steady_current(model))
+        save_figure(figure, lambda: draw_steady_current(model))
 
 
 @neurons.command()
@@ -218,7 +216,7 @@ def fi(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_fi
 
-        _draw(figure, lambda: draw_fi(found))
+        save_figure(figure, lambda: draw_fi(found))
 
 
 @neurons.command("curves")
@@ -265,7 +263,7 @@ def bifurcation_curves(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_curves
 
-        _draw(figure, lambda: draw_curves(found))
+        save_figure(figure, lambda: draw_curves(found))
 
 
 @neurons.command()
@@ -319,7 +317,7 @@ def plane(chosen: Chosen, current: Applied, figure: FigureFile = None, as_json: 
     if figure is not None:
         from varphi.systems.neurons.figures import draw_phase_plane
 
-        _draw(figure, lambda: draw_phase_plane(found))
+        save_figure(figure, lambda: draw_phase_plane(found))
 
 
 @neurons.command()
@@ -358,7 +356,7 @@ def diagram(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_diagram
 
-        _draw(figure, lambda: draw_diagram(found, currents=currents)[0])
+        save_figure(figure, lambda: draw_diagram(found, currents=currents)[0])
 
 
 @neurons.command()
@@ -396,7 +394,7 @@ def phase(chosen: Chosen, current: Applied, figure: FigureFile = None, as_json: 
     if figure is not None:
         from varphi.systems.neurons.figures import draw_phase_response
 
-        _draw(figure, lambda: draw_phase_response(found))
+        save_figure(figure, lambda: draw_phase_response(found))
 
 
 @neurons.command()
@@ -439,7 +437,7 @@ def pulses(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_strength_duration
 
-        _draw(figure, lambda: draw_strength_duration(found))
+        save_figure(figure, lambda: draw_strength_duration(found))
 
 
 @neurons.command()
@@ -491,13 +489,3 @@ def _point(point: Special) -> dict[str, Any]:
         "lyapunov": point.lyapunov,
         "certified": point.certified,
     }
-
-
-def _draw(path: Path, draw: Any) -> None:
-    from varphi.report import figure
-
-    with figure.style():
-        axes: Axes = draw()
-    drawing: Any = axes.figure
-    figure.save(drawing, path)
-    say(f"wrote {path}", "dim")

@@ -94,6 +94,7 @@ def _map(panel: Axes, problem: Problem, x: torch.Tensor, values: np.ndarray, is_
     colours = panel.pcolormesh(a, b, shown.reshape(shape), shading="nearest", rasterized=True)
     drawing: Any = panel.figure
     drawing.colorbar(colours, ax=panel, label="log₁₀" if is_log else "")
+    panel.grid(visible=False)
     panel.set_xlabel(problem.coordinates[0])
     panel.set_ylabel(problem.coordinates[1])
 
@@ -142,9 +143,12 @@ def _field(problem: Problem) -> Drawing:
     values = np.full(len(x), np.nan)
     inside = problem.domain.distance(x) > 0
     values[inside.numpy()] = problem.truth[0](x[inside])[:, 0].numpy()
-    drawing = Drawing(figsize=(_WIDTH, 2.8), layout="constrained")
+    low, high = (np.array(side) for side in (problem.domain.lower, problem.domain.upper))
+    across, along = high - low
+    drawing = Drawing(figsize=(min(_WIDTH, 1.4 + 2.4 * across / along), 2.9), layout="constrained")
     panel = drawing.subplots()
     _map(panel, problem, x, values, False)
+    panel.set_title(problem.fields[0], fontsize=9.5)
     panel.set_aspect("equal")
     return drawing
 
@@ -185,6 +189,7 @@ def _against_time(results: Results, conditions: Mapping[str, Mapping[str, str]])
             panel.plot(seconds[-1], error[-1], "o" if ours else "s", color=colour, markersize=4)
         panel.set_xscale("log")
         panel.set_yscale("log")
+        panel.margins(0.1)
         _stars(panel, results.references)
         panel.set_ylabel("relative L2 error")
         panel.set_title(told, fontsize=9.5)
