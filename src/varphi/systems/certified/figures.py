@@ -92,7 +92,7 @@ def _band(panel: Axes, radii: np.ndarray, curves: np.ndarray, colour: str, style
 
 _GAPS = {
     ALL: "All images, L2.",
-    FEW: "The few images that the dear methods are asked about, L2.",
+    FEW: "The few images that the dear methods are asked about, L2, one of a seed.",
     INF: "All images, L∞.",
 }
 
@@ -155,8 +155,8 @@ def _cost(results: Results, net: str) -> Figure:
     drawing = Drawing(figsize=(_WIDTH, 3.0), layout="constrained")
     panel = drawing.subplots()
     for which, method in _COSTS:
-        share = [np.median(_share(r, which, method)) for r in rows]
-        seconds = [np.median(r.values(f"{which}seconds_{method}")) for r in rows]
+        share = [np.nanmedian(_share(r, which, method)) for r in rows]
+        seconds = [np.nanmedian(r.values(f"{which}seconds_{method}")) for r in rows]
         panel.plot(seconds, share, "o", color=_COLOURS[method], markersize=4, alpha=0.8, markeredgewidth=0)
     _logarithmic(panel)
     panel.set_ylim(0, 1.02)

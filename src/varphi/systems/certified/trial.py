@@ -49,7 +49,8 @@ def trial(
 
     Args:
         samples: of each network's held-out images, the first so many are certified.
-        few: for each net, how many of them the dear methods are asked about: the first that are classified correctly.
+        few: for each net, of how many seeds the dear methods are asked about one image: the first that is classified
+            correctly. Of the others their measures are NaN.
     """
     net, training = setting["net"], setting["training"]
     limit = constrained_epochs if training == CONSTRAINED else epochs
@@ -61,7 +62,7 @@ def trial(
             x, y = shaped(net, data.held_out.x[i]), data.held_out.y[i]
             labels = None if training == EQUAL_WEIGHTS else y[:samples]
             accuracy = {"accuracy": _accuracy(model, x, y)}
-            measures, curves = certified(model, x[:samples], labels, few[net], attack_steps)
+            measures, curves = certified(model, x[:samples], labels, int(i < few[net]), attack_steps)
             rows.append((accuracy | measures, curves))
     measures = {name: np.array([row[0][name] for row in rows]) for name in rows[0][0]}
     measures["epochs"], measures["reached"] = np.array(found.epochs), np.array(found.reached, float)
@@ -118,7 +119,7 @@ def _medians(which: str, found: Asked) -> dict[str, float]:
 
 
 def _nothing(which: str, methods: Sequence[Method]) -> dict[str, float]:
-    """The same where no image is classified correctly."""
+    """The same where they are asked about no image."""
     names = ["attacked", "attack_seconds", *(f"{what}_{m}" for m in methods for what in ("radius", "seconds"))]
     return {f"{which}{name}": math.nan for name in names}
 
