@@ -12,6 +12,7 @@ from varphi.study import api
 from varphi.systems.certified.data import digits, split
 from varphi.systems.certified.study import CLAIMS, STUDY, _spearman
 from varphi.systems.certified.training import CNN, EQUAL_ACCURACY, EQUAL_WEIGHTS, MLP, network, shaped, trained
+from varphi.systems.certified.trial import ALL, FEW, FEW_METHODS, INF, INF_METHODS, METHODS, certified
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "certified.py"
 
@@ -73,7 +74,28 @@ def test_a_run_from_end_to_end(smoke):
         assert (row.values("lipschitz_attained") <= row.values("lipschitz_layered")).all()
         for curve in row.curves.values():
             assert (np.diff(curve, axis=-1) <= 0).all() and curve.max() <= 1
+        for which, methods in ((ALL, METHODS), (INF, INF_METHODS), (FEW, FEW_METHODS)):
+            limit = row.values(f"{which}attacked")
+            known = ~np.isnan(limit)
+            for method in methods:
+                radius = row.values(f"{which}radius_{method}")
+                assert (np.isnan(radius) == ~known).all() and (radius[known] <= limit[known]).all()
     assert smoke.values("epochs", net=MLP, training=EQUAL_WEIGHTS, activation="sigmoid").max() <= 4
+
+
+def test_the_dear_methods_are_asked_about_the_first_images_that_are_classified_correctly():
+    model = trained(MLP, "relu", EQUAL_ACCURACY, (0, 1), 4).models[0]
+    held_out = split([0, 1]).held_out
+    x, right = held_out.x[0, :4], model(held_out.x[0, :4]).argmax(1)
+    labels = torch.where(torch.tensor([True, False, False, False]), (right + 1) % 10, right)
+    measures, _ = certified(model, x, labels, 1, 5)
+    alone, _ = certified(model, x[1:2], right[1:2], 1, 5)
+    for name in ("attacked", "radius_crown", "radius_local-lipschitz"):
+        assert measures[f"few_{name}"] == pytest.approx(alone[f"few_{name}"], rel=1e-9)
+    assert measures["few_radius_crown-split"] >= measures["few_radius_crown"]
+    nothing, curves = certified(model, x[:1], labels[:1], 1, 5)
+    assert set(nothing) == set(measures) and np.isnan(nothing["few_radius_alpha-crown"])
+    assert not curves["crown"].any()
 
 
 def test_every_claim_is_judged_and_two_need_no_seeds(smoke):
@@ -86,7 +108,7 @@ def test_every_claim_is_judged_and_two_need_no_seeds(smoke):
 
 def test_the_figures(smoke):
     found = STUDY.figures(smoke)
-    assert len(found) == 4 and all(f.drawing.axes for f in found)
+    assert len(found) == 7 and all(f.drawing.axes for f in found)
 
 
 def test_the_example(capsys):
