@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .networks import seeded
 from torch import nn
 
 import varphi as vp
@@ -16,6 +15,8 @@ from varphi.bounds.arithmetic import Arithmetic
 from varphi.bounds.nodes import Drawn
 from varphi.bounds.region import _least
 from varphi.bounds.region import region as region_of
+
+from .networks import seeded
 
 SOUND = Arithmetic(torch.float32, True)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 37))

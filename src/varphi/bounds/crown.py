@@ -381,26 +381,27 @@ def optimised(
     region: Region,
     rows: Tensor,
     steps: int,
+    mirrored: bool = False,
     rate: float = 0.1,
     moved: Callable[[float], None] = lambda _: None,
 ) -> Tensor:
-    """The best lower bounds of ±rows·output seen while Adam moves the slopes of every activation, intermediate too.
+    """The best lower bounds of rows·output seen while Adam moves the slopes of every activation, intermediate too.
 
     Every bound on the way holds, whatever its slopes; so does the largest. `moved` is told the share of steps done.
 
     Returns:
-        (batch, twice the rows): of the rows, then of their negatives.
+        (batch, rows); of mirrored rows, twice as many.
     """
-    slope_rows = 2 * rows.shape[1]
+    slope_rows = (2 if mirrored else 1) * rows.shape[1]
     with torch.no_grad():
         plain = Pass(network, region, "crown")
-        best = plain.least(network.output, rows, slope_rows, mirrored=True)
+        best = plain.least(network.output, rows, slope_rows, mirrored)
     slopes = Slopes(plain)
     optimiser: torch.optim.Adam | None = None
     for step in range(steps):
         moved(step / steps)
         with torch.enable_grad():
-            found = Pass(network, region, "crown", slopes).least(network.output, rows, slope_rows, mirrored=True)
+            found = Pass(network, region, "crown", slopes).least(network.output, rows, slope_rows, mirrored)
         best = torch.maximum(best, found.detach())
         if not found.requires_grad or step == steps - 1:
             return best

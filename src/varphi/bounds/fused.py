@@ -26,8 +26,8 @@ NEWTON_STEPS = 2
 CUTS = 24
 # Cutting planes stop when the gap at the midpoint is within this fraction of the least one.
 ENOUGH = 5e-4
-# Steps of the search for the point where a bridge touches. It is found when the tangent there misses the far end by such
-# a share of the bridge's rise, and of the curve's bend over it: the slope is then within about the square of that.
+# Steps of the search for the point where a bridge touches. It is found when the tangent there misses the far end by
+# such a share of the bridge's rise, and of the curve's bend over it: the slope is then off by about the square of that.
 BRIDGE_STEPS = 8
 TOUCHED = 1e-3
 # On a narrower interval the slope of a chord is noise.

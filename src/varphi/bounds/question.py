@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,21 @@ from .arithmetic import arithmetic as chosen
 from .crown import Network
 from .region import Region, region
 
+Sides: TypeAlias = Literal["both", "lower"]
+
 
 class Bounds(NamedTuple):
     """lower <= output <= upper for every input of the set."""
 
     lower: Tensor
     upper: Tensor
+
+
+def checked_sides(sides: Any) -> Sides:
+    """Refuse other names."""
+    if sides not in get_args(Sides):
+        raise ValueError(f"sides is 'both' or 'lower', got {sides!r}")
+    return sides
 
 
 def inputs_of(model: nn.Module, x: Any, radius: Any, norm: Any, name: str | None) -> tuple[Arithmetic, Region]:

@@ -247,13 +247,13 @@ def rounded_up(value: Tensor, arithmetic: Arithmetic) -> Tensor:
 
 def _least(a: Tensor, centre: Tensor, radius: Tensor, dual: float, share: float, lost: Tensor) -> Tensor:
     """`backward.least` by torch's operations: on any device, with gradients."""
-    if len(a) == 1 and len(centre) > 1:
-        middle = centre @ a[0].T
-    else:
-        middle = torch.matmul(a, centre.unsqueeze(-1)).squeeze(-1)
+
+    def along(rows: Tensor, x: Tensor) -> Tensor:
+        return x @ rows[0].T if len(rows) == 1 else torch.matmul(rows, x.unsqueeze(-1)).squeeze(-1)
+
+    middle = along(a, centre)
     if radius.dim() == 1:
         spread = torch.linalg.vector_norm(a, ord=dual, dim=-1) * radius.unsqueeze(-1)
     else:
-        size = a.abs()
-        spread = radius @ size[0].T if len(a) == 1 else torch.matmul(size, radius.unsqueeze(-1)).squeeze(-1)
+        spread = along(a.abs(), radius)
     return middle - spread - (middle.abs() + spread) * share - lost.unsqueeze(1)

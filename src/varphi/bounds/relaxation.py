@@ -29,8 +29,8 @@ from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike, as_activation
 from varphi.numbers import Expression
 
-from .curvature import Curvature, curvature
 from . import fused
+from .curvature import Curvature, curvature
 from .fused import CUTS, ENOUGH, EPS, NARROW, NEWTON_STEPS, NODES, SPREAD, TINY, Tables
 from .kernel import Error, Judge, tower_errors
 

@@ -34,7 +34,7 @@ from .attack import Inside, Objective, search
 from .crown import Network, Pass
 from .graph import read
 from .nodes import Curve, Interval, Node, flat
-from .question import Bounds, inputs_of, rows_of
+from .question import Bounds, Sides, checked_sides, inputs_of, rows_of
 from .region import Cuts, Region, boxed, rounded_up
 from .relaxation import envelope
 
@@ -167,7 +167,7 @@ def split(
     *,
     timeout: float = 10,
     arithmetic: Literal["sound32", "float64", "fast"] | None = None,
-    sides: Literal["both", "lower"] = "both",
+    sides: Sides = "both",
     progress: bool = True,
 ) -> Bounds:
     """Bounds as `bounds` gives them, tightened by cutting and splitting the set of inputs for some time.
@@ -186,6 +186,7 @@ def split(
     """
     begin = time.monotonic()
     _check_timeout(timeout)
+    checked_sides(sides)
     number, inputs = inputs_of(model, x, radius, norm, arithmetic)
     with torch.no_grad():
         network = read(model, inputs.centre, number)
