@@ -327,9 +327,7 @@ def print_convolutions(batch: int = 8, radius: float = 0.01) -> None:
         forward = timed({"forward": lambda: model(x)}, 101)["forward"]
         times = timed(calls, 3)
         found = {name: call() for name, call in calls.items()}
-    print(
-        f"Two convolutions, 28x28, batch of {batch}, L∞ radius {radius}: one call in forward passes, width of the bounds"
-    )
+    print(f"Two convolutions, 28x28, batch of {batch}, L∞ radius {radius}: a call in forward passes, width of bounds")
     for name, seconds in times.items():
         lower, upper = found[name]
         print(f"  {name:20} {seconds / forward:8.0f}   {(upper - lower).mean():.5f}")
