@@ -66,7 +66,7 @@ def _convolved_back(
     reach = [d * (k - 1) for d, k in zip(spread, weight.shape[2:], strict=True)]
     if padding == "same" and any(r % 2 for r in reach):
         return None
-    pad = [r // 2 for r in reach] if padding == "same" else _each(0 if padding == "valid" else padding, count)
+    pad = tuple(r // 2 for r in reach) if padding == "same" else _each(0 if padding == "valid" else padding, count)
     # What the last step of a stride left over.
     over = [(n + 2 * p - r - 1) % s for n, p, r, s in zip(inner[1:], pad, reach, step, strict=True)]
     if count == 2 and groups == 1 and inner[0] <= _FEW and weight.device.type == "cpu":
@@ -81,9 +81,9 @@ def _convolved_back(
     return lambda a: back(a, weight, None, step, pad, over, groups, spread)
 
 
-def _each(value: Any, count: int) -> list[int]:
+def _each(value: Any, count: int) -> tuple[int, ...]:
     """A number for each dimension."""
-    return list(value) if isinstance(value, (tuple, list)) and len(value) == count else [_one(value)] * count
+    return tuple(value) if isinstance(value, (tuple, list)) and len(value) == count else (_one(value),) * count
 
 
 def _one(value: Any) -> int:
