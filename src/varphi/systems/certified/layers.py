@@ -145,9 +145,9 @@ class LipschitzConv2d(nn.Module):
 class GroupSort(nn.Module):
     """Sorts numbers in groups, the largest first: 1-Lipschitz in every p-norm, and its gradient keeps its length.
 
-    Its derivative is a permutation wherever it has one, so that between orthogonal layers no gradient is lost, where ReLU
-    sets a part of each to 0 (Anil, Lucas & Grosse, ICML 2019, arXiv 1811.05381). Groups of two are also known as MaxMin.
-    No activation of single numbers: `vp.facts` has none.
+    Its derivative is a permutation wherever it has one, so that between orthogonal layers no gradient is lost, where
+    ReLU sets a part of each to 0 (Anil, Lucas & Grosse, ICML 2019, arXiv 1811.05381). Groups of two are also known as
+    MaxMin. No activation of single numbers: `vp.facts` has none.
 
     Args:
         size: of a group. It is sorted in `size` rounds of comparisons of neighbours.
