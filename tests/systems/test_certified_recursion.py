@@ -217,7 +217,7 @@ def test_no_choice_of_slopes_passes_the_bound(case, steps):
 
 
 @pytest.mark.nightly
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(layers(), st.sampled_from([0, 5, 40]))
 def test_no_choice_of_slopes_passes_the_bound_at_length(case, steps):
     bound_holds(case, steps, 200)
@@ -265,7 +265,7 @@ def test_no_jacobian_passes_the_bounds(model, steps):
 
 
 @pytest.mark.nightly
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(networks(), st.sampled_from([0, 4, 40]))
 def test_no_jacobian_passes_the_bounds_at_length(model, steps):
     network_holds(model, steps, 2000)
