@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from varphi.systems.certified import (
+    Ball,
     CertificateLoss,
+    GroupSort,
     LipschitzConv2d,
     LipschitzLinear,
+    compare,
     lipschitz,
     one_lipschitz,
     plain,
@@ -73,6 +76,92 @@ def test_a_layer_copies_saves_differentiates_and_compiles(which):
     assert type(layer).__name__ in repr(layer)
 
 
+def sorted_by_torch(x: torch.Tensor, size: int, dim: int) -> torch.Tensor:
+    parts = x.movedim(dim, -1).unflatten(-1, (-1, size))
+    return parts.sort(descending=True).values.flatten(-2).movedim(-1, dim)
+
+
+@pytest.mark.parametrize(
+    ("size", "dim", "shape"), [(2, 1, (3, 8)), (2, -1, (2, 3, 6)), (4, 1, (2, 8, 3, 2)), (5, -2, (2, 10, 3))]
+)
+def test_groups_are_sorted_as_torch_sorts_them_and_gradients_keep_their_length(size, dim, shape):
+    torch.manual_seed(0)
+    layer, x = GroupSort(size, dim), torch.randn(shape, requires_grad=True)
+    expected = sorted_by_torch(x, size, dim)
+    found = layer(x)
+    assert torch.equal(found, expected) and f"size={size}, dim={dim}" in repr(layer)
+    weight = torch.randn(shape)
+    (found * weight).sum().backward()
+    torch.testing.assert_close(x.grad.norm(), weight.norm())  # its Jacobian is a permutation
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(other(x), expected)
+    assert layer.state_dict() == {} and torch.equal(torch.func.functional_call(layer, {}, (x,)), expected)
+    each = torch.func.vmap(GroupSort(size, dim if dim < 0 else dim - 1))
+    assert torch.equal(each(x), expected)
+    _, moved = torch.func.jvp(layer, (x.detach(),), (torch.ones(shape),))
+    assert torch.equal(moved, torch.ones(shape))
+
+
+def test_a_sort_compiles():
+    x = torch.randn(3, 8, 2)
+    compiled = torch.compile(GroupSort(4), backend="aot_eager", fullgraph=True)(x)
+    assert torch.equal(compiled, sorted_by_torch(x, 4, 1))
+
+
+@pytest.mark.parametrize("norm", [1, 2, math.inf])
+def test_a_sort_is_proved_1_lipschitz_in_every_norm(norm):
+    for layer in (GroupSort(), GroupSort(3)):
+        found = lipschitz(layer.eval(), norm, sample=torch.randn(4, 6))
+        assert found.lower == pytest.approx(1, abs=1e-8) and 1 <= found.upper <= 1 + 1e-12
+
+
+class Sorted(nn.Module):
+    """One sort in several places: by turns, twice in a row, beside a skip connection, and on channels of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.conv, self.head = nn.Linear(4, 6), nn.Conv1d(2, 2, 3, padding=1), nn.Linear(6, 3)
+        self.sort = GroupSort()
+
+    def forward(self, x):
+        h = self.sort(self.sort(self.first(x)))
+        h = h + 0.5 * self.sort(-h)
+        return self.head(self.sort(self.conv(h.unflatten(1, (2, 3)))).flatten(1))
+
+
+def test_a_network_with_sorts_has_its_product_and_a_smaller_layered_bound():
+    torch.manual_seed(0)
+    model, x = Sorted().eval(), torch.randn(5, 4)
+    found = lipschitz(model, sample=x)
+    conv = torch.eye(6).view(6, 2, 3)
+    conv = F.conv1d(conv, model.conv.weight, padding=1).flatten(1)
+    norms = [float(torch.linalg.matrix_norm(w.detach(), 2)) for w in (model.first.weight, conv, model.head.weight)]
+    assert found.bounds["product"] == pytest.approx(1.5 * math.prod(norms), rel=1e-5)
+    assert found.lower <= found.upper == found.bounds["layered"] <= 1.3 * found.lower
+    near = lipschitz(model, region=Ball(x[:1], 1e-4))
+    assert near.upper <= 1.01 * near.lower
+    certified = compare(model, x, methods=("pairwise", "lipschitz", "crown"), progress=False)
+    for answer in certified.values():
+        assert (answer.radius > 0).all() and (answer.radius <= answer.attacked).all()
+
+
+def test_sorts_train_and_their_certificate_is_proved():
+    torch.manual_seed(0)
+    x = torch.randn(200, 2)
+    y = (x[:, 0] > 0).long()
+    x[:, 0] += torch.where(y == 1, 0.3, -0.3)
+    model = nn.Sequential(
+        LipschitzLinear(2, 16), GroupSort(), LipschitzLinear(16, 16), GroupSort(4), LipschitzLinear(16, 2)
+    )
+    loss, optimiser = CertificateLoss(0.2, temperature=20), torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss(model(x), y).backward()
+        optimiser.step()
+    assert lipschitz(model.eval()).upper <= 1 + 1e-5
+    assert radius(model, x[:40], y[:40], method="lipschitz", progress=False).median() > 0.3
+
+
 def test_parametrised_weights_are_read_as_the_numbers_they_are():
     linear = torch.nn.utils.parametrizations.orthogonal(nn.Linear(4, 4))
     model = nn.Sequential(linear, nn.Tanh(), LipschitzLinear(4, 3)).eval()
@@ -120,6 +209,10 @@ def test_refusals():
     assert one_lipschitz("gelu(x)/1.13")(torch.tensor(0.0)) == 0
     with pytest.raises(ValueError, match="'orthogonal', 'aol'"):
         LipschitzLinear(2, 2, kind="spectral")
+    with pytest.raises(ValueError, match="size must be a whole number >= 2, got 1"):
+        GroupSort(1)
+    with pytest.raises(ValueError, match=r"groups of 2 along dim 1, and 5 is no multiple"):
+        GroupSort()(torch.zeros(3, 5))
     with pytest.raises(ValueError, match="radius"):
         CertificateLoss(-1)
     with pytest.raises(ValueError, match="temperature"):

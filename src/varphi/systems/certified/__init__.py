@@ -6,6 +6,7 @@ from .certificate import Certificates as Certificates
 from .certificate import Summary as Summary
 from .checks import SoundnessError as SoundnessError
 from .layers import CertificateLoss as CertificateLoss
+from .layers import GroupSort as GroupSort
 from .layers import LipschitzConv2d as LipschitzConv2d
 from .layers import LipschitzLinear as LipschitzLinear
 from .layers import one_lipschitz as one_lipschitz

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varphi.bounds.nodes import Curve, Maximum, Product
 from varphi.bounds.region import Region
 from varphi.bounds.region import region as region_of
 from varphi.study.data import plain_data
@@ -146,9 +147,10 @@ def _factor(structure: Structure, norm: float) -> float:
 
 
 def _assumptions(structure: Structure) -> tuple[str, ...]:
+    bent = sum(isinstance(n, (Curve, Maximum, Product)) for n in structure.bases)
     return (
         "the model with exact arithmetic on its weights as they are now; float64 rounding of the proof is paid for",
-        f"{len(structure.bases) - 1} nonlinear parts, their slopes from ball arithmetic",
+        f"{bent} nonlinear parts, their slopes from ball arithmetic",
     )
 
 

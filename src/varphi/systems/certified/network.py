@@ -24,6 +24,7 @@ from varphi.bounds.graph import read
 from varphi.bounds.nodes import Affine, Concat, Curve, Maximum, Node, Sum
 from varphi.bounds.region import Region
 
+from .folding import folded, sorts
 from .layers import LipschitzConv2d, LipschitzLinear
 from .slopes import slope_range, slope_table
 from .spectral import UNIT, convolution_norm, gamma, matrix_norm, schur_norm
@@ -107,8 +108,11 @@ class Structure:
 
     def __init__(self, model: nn.Module, sample: Tensor) -> None:
         self.model = plain(model)
+        spelled = folded(self.model)
         with torch.no_grad():
-            self.network: Network = read(self.model, sample.double(), EXACT)
+            self.network: Network = read(spelled, sample.double(), EXACT)
+        # From what a sort gives to what it was given: of norm 1, as a whole.
+        self.sorts = sorts(self.network, spelled)
         self.input = self.network.nodes[0]
         self.output = self.network.output
         self._bases: dict[Node, Node] = {}
@@ -117,7 +121,7 @@ class Structure:
             self._bases[node] = self._base(node)
 
     def _base(self, node: Node) -> Node:
-        if isinstance(node, (Affine, Sum, Concat)):
+        if isinstance(node, (Affine, Sum, Concat)) and node not in self.sorts:
             found = {self._bases[p] for p in node.parents}
             if len(found) == 1:
                 return found.pop()

@@ -70,6 +70,8 @@ class Constants:
         if self.structure.is_linear(node):
             linear = self.structure.linear(node)
             return linear.norm(p) * self._at(linear.base, p, known)
+        if node in self.structure.sorts:  # a permutation, if not always the same one
+            return self._at(self.structure.sorts[node], p, known)
         if isinstance(node, Curve):
             gain = torch.maximum(*(s.abs() for s in self._slopes[node]))
             linear = self.structure.linear(node.parents[0])
