@@ -1,6 +1,7 @@
 """The passes in machine code against the same by torch's operations in float64, and against their own definitions."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import pytest
@@ -110,3 +111,30 @@ def test_a_whole_call_agrees_with_torch(name, norm):
                 theirs = vp.bounds(model, x, 0.3, norm, arithmetic=arithmetic)
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
+
+
+def test_memory_is_used_again_only_when_nobody_has_it():
+    a, weight = numbers(600, 64, seed=1), numbers(64, 64, seed=2)
+    first = backward.product(a, weight)
+    row = first[3:4]  # a view holds the memory too
+    second = backward.product(2 * a, weight)
+    assert second.data_ptr() != first.data_ptr()
+    torch.testing.assert_close(second, 2 * first)
+    place, kept = first.data_ptr(), row.clone()
+    del first
+    third = backward.product(3 * a, weight)
+    assert third.data_ptr() != place
+    torch.testing.assert_close(row, kept)
+    del row, third, second
+    assert backward.product(a, weight).data_ptr() in {b.ctypes.data for b in backward._kept.blocks}
+    with_gradient = backward.product(a.requires_grad_(), weight)
+    with_gradient.sum().backward()
+    torch.testing.assert_close(a.grad, weight.sum(1).expand_as(a))
+
+
+def test_threads_have_memory_of_their_own():
+    a, weight = numbers(600, 64, seed=1), numbers(64, 64, seed=2)
+    expected = a @ weight
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda k: backward.product(k * a, weight) / k, [1.0, 2.0, 4.0, 8.0] * 8):
+            torch.testing.assert_close(found, expected)

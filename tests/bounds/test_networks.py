@@ -452,3 +452,10 @@ def test_one_side_alone_is_the_same(method):
         assert torch.isinf(lower.upper).all()
     with pytest.raises(ValueError, match="sides is 'both' or 'lower'"):
         vp.bounds(model, x, 0.2, 2, method, sides="upper", **options)
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    model = seeded(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    model[2].weight.data[0, 1] = math.nan
+    with pytest.raises(ValueError, match="2 holds NaN"):
+        vp.bounds(model, torch.zeros(1, 3), 0.1)

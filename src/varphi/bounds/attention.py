@@ -124,9 +124,11 @@ def multi_head(
     inputs = [_node(reader, t) for t in (query, key, value)]
     if any(len(t.shape) != 2 for t in inputs):
         reader.refuse(f"attention of an input of shape {inputs[0].shape} for each sample, not (tokens, features),")
-    heads = [_heads(reader, m, linear(reader, t, *part)) for t, part in zip(inputs, _projections(m), strict=True)]
+    queries, keys, values = (
+        _heads(reader, m, linear(reader, t, *part)) for t, part in zip(inputs, _projections(m), strict=True)
+    )
     kept, shift = _masks(reader, m, key_padding_mask, attn_mask)
-    found, weights = _attended(reader, *heads, kept, shift, None)
+    found, weights = _attended(reader, queries, keys, values, kept, shift, None)
     beside = reader.reshaped("flatten", (reader.moved("transpose", (found, 1, 2), {}), 2), {})
     out = linear(reader, beside, m.out_proj.weight, m.out_proj.bias)
     if not need_weights:

@@ -1,11 +1,14 @@
 """A backward step through an activation, and the least value over a ball, each in one pass over memory.
 
-Both read large coefficients (batch, rows, n) once and keep sums in float64; torch's operations, which serve tensors on
-other devices and those with gradients, write every intermediate result out.
+Both read large coefficients (batch, rows, n) once; torch's operations, which serve tensors on other devices and those
+with gradients, write every intermediate result out.
 """
 
 from __future__ import annotations
 
+import math
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,51 @@ from varphi.activation import backend
 
 # Sums may be made in any order (the error bounds hold for all), and on the sign of zero nothing depends. Of _nrt see
 # `fused`.
-_in_one_pass: Any = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, _nrt=False)
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "_nrt": False}
+_in_one_pass: Any = njit(**_OPTIONS)
 
 
 def readable(*tensors: Tensor) -> bool:
     """Whether the numbers are where machine code can read them, and nobody asks for their gradients."""
     return backend.enabled() and all(backend.is_plain(t) and t.numel() > 0 and not t.requires_grad for t in tensors)
+
+
+class _Kept(threading.local):
+    """Memory of large coefficients, kept: what a system gives anew costs it more to clear than a pass to fill.
+
+    One is used again when nobody refers to it any more.
+    """
+
+    SMALLEST, LARGEST, MOST = 2**17, 2**23, 4
+
+    def __init__(self) -> None:
+        self.blocks: list[np.ndarray] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        size = math.prod(shape) * dtype.itemsize
+        if not self.SMALLEST <= size <= self.LARGEST:
+            return torch.empty(shape, dtype=dtype)
+        block = self._free(size)
+        return torch.frombuffer(block, dtype=dtype, count=math.prod(shape)).view(shape)
+
+    def _free(self, size: int) -> np.ndarray:
+        for i in range(len(self.blocks)):
+            # Referred to by the list and by the call alone.
+            if self.blocks[i].nbytes >= size and sys.getrefcount(self.blocks[i]) == 2:
+                return self.blocks[i]
+        block = np.empty(size, np.uint8)
+        self.blocks = [block, *self.blocks][: self.MOST]
+        return block
+
+
+_kept = _Kept()
+
+
+def product(a: Float[Tensor, "rows n"], weight: Float[Tensor, "n m"]) -> Float[Tensor, "rows m"]:
+    """a @ weight."""
+    if a.dim() != 2 or not readable(a, weight):
+        return a @ weight
+    return torch.mm(a, weight, out=_kept.empty((a.shape[0], weight.shape[1]), a.dtype))
 
 
 @_in_one_pass
@@ -35,7 +77,7 @@ def _pull(a, slope, bend, shift, drop, mirrored, pulled, constant):
             row, out = a[b if len(a) > 1 else 0, r], pulled[b, r]
             for i in range(n):
                 out[i] = row[i] * steep[i] + abs(row[i]) * bent[i]
-            odd, even = 0.0, 0.0
+            odd, even = 0.0, 0.0  # float64, whatever the rows are of
             for i in range(n):
                 odd += row[i] * raised[i]
                 even += abs(row[i]) * dropped[i]
@@ -59,7 +101,7 @@ def pull(a: Tensor, slope: Tensor, bend: Tensor, shift: Tensor, drop: Tensor, mi
         (batch, rows or twice as many, *shape), and (batch, the same).
     """
     batch, count, shape = slope.shape[0], (2 if mirrored else 1) * a.shape[1], a.shape[2:]
-    pulled = torch.empty(batch, count, *shape, dtype=a.dtype)
+    pulled = _kept.empty((batch, count, *shape), a.dtype)
     constant = torch.empty(batch, count, dtype=a.dtype)
     rows, out = (t.reshape(*t.shape[:2], -1).contiguous().numpy() for t in (a, pulled))
     columns = (t.reshape(len(t), -1).contiguous().numpy() for t in (slope, bend, shift, drop))
@@ -69,27 +111,28 @@ def pull(a: Tensor, slope: Tensor, bend: Tensor, shift: Tensor, drop: Tensor, mi
 
 @_in_one_pass
 def _least(a, centre, radius, dual, share, lost, found):
+    zero = a.dtype.type(0)
     for b in range(len(centre)):
         place, reach = centre[b], radius[b]
         for r in range(a.shape[1]):
             row = a[b if len(a) > 1 else 0, r]
-            middle, size = 0.0, 0.0
+            middle, size = zero, zero
             for i in range(len(row)):
-                middle += np.float64(row[i]) * place[i]
+                middle += row[i] * place[i]
             if dual == 2:
                 for i in range(len(row)):
-                    size += np.float64(row[i]) * row[i]
+                    size += row[i] * row[i]
                 size = np.sqrt(size)
             elif len(reach) > 1:
                 for i in range(len(row)):
-                    size += np.float64(abs(row[i])) * reach[i]
+                    size += abs(row[i]) * reach[i]
             elif dual == 1:
                 for i in range(len(row)):
-                    size += np.float64(abs(row[i]))
+                    size += abs(row[i])
             else:
                 for i in range(len(row)):
-                    size = max(size, np.float64(abs(row[i])))
-            spread = size if len(reach) > 1 else size * reach[0]
+                    size = max(size, abs(row[i]))
+            spread = np.float64(size) if len(reach) > 1 else np.float64(size) * reach[0]
             found[b, r] = middle - spread - share * (abs(middle) + spread) - lost[b]
 
 
@@ -107,8 +150,9 @@ def least(
         lost: (batch,): what is taken off besides.
     """
     found = torch.empty(centre.shape[0], a.shape[1], dtype=a.dtype)
-    given = (t.contiguous().numpy() for t in (a, centre, radius if radius.dim() > 1 else radius.unsqueeze(1)))
-    _least(*given, dual, share, lost.numpy(), found.numpy())
+    rows, middle = a.contiguous().numpy(), centre.contiguous().numpy()
+    reach = (radius if radius.dim() > 1 else radius.unsqueeze(1)).contiguous().numpy()
+    _least(rows, middle, reach, dual, share, lost.numpy(), found.numpy())
     return found
 
 
@@ -160,6 +204,6 @@ def meet(found: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tens
     """
     lower, upper = torch.empty(2, *low.shape, dtype=low.dtype).unbind(0)
     crossed = torch.zeros(low.shape[0], dtype=torch.bool)
-    ends = (t.reshape(low.shape[0], -1).numpy() for t in (low, high, lower, upper))
-    _meet(found.contiguous().numpy(), *ends, crossed.numpy())
+    first, last, least, greatest = (t.reshape(low.shape[0], -1).numpy() for t in (low, high, lower, upper))
+    _meet(found.contiguous().numpy(), first, last, least, greatest, crossed.numpy())
     return lower, upper, crossed

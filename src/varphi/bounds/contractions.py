@@ -17,6 +17,7 @@ from torch import Tensor
 
 from varphi.numbers import variable
 
+from . import backward
 from .nodes import Node
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def linear(reader: Reader, value: Any, weight: Tensor, bias: Tensor | None = Non
         lambda z: z @ size.T,
         None if bias is None else reader.converted(bias),
         weight.shape[1] + 1,
-        lambda a: a @ weight,
+        lambda a: backward.product(a, weight),
     )
 
 

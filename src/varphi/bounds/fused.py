@@ -19,7 +19,8 @@ from numba.extending import intrinsic
 
 # numba counts the references to every array with atomic operations, at each call and each row that is taken of one, and
 # that takes longer than the arithmetic. Here all arrays are made before, and outlive the call.
-unmanaged: Any = njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "nogil": True, "_nrt": False}
+unmanaged: Any = njit(**_OPTIONS)
 
 NODES = 256
 NEWTON_STEPS = 2
@@ -39,6 +40,8 @@ SPREAD = 4096.0
 _LARGEST = float(np.finfo(np.float64).max)
 
 _BLOCK = 128
+# So many first pieces are told apart where intervals are put in order.
+_PLACES = 16
 _TASKS = 512
 
 # Rows of an interval.
@@ -154,6 +157,12 @@ def logarithmic(slope):
 
 
 @unmanaged
+def _interval(k, width):
+    """Which of the block's intervals an item is of."""
+    return k if k < width else k - width
+
+
+@unmanaged
 def _value_slack(tables, x, value, slope):
     size = abs(value) + abs(x * slope)
     size = 0.0 if size != size else min(size, _LARGEST)
@@ -256,7 +265,7 @@ def _support(address, tables, rows, places, items, tasks, owner, active, count, 
     waiting = 0
     for n in range(count):
         k = active[n]
-        i, side, s, hint = k % width, (1.0 if k < width else -1.0), items[_S, k], items[_HINT, k]
+        i, side, s, hint = _interval(k, width), (1.0 if k < width else -1.0), items[_S, k], items[_HINT, k]
         start, stop = rows[_START, i], rows[_STOP, i]
         at_start, at_stop = rows[_AT_START, i], rows[_AT_STOP, i]
         low = side * at_start - s * start - rows[_ERROR_START, i] - 4 * EPS * (abs(at_start) + abs(s * start))
@@ -298,7 +307,7 @@ def _by_cuts(address, tables, rows, places, items, tasks, owner, active, count, 
     """Cutting planes for the active items, from their chords in _CHOSEN."""
     for n in range(count):
         k = active[n]
-        i, side = k % width, (1.0 if k < width else -1.0)
+        i, side = _interval(k, width), (1.0 if k < width else -1.0)
         items[_LEFT, k], items[_RIGHT, k] = rows[_START, i], rows[_STOP, i]
         items[_AT_LEFT, k], items[_AT_RIGHT, k] = side * rows[_AT_START, i], side * rows[_AT_STOP, i]
         items[_HEIGHT, k] = -np.inf
@@ -311,7 +320,7 @@ def _by_cuts(address, tables, rows, places, items, tasks, owner, active, count, 
         left = 0
         for n in range(count):
             k = active[n]
-            i, side, s, x = k % width, (1.0 if k < width else -1.0), items[_S, k], items[_X, k]
+            i, side, s, x = _interval(k, width), (1.0 if k < width else -1.0), items[_S, k], items[_X, k]
             middle = rows[_MIDDLE, i]
             value = items[_BEST, k] + s * middle
             if value > items[_HEIGHT, k]:
@@ -349,7 +358,7 @@ def _spans_bridge(tables, rows, places, i, side):
 @unmanaged
 def _begin_bridge(tables, rows, places, items, tasks, k, t, width):
     """The tangent at the middle, if it stays below the far end; otherwise whence to look for a bridge, and True."""
-    i, side = k % width, (1.0 if k < width else -1.0)
+    i, side = _interval(k, width), (1.0 if k < width else -1.0)
     j, middle = places[_FIRST_PIECE, i], rows[_MIDDLE, i]
     on_left = side * tables.kinds[j] > 0
     convex = j if on_left else j + 1
@@ -403,7 +412,7 @@ def _by_bridges(address, tables, rows, places, items, tasks, owner, active, coun
     left, waiting = 0, 0
     for n in range(count):
         k = active[n]
-        if not _spans_bridge(tables, rows, places, k % width, 1.0 if k < width else -1.0):
+        if not _spans_bridge(tables, rows, places, _interval(k, width), 1.0 if k < width else -1.0):
             active[left] = k
             left += 1
         elif _begin_bridge(tables, rows, places, items, tasks, k, waiting, width):
@@ -434,7 +443,7 @@ def _best_slopes(address, tables, rows, places, items, tasks, owner, active, wid
     """The slopes in _CHOSEN, and in _HINT where their lines touch, as far as that is known."""
     count = 0
     for k in range(2 * width):
-        i, side = k % width, (1.0 if k < width else -1.0)
+        i, side = _interval(k, width), (1.0 if k < width else -1.0)
         start, stop, middle = rows[_START, i], rows[_STOP, i], rows[_MIDDLE, i]
         span = stop - start
         j = min(places[_FIRST_PIECE, i], len(tables.starts) - 1)
@@ -456,7 +465,7 @@ def _best_slopes(address, tables, rows, places, items, tasks, owner, active, wid
     count = _by_bridges(address, tables, rows, places, items, tasks, owner, active, count, width)
     _by_cuts(address, tables, rows, places, items, tasks, owner, active, count, width)
     for k in range(2 * width):
-        i, side = k % width, (1.0 if k < width else -1.0)
+        i, side = _interval(k, width), (1.0 if k < width else -1.0)
         items[_CHOSEN, k] = _finite(items[_CHOSEN, k], 0.0)
         j = min(places[_FIRST_PIECE, i], len(tables.starts) - 1)
         touching = places[_PIECES, i] == 1 and not tables.loose[j] and side * tables.kinds[j] > 0
@@ -510,13 +519,31 @@ def _draw(lower, upper, slopes, intercepts, before, share, gamma, absolute, out)
 
 
 @unmanaged
+def _put_in_order(tables, start, stop, order, kinds, ends):
+    """Intervals on the same pieces one after the other: the processor then foresees what each of them needs."""
+    for kind in range(len(ends)):
+        ends[kind] = 0
+    for i in range(len(start)):
+        first = _up_to(tables.stops, start[i])
+        pieces = _below(tables.starts, 0, len(tables.starts), stop[i]) - first
+        kinds[i] = min(first, _PLACES - 1) * 4 + min(max(pieces, 0), 3)
+        ends[kinds[i] + 1] += 1
+    for kind in range(1, len(ends)):
+        ends[kind] += ends[kind - 1]
+    for i in range(len(start)):
+        order[ends[kinds[i]]] = i
+        ends[kinds[i]] += 1
+
+
+@unmanaged
 def _lines(address, tables, start, stop, share, is_given, single, slopes, intercepts, touch, space):
-    rows, places, items, active, tasks, owner = space
+    rows, places, items, active, tasks, owner, order, kinds, ends = space
     n = len(start)
+    _put_in_order(tables, start, stop, order, kinds, ends)
     for first in range(0, n, _BLOCK):
         width = min(_BLOCK, n - first)
         for i in range(width):
-            rows[_START, i], rows[_STOP, i] = start[first + i], stop[first + i]
+            rows[_START, i], rows[_STOP, i] = start[order[first + i]], stop[order[first + i]]
         _prepare(address, tables, rows, places, width, share)
         if not (is_given[0] and is_given[1]):
             _best_slopes(address, tables, rows, places, items, tasks, owner, active, width)
@@ -524,13 +551,13 @@ def _lines(address, tables, start, stop, share, is_given, single, slopes, interc
             line = 0 if k < width else 1
             side = 1.0 - 2.0 * line
             if is_given[line]:
-                slope = slopes[line, first + k % width]
+                slope = slopes[line, order[first + _interval(k, width)]]
                 items[_HINT, k] = np.nan
             else:
                 slope = side * items[_CHOSEN, k]
                 if single:
                     slope = float(np.float32(slope))
-            slopes[line, first + k % width] = slope
+            slopes[line, order[first + _interval(k, width)]] = slope
             items[_S, k] = side * slope
             active[k] = k
         if intercepts.size == 0:
@@ -538,8 +565,8 @@ def _lines(address, tables, start, stop, share, is_given, single, slopes, interc
         _support(address, tables, rows, places, items, tasks, owner, active, 2 * width, width)
         for k in range(2 * width):
             line = 0 if k < width else 1
-            intercepts[line, first + k % width] = (1.0 - 2.0 * line) * items[_BEST, k]
-            touch[line, first + k % width] = items[_X, k]
+            intercepts[line, order[first + _interval(k, width)]] = (1.0 - 2.0 * line) * items[_BEST, k]
+            touch[line, order[first + _interval(k, width)]] = items[_X, k]
 
 
 def lines(
@@ -567,7 +594,7 @@ def lines(
         intercepts: out (2, n); of no elements where only slopes are wanted.
         touch: out (2, n) where the line nearly touches.
     """
-    _lines(address, tables, start, stop, share, is_given, single, slopes, intercepts, touch, _space())
+    _lines(address, tables, start, stop, share, is_given, single, slopes, intercepts, touch, _space(len(start)))
 
 
 def planes(
@@ -576,8 +603,7 @@ def planes(
     lower: np.ndarray,
     upper: np.ndarray,
     before: np.ndarray,
-    steps: float,
-    absolute: float,
+    own: tuple[float, float],
     eps: float,
     gamma: float,
     least: float,
@@ -588,7 +614,7 @@ def planes(
         address, tables: as in `lines`.
         lower, upper: (n,) intervals, of float32 or float64.
         before: (n,), what the input may be off by; of no elements for nothing.
-        steps, absolute: the error of the model's own values.
+        own: the error of the model's own values, in steps and absolute.
         eps, gamma: of the arithmetic: one rounding, and that of a sum over the layer. All of these 0: unsound.
         least: what underflow may cost.
 
@@ -596,19 +622,19 @@ def planes(
         Rows, of the intervals' format, and the first interval that has no line, or -1. The rows: slope, bend, shift,
         drop of a plane for A·y (see `nodes.Drawn`), and the lower and the upper end of y.
     """
-    n = len(lower)
+    n, (steps, absolute) = len(lower), own
     start, stop = np.empty(n), np.empty(n)
     slopes, intercepts, touch = (np.empty((2, n)) for _ in range(3))
     _widen(lower, upper, steps * eps, least, start, stop)
     single = lower.dtype == np.float32
-    _lines(address, tables, start, stop, 0.5, (False, False), single, slopes, intercepts, touch, _space())
+    _lines(address, tables, start, stop, 0.5, (False, False), single, slopes, intercepts, touch, _space(len(start)))
     out = np.empty((6, n), lower.dtype)
     # Eight roundings besides, of the products and sums that the planes go through.
     wrong = _draw(lower, upper, slopes, intercepts, before, (steps + 8) * eps, gamma, absolute + least, out)
     return out, wrong
 
 
-def _space() -> tuple[np.ndarray, ...]:
+def _space(n: int) -> tuple[np.ndarray, ...]:
     return (
         np.empty((10, _BLOCK)),
         np.empty((4, _BLOCK), np.int64),
@@ -616,4 +642,7 @@ def _space() -> tuple[np.ndarray, ...]:
         np.empty(2 * _BLOCK, np.int64),
         np.empty((10, _TASKS)),
         np.empty(_TASKS, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(4 * _PLACES + 1, np.int64),
     )

@@ -229,8 +229,8 @@ class Reader:
         if not value.is_floating_point():
             return value.detach()
         held = value.detach().to(self.number.dtype)
-        if not bool(torch.isfinite(held).all()):
-            raise ValueError(f"{self.path or 'the model'} holds NaN or inf, or more than {self.number.dtype} can hold")
+        if bool(torch.isnan(held).any()):
+            raise ValueError(f"{self.path or 'the model'} holds NaN; there is nothing to bound")
         if held.dtype is not value.dtype and not bool((held.double() == value.detach().double()).all()):
             raise ValueError(
                 f"{self.path or 'the model'} holds numbers of {value.dtype} that {self.number.dtype} cannot: use "

@@ -263,8 +263,8 @@ class Drawn:
     def back(self, a: Tensor, mirrored: bool = False) -> tuple[list[Tensor], Tensor]:
         """Coefficients of each input and the constant; of a mirrored A for -A too, below."""
         if self.compiled and backward.readable(a):
-            columns = (t.squeeze(1) for t in (self.slope[0], self.bend[0]))
-            pulled, constant = backward.pull(a, *columns, self.shift, self.drop, mirrored)
+            slope, bend = self.slope[0].squeeze(1), self.bend[0].squeeze(1)
+            pulled, constant = backward.pull(a, slope, bend, self.shift, self.drop, mirrored)
             return [pulled], constant
         size, pulled = a.abs(), []
         for slope, bend in zip(self.slope, self.bend, strict=True):

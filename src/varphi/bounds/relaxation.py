@@ -273,7 +273,7 @@ class Envelope:
         flat = [t.detach().double().expand(shape).reshape(-1).numpy() for t in (start, stop)]
         rows = [t.view(2, -1).numpy() for t in (slopes, intercepts, places)]
         address = backend.tower_address(self.activation.formula, 2)
-        is_given, single = tuple(s is not None for s in given), start.dtype is torch.float32
+        is_given, single = (given[0] is not None, given[1] is not None), start.dtype is torch.float32
         fused.lines(address, self._tables, flat[0], flat[1], share, is_given, single, rows[0], rows[1], rows[2])
         return slopes, intercepts, places
 
@@ -281,12 +281,12 @@ class Envelope:
         self, lower: Tensor, upper: Tensor, before: Tensor | None, error: Error, eps: float, gamma: float, least: float
     ) -> Float[Tensor, "6 ..."]:
         """`fused.planes` of tensors that machine code can read; the errors are said there."""
-        flat = [t.reshape(-1).numpy() for t in (lower, upper)]
-        slack = np.empty(0, flat[0].dtype) if before is None else before.expand_as(lower).reshape(-1).numpy()
-        address = backend.tower_address(self.activation.formula, 2)
-        found, wrong = fused.planes(address, self._tables, *flat, slack, error.steps, error.absolute, eps, gamma, least)
+        first, last = lower.reshape(-1).numpy(), upper.reshape(-1).numpy()
+        slack = np.empty(0, first.dtype) if before is None else before.expand_as(lower).reshape(-1).numpy()
+        address, own = backend.tower_address(self.activation.formula, 2), (error.steps, error.absolute)
+        found, wrong = fused.planes(address, self._tables, first, last, slack, own, eps, gamma, least)
         if wrong >= 0:
-            self._refuse(*(float(t[wrong]) for t in flat))
+            self._refuse(float(first[wrong]), float(last[wrong]))
         return torch.from_numpy(found).view(6, *lower.shape)
 
     def _by_tensors(
