@@ -63,6 +63,14 @@ def test_sat_with_its_counterexample(files: Path) -> None:
     assert (files / "out.txt").read_text() == out
 
 
+def test_a_timeout_while_reading_says_so(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["verify", str(files / "net.onnx"), str(files / "safe.vnnlib"), "--timeout", "1e-9"])
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (1, "timeout\n")
+    assert "while the files were read" in err
+
+
 def test_a_timeout_is_no_answer(files: Path) -> None:
     code, out = invoke(files / "net.onnx", files / "hard.vnnlib", "--timeout", "0.3")
     assert code == 1

@@ -364,7 +364,7 @@ class Reversed(nn.Module):
         (Branching(), "cannot be read by torch.fx"),
         (Overwriting(), "overwrites a tensor"),
         (AcrossSamples(), "broadcasts across samples"),
-        (Functional(lambda x: x.max(1, keepdim=True)), "max over a dimension"),
+        (Functional(lambda x: x.max(1, keepdim=True)), "models that give one tensor, not Chosen"),
         (Functional(lambda x: torch.softmax(x, 0)), "softmax over the batch dimension"),
         (Functional(lambda x: torch.cumsum(x, 1)), "cumsum has no rule"),
         (Functional(F.dropout), "dropout in training mode"),
@@ -436,3 +436,26 @@ def test_on_a_gpu():
     expected = vp.bounds(model, x, 0.1)
     found = vp.bounds(model.cuda(), x.cuda(), 0.1)
     torch.testing.assert_close(found.lower.cpu(), expected.lower, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown", "alpha-crown", "crown-split"])
+def test_one_side_alone_is_the_same(method):
+    model = seeded(nn.Linear(3, 6), vp.get("silu"), nn.Linear(6, 2))
+    x, rows = torch.randn(2, 3), torch.tensor([[1.0, -1.0]])
+    options = {"spec": rows, "optimise": 3, "timeout": 0.2, "progress": False}
+    both = vp.bounds(model, x, 0.2, 2, method, **options)
+    lower = vp.bounds(model, x, 0.2, 2, method, sides="lower", **options)
+    exact = method in ("ibp", "crown")
+    torch.testing.assert_close(lower.lower, both.lower, rtol=1e-6 if exact else 0.1, atol=1e-6 if exact else 0.1)
+    assert (lower.upper >= lower.lower).all()
+    if method != "crown-split":
+        assert torch.isinf(lower.upper).all()
+    with pytest.raises(ValueError, match="sides is 'both' or 'lower'"):
+        vp.bounds(model, x, 0.2, 2, method, sides="upper", **options)
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    model = seeded(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    model[2].weight.data[0, 1] = math.nan
+    with pytest.raises(ValueError, match="2 holds NaN"):
+        vp.bounds(model, torch.zeros(1, 3), 0.1)

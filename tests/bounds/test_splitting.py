@@ -299,3 +299,18 @@ def test_splitting_certifies_further_than_planes_and_no_further_than_the_attack(
         certified_radius(model, x, FIRST, 2, attacked=torch.zeros(9))
     with pytest.raises(ValueError, match="method is one of"):
         certified_radius(model, x, FIRST, 2, "exact")
+
+
+def test_parts_of_a_disjunction_share_their_region():
+    """What one pass settles is bounded once, however many parts there are; the rest is as if each were asked alone."""
+    model, x = network("tanh", 4, 8), torch.randn(1, 4, generator=torch.Generator().manual_seed(6))
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.5], [-1.0, -1.0]])
+    near = attack(model, x, 0.4, 2, rows[[0]], starts=16, steps=60).value.float()
+    far = [Halfspaces(r.view(1, 2), torch.tensor([-50.0 - i])) for i, r in enumerate(rows)]
+    easy = decide(model, x, 0.4, 2, [*far, Halfspaces(rows, torch.full((4,), -60.0))])
+    assert (easy.status, easy.regions) == ("holds", 1)
+    hard = Halfspaces(rows[[0]], near - 0.01)
+    alone, together = (decide(model, x, 0.4, 2, parts) for parts in ([hard], [*far, hard]))
+    assert alone.status == together.status == "holds"
+    assert together.regions <= alone.regions + 1
+    assert decide(model, x, 0.4, 2, [*far, Halfspaces(rows[[0]], near + 0.01)]).status == "violated"

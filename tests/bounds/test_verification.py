@@ -345,3 +345,15 @@ def test_a_counterexample_names_every_number(tmp_path):
     assert [line.strip("()").split()[0] for line in lines] == ["X_0", "X_1", "Y_0"]
     values = np.array([float(line.strip("()").split()[1]) for line in lines], dtype=np.float32)
     np.testing.assert_array_equal(values[:2], answer.counterexample.inputs)
+
+
+def test_a_property_that_takes_too_long_to_read_is_a_timeout(tmp_path):
+    saved(ABS, tmp_path / "abs.onnx")
+    (tmp_path / "a.vnnlib").write_text(asked(1, 1, "-1 1", "(<= Y_0 -1)"))
+    answer = verify(tmp_path / "abs.onnx", tmp_path / "a.vnnlib", timeout=1e-9)
+    assert (answer.result, answer.regions) == ("timeout", 0)
+    assert "while the files were read" in answer.reason
+    (tmp_path / "instances.csv").write_text("abs.onnx,a.vnnlib,1e-9\n")
+    (finished,) = Benchmark(tmp_path / "instances.csv", tmp_path / "results.csv", None).run()
+    assert (finished.result, finished.ran) == ("timeout", 0.0)
+    assert "while the files were read" in finished.reason

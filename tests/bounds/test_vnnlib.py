@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from varphi.bounds import read_vnnlib
+from varphi.bounds import deadline, read_vnnlib, vnnlib
 from varphi.bounds.vnnlib import Property, VnnlibError, parse_vnnlib
 
 DECLARED = "".join(f"(declare-const {n} Real)" for n in ("X_0", "X_1", "Y_0", "Y_1"))
@@ -247,3 +247,28 @@ def test_no_text_breaks_the_parser(text):
             assert "line" in str(refusal)
         else:
             assert all(-inf < low <= high < inf for c in read.cases for low, high in zip(c.lower, c.upper, strict=True))
+
+
+def test_reading_stops_in_time(tmp_path, monkeypatch):
+    """At whatever stage the clock runs out: tokens, formulas, the normal form, its boxes."""
+    boxes = "".join(f"(and (>= X_0 {i}) (<= X_0 {i + 1}) (or (>= Y_0 {i}) (<= Y_0 -1)))" for i in range(40))
+    path = tmp_path / "large.vnnlib"
+    path.write_text(f"(declare-const X_0 Real)\n(declare-const Y_0 Real)\n(assert (or {boxes}))\n")
+    monkeypatch.setattr(deadline, "_OFTEN", 16)
+    monkeypatch.setattr(vnnlib, "_OFTEN", 16)
+    now = [0]
+
+    def clock() -> float:
+        now[0] += 1
+        return float(now[0])
+
+    monkeypatch.setattr(deadline.time, "monotonic", clock)
+    with deadline.until(1e9):
+        assert len(read_vnnlib(path).cases) == 40
+    looks = now[0]
+    assert looks > 60
+    for last in range(1, looks, 7):
+        now[0] = 0
+        with deadline.until(float(last)), pytest.raises(deadline.OutOfTime):
+            read_vnnlib(path)
+        assert now[0] == last + 1

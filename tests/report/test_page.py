@@ -119,6 +119,31 @@ def test_drawings_share_no_ids_and_take_the_pages_colours(results, tmp_path):
             assert f'id="{used}"' in drawing
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1.0, 3.0, np.nan, 2.0], "2 (1 of 4 NaN)"),
+        ([np.nan, 0.25], "0.25 (1 of 2 NaN)"),
+        ([np.nan, 0.25, np.nan], "NaN (2 of 3)"),
+        ([np.inf, 1.0, np.inf], "∞ [1, ∞]"),
+    ],
+)
+def test_runs_without_a_number_are_counted_and_are_not_infinite(results, values, told):
+    row = replace(results.rows[0], measures={"loss": np.array([values])}, chosen=0)
+    _, line = replace(results, rows=(row,)).table()
+    assert line[-1] == told
+
+
+def test_a_long_name_breaks_in_a_narrow_column_and_a_command_between_its_words(results, tmp_path):
+    named = replace(
+        results, study=replace(results.study, factors={"Morris–Lecar, a_level_of_twenty_six_letters": ("relu",)})
+    )
+    row = replace(results.rows[0], setting={next(iter(named.study.factors)): "relu"})
+    text = page_text(replace(named, rows=(row,)), tmp_path)
+    assert "Morris–Lecar, a_level_of_t<wbr>wenty_six_le<wbr>tters" in text
+    assert '<span class="word">--seeds</span> <span class="word">2</span>' in text
+
+
 def test_code_in_prose_is_set_as_code(results, tmp_path):
     told = replace(results, study=replace(results.study, data="`fetch<x>` from `a` table"))
     assert "<dd><code>fetch&lt;x&gt;</code> from <code>a</code> table</dd>" in page_text(told, tmp_path)

@@ -21,6 +21,7 @@ from varphi.systems.certified import (
     nearest,
     radius,
 )
+from varphi.systems.certified.products import Constants
 
 NORMS = (1, 2, math.inf)
 METHODS = ("product", "pairwise", "lipschitz", "local-lipschitz", "ibp", "crown", "auto")
@@ -136,6 +137,26 @@ def test_the_chapters_bound_is_its_formula():
     expected = torch.where(torch.isfinite(pairs), pairs, math.inf).amin(1)
     found = radius(model, x, method="pairwise", progress=False)
     assert found.radius.numpy() == pytest.approx(expected.detach().numpy(), rel=1e-5)
+
+
+def test_each_pair_of_classes_has_multipliers_of_its_own_computed_once_for_all_samples(monkeypatch):
+    model, x = network(3, 4, 4, 3, activation="relu", scale=2.0), samples(150, 3)
+    asked = []
+    each = Constants.layered_each
+    monkeypatch.setattr(Constants, "layered_each", lambda self, rows: asked.append(len(rows)) or each(self, rows))
+    found = radius(model, x, method="lipschitz", progress=False)
+    weights = [m.weight.detach().double() for m in (model[0], model[2], model[4])]
+    # The worst slopes stand at their ends; one pair's largest gradient bounds what any proof can give.
+    worst = torch.zeros(3, 3, dtype=torch.float64)
+    for slopes in itertools.product((0.0, 1.0), repeat=8):
+        d = torch.tensor(slopes, dtype=torch.float64)
+        jacobian = weights[2] @ torch.diag(d[4:]) @ weights[1] @ torch.diag(d[:4]) @ weights[0]
+        worst = torch.maximum(worst, (jacobian.unsqueeze(1) - jacobian).norm(dim=-1))
+    out = model.double()(x.double())
+    apart = (out.gather(1, found.label.unsqueeze(1)) - out).detach()
+    best = (apart / worst[found.label]).masked_fill(apart == 0, math.inf).amin(1)
+    assert (found.radius <= best).all() and (found.radius >= 0.9 * best).all()
+    assert sum(asked) <= 3 and set(found.method) == {"layered"}
 
 
 def test_a_misclassified_sample_has_radius_0_says_why_and_is_in_no_average():

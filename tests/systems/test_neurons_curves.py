@@ -96,7 +96,7 @@ def test_cycles_over_the_plane():
         fold = special_points(model.with_(V3=value)).points[0]
         assert fold.kind == "fold" and 0 < current - fold.I < 0.5
     axes = draw_curves(found)
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("applied current I (µA/cm²)", "V3")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("applied current I (µA/cm²)", "V3 (mV)")
     assert {"fold of cycles", "homoclinic"} <= {t.get_text() for t in axes.get_legend().get_texts()}
 
 

@@ -33,6 +33,7 @@ from varphi.systems.neurons import (
 )
 from varphi.systems.neurons.library import MODELS, SETS
 from varphi.systems.neurons.recognise import conductance, kinetics, stable
+from varphi.systems.neurons.units import as_written
 
 # NEURON's leak is at -54.3 mV: I moves by exactly 0.3·(54.387 - 54.3).
 HOPF = (9.749337995393, 154.496333665808)
@@ -221,6 +222,22 @@ def test_currents_are_recognised_however_they_are_written(body, powers):
     first = model.currents[0]
     assert (first.g, first.E, first.gates[0].power) == (pytest.approx(5), -80, powers)
     assert model.values["vh"] == -30 and model.values["gNa"] == 0.5
+
+
+def test_numbers_keep_the_units_that_a_file_gives_them():
+    plain = channel("i = g*n*(v - e)").replace("k = 9 (mV)", "k = 9")
+    model = from_nmodl(plain, currents=[LEAK])
+    assert (model.unit("vh"), model.unit("k"), model.unit("gNa")) == (" (mV)", " (model units)", " (mS/cm²)")
+    assert model.with_(vh="-0.03 V").values["vh"] == -30
+    again = from_sbml(to_sbml(load("morris-lecar")))
+    assert (again.unit("V3"), again.unit("phi")) == (" (mV)", " (1/ms)")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"), [("mV", "mV"), ("/ms", "1/ms"), ("1/ms", "1/ms"), ("1", ""), ("S/cm2", "S/cm2"), ("degC", "degC")]
+)
+def test_a_file_s_units_are_renamed_and_never_converted(text, unit):
+    assert as_written(text) == unit
 
 
 def test_a_current_that_is_no_conductance_stays_a_formula():

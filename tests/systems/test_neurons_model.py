@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -152,6 +153,17 @@ def test_units_are_converted(text, unit, value):
 def test_a_wrong_unit_is_refused(text):
     with pytest.raises(ValueError, match="gK"):
         load("hodgkin-huxley").with_(gK=text)
+
+
+def test_parameters_have_units_where_they_are_known():
+    model = load("morris-lecar")
+    assert model.with_(V3="0.01 V").values["V3"] == 10 and model.unit("phi") == " (1/ms)"
+    with pytest.raises(ValueError, match="'10 ms' is a time, and a potential in mV is needed"):
+        model.with_(V3="10 ms")
+    assert load("wang-buzsaki").unit("phi") == "" and load("fitzhugh-nagumo").unit("eps") == ""
+    assert pickle.loads(pickle.dumps(model)).unit("V3") == " (mV)"
+    with pytest.raises(ValueError, match="parameter_units names 'W', which is none of the parameters"):
+        replace(model, parameter_units={"W": "mV"})
 
 
 @pytest.mark.parametrize(

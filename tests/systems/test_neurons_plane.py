@@ -132,7 +132,7 @@ def test_figures_name_quantities_and_units():
     assert {"stable manifold of the saddle", "unstable manifold of the saddle", "dV/dt = 0", "saddle"} <= set(told)
     found = excitability_map(model, ("V3", [0.0, 12.0]), ("V4", [15.0, 25.0]), threads=1)
     axes = draw_map(found)
-    assert labels(axes) == ("V3", "V4") and len(axes.get_legend().get_texts()) == len(found.shares())
+    assert labels(axes) == ("V3 (mV)", "V4 (mV)") and len(axes.get_legend().get_texts()) == len(found.shares())
 
 
 def test_a_diagram_names_what_happens():

@@ -236,8 +236,13 @@ def test_the_study_ends_with_a_verdict_on_every_claim(results):
 
 
 def test_its_figures_are_drawn(results):
-    for figure in STUDY.figures(results):
+    errors, times = STUDY.figures(results)
+    for figure in (errors, times):
         figure.drawing.canvas.draw()
+    (panel,) = errors.drawing.axes
+    assert {*results.levels("activation")} <= {t.get_text() for t in panel.get_yticklabels()}
+    assert [p.get_title() for p in times.drawing.axes] == list(results.levels("form"))
+    assert times.drawing.axes[-1].get_xlabel() == "CPU seconds"
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -102,8 +102,14 @@ class Definition:
 
     def expression(self, values: Mapping[str, Any] | None = None) -> Expression:
         """The formula in the variable `x`, with parameters at `values` (numbers or expressions; else the defaults)."""
+        if not self.parameters and not values:
+            return self._only_expression
         filled = {p.name: p.default for p in self.parameters} | dict(values or {})
         return constant(self.function(variable("x"), **filled))
+
+    @cached_property
+    def _only_expression(self) -> Expression:
+        return constant(self.function(variable("x")))
 
     def formula(self, values: Mapping[str, Any], learn: Collection[str] = ()) -> Formula:
         """The formula in `x` and the parameters that may vary: learned ones, and values other than the default.

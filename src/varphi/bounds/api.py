@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varphi.progress import bar
+
 from .crown import Pass, optimised
 from .graph import read
 from .question import Bounds as Bounds
-from .question import inputs_of, rows_of
+from .question import Sides, checked_sides, inputs_of, rows_of
 from .splitting import split
 
 Method = Literal["ibp", "crown", "alpha-crown", "crown-split"]
@@ -29,6 +31,8 @@ def bounds(
     arithmetic: Literal["sound32", "float64", "fast"] | None = None,
     optimise: int = 20,
     timeout: float = 10.0,
+    progress: bool = True,
+    sides: Sides = "both",
 ) -> Bounds:
     """Certified bounds of a model's outputs, or of combinations of them, over a set of inputs around each sample.
 
@@ -47,6 +51,8 @@ def bounds(
             sound in the model's own format.
         optimise: the steps of "alpha-crown".
         timeout: seconds of wall time for "crown-split"; it stops early where nothing is left to gain.
+        progress: a bar on standard error, where "alpha-crown" or "crown-split" takes more than two seconds.
+        sides: "lower", for margins: the upper bounds are not sought. They are inf, or what came without effort.
 
     Returns:
         Bounds(lower, upper): of shape (batch, *output), or (batch, rows) with spec; in the arithmetic's format.
@@ -64,15 +70,20 @@ def bounds(
     if isinstance(optimise, bool) or not isinstance(optimise, int) or optimise < 0:
         raise ValueError(f"optimise must be a whole number >= 0, got {optimise!r}")
     if method == "crown-split":
-        return split(model, x, radius, norm, spec, timeout=timeout, arithmetic=arithmetic)
+        return split(
+            model, x, radius, norm, spec, timeout=timeout, arithmetic=arithmetic, sides=sides, progress=progress
+        )
+    both = checked_sides(sides) == "both"
     number, inputs = inputs_of(model, x, radius, norm, arithmetic)
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         rows, shape = rows_of(spec, network, inputs)
-    count = rows.shape[1]
     if method == "alpha-crown":
-        least = optimised(network, inputs, rows, optimise)
+        with bar("moving the slopes of activations", progress) as moved:
+            least = optimised(network, inputs, rows, optimise, both, moved=moved)
     else:
         with torch.no_grad():
-            least = Pass(network, inputs, method).least(network.output, rows, count)
-    return Bounds(least[:, : count // 2].reshape(shape), -least[:, count // 2 :].reshape(shape))
+            slope_rows = (2 if both else 1) * rows.shape[1]
+            least = Pass(network, inputs, method).least(network.output, rows, slope_rows, both)
+    lower, upper = least.chunk(2, 1) if both else (least, torch.full_like(least, -math.inf))
+    return Bounds(lower.reshape(shape), -upper.reshape(shape))

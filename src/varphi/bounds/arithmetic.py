@@ -9,6 +9,7 @@ backward through the same layer, once more: both errors are at most γ_n·(|W||x
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import torch
@@ -30,11 +31,11 @@ class Arithmetic:
     dtype: torch.dtype
     sound: bool
 
-    @property
+    @cached_property
     def eps(self) -> float:
         return torch.finfo(self.dtype).eps
 
-    @property
+    @cached_property
     def least(self) -> float:
         """More than what one operation loses by underflow."""
         return 4 * torch.finfo(self.dtype).tiny

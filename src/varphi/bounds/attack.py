@@ -19,6 +19,7 @@ from varphi.activation.uses import check_model
 
 from .arithmetic import Arithmetic
 from .deadline import check_deadline
+from .nodes import flat
 from .region import Region, region
 
 # The first step as a share of the region's size; the last is a hundredth of it.
@@ -98,7 +99,7 @@ class Objective:
 
     def each(self, x: Tensor) -> Tensor:
         """rows·output - limits of a batch: (batch, rows), float64."""
-        y = self.model(x).flatten(1).double()
+        y = flat(self.model(x), 1).double()
         if self.rows is None:
             return y
         if self.rows.shape[-1] != y.shape[1]:

@@ -1,4 +1,4 @@
-"""Layers that are made of others, for bounds: normalisations, softmax, products of matrices, enlargements.
+"""Layers that are made of others, for bounds: normalisations, softmax, enlargements.
 
 Each is spelled out in nodes that have rules. The errors that those nodes are charged cover those of torch's fused
 kernels: where such a kernel sums in a way that loses more, as in variances, that is charged in addition.
@@ -14,16 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from varphi.numbers import exp, log, maximum, sqrt, variable
+from varphi.numbers import exp, log, maximum, minimum, sqrt, variable
 from varphi.numbers.expression import constant
 
-from .nodes import Affine, Node
+from .nodes import Affine, Interval, Node, flat
 
 if TYPE_CHECKING:
     from .crown import Pass
     from .graph import Reader
 
 _X = variable("x")
+# exp of more overflows before long: a softmax's share is then below exp(-40).
+_MOST = 40.0
 
 
 class MeanSquare(Affine):
@@ -40,7 +42,7 @@ class MeanSquare(Affine):
         found = super().error(run)
         if found is None:
             return None
-        size = run.size_of(self.source).flatten(1).amax(1)
+        size = flat(run.size_of(self.source), 1).amax(1)
         return found + (4 * run.number.gamma(self.terms) * size * size).view(-1, *[1] * len(self.shape))
 
 
@@ -110,7 +112,22 @@ def _normalised(reader: Reader, node: Node, last: int, eps: float, *, centred: b
     # The mean of squares is not negative, but a bound of it may be.
     scale = constant(1) / sqrt(maximum(_X, 0) + eps)
     inverse = reader.formula(scale, spread, lambda v: 1 / torch.sqrt(v.clamp_min(0) + eps), f"1/sqrt(x + {eps!r})")
-    return reader.product(middle, inverse)
+    made = reader.product(middle, inverse)
+    if eps > 0:
+        made.hull = lambda run: _normal(run, middle, spread, count - 1 if centred else count, eps)
+    return made
+
+
+def _normal(run: Pass, middle: Node, spread: Node, most: int, eps: float) -> Interval:
+    """The most that a normalised number can be, √most: its square is at most that many times the mean of squares.
+
+    A computed mean of squares may be too small, by what is charged for it, and a computed difference off.
+    """
+    size = run.size_of(middle)
+    missing, off = (torch.zeros_like(size) if e is None else e for e in (spread.error(run), middle.error(run)))
+    reach = (most * (missing / eps).clamp_min(1)).sqrt() * (1 + 16 * run.number.eps) + off * (1.01 / math.sqrt(eps))
+    reach = reach.expand_as(size)
+    return -reach, reach
 
 
 def _weighted(reader: Reader, node: Node, weight: Tensor | None, bias: Tensor | None) -> Node:
@@ -128,8 +145,38 @@ def _reshaped(reader: Reader, node: Node, shape: tuple[int, ...]) -> Node:
 
 def softmax(reader: Reader, value: Any, dim: int | None = None, *_: Any, dtype: Any = None, **__: Any) -> Node:
     """1/Σⱼ exp(xⱼ - xᵢ): every exponential is of a difference, so that what all x share cancels."""
-    total = _exponentials(reader, value, dim, dtype)
-    return _settled(reader, total, constant(1) / maximum(_X, 1), lambda s: 1 / s.clamp_min(1), "1/x")
+    return _shares(reader, _exponentials(reader, value, dim, dtype, most=_MOST))
+
+
+def masked_softmax(reader: Reader, scores: Node, kept: Tensor | None, steps: int) -> Node:
+    """A softmax over the last dimension, in which only some scores take part: the others weigh 0.
+
+    Args:
+        kept: bool, as it broadcasts to the scores of one sample; None for all of them.
+        steps: how many units in the last place a kernel may lose in its exponentials.
+    """
+    if kept is None:
+        return _shares(reader, _exponentials(reader, scores, -1, None, None, steps, _MOST))
+    while kept.dim() > len(scores.shape) and bool((kept == kept[:1]).all()):
+        kept = kept[0]
+    if kept.dim() > len(scores.shape):
+        reader.refuse("attention with a mask that differs from sample to sample")
+    kept = kept.expand(scores.shape)
+    if not bool(kept.any(-1).all()):
+        reader.refuse("attention with a mask that leaves a query no key")
+    shares = _shares(reader, _exponentials(reader, scores, -1, None, kept, steps, _MOST))
+    return reader.scaled(shares, kept.to(reader.number.dtype))
+
+
+def _shares(reader: Reader, total: Node) -> Node:
+    """1/Σ, where what was cut off from exponentials leaves a share of almost 0."""
+    shares = _settled(reader, total, constant(1) / maximum(_X, 1), lambda s: 1 / s.clamp_min(1), "1/x")
+    cut = torch.full((), math.exp(-_MOST), dtype=reader.number.dtype, device=reader.x.device)
+    return reader.linear_map(shares, _same, _same, None, 0, _same, cut)
+
+
+def _same(z: Tensor) -> Tensor:
+    return z
 
 
 def log_softmax(reader: Reader, value: Any, dim: int | None = None, *_: Any, dtype: Any = None, **__: Any) -> Node:
@@ -143,8 +190,21 @@ def _settled(reader: Reader, total: Node, expression: Any, call: Callable[[Tenso
     return reader.node_of(reader.formula(expression, total, call, spelling))
 
 
-def _exponentials(reader: Reader, value: Any, dim: int | None, dtype: Any) -> Node:
-    """Σⱼ exp(xⱼ - xᵢ) over a dimension of a sample, for every i."""
+def _exponentials(
+    reader: Reader,
+    value: Any,
+    dim: int | None,
+    dtype: Any,
+    kept: Tensor | None = None,
+    steps: int = 0,
+    most: float = math.inf,
+) -> Node:
+    """Σⱼ exp(xⱼ - xᵢ) over a dimension of a sample, for every i; of those kept alone, along the last.
+
+    Args:
+        steps: as for `masked_softmax`.
+        most: larger differences are taken for this one.
+    """
     node = reader.node_of(value)
     if dtype is not None and dtype is not reader.number.dtype:
         reader.refuse(f"softmax in {dtype}")
@@ -155,52 +215,29 @@ def _exponentials(reader: Reader, value: Any, dim: int | None, dtype: Any) -> No
     if axis == 0:
         reader.refuse("softmax over the batch dimension")
 
+    # What is left out is no difference at all, lest it overflow.
+    both = None if kept is None else (kept.unsqueeze(-2) & kept.unsqueeze(-1)).to(reader.number.dtype)
+
     def differences(z: Tensor) -> Tensor:
-        return z.unsqueeze(axis) - z.unsqueeze(axis + 1)
+        apart = z.unsqueeze(axis) - z.unsqueeze(axis + 1)
+        return apart if both is None else apart * both
 
     def sizes(z: Tensor) -> Tensor:
-        return z.unsqueeze(axis) + z.unsqueeze(axis + 1)
+        size = z.unsqueeze(axis) + z.unsqueeze(axis + 1)
+        return size if both is None else size * both
 
     count = node.shape[axis - 1]
     apart = reader.linear_map(node, differences, sizes, None, max(2, 2 * count))
-    powers = reader.node_of(reader.formula(exp(_X), apart, torch.exp, "exp(x)"))
+    whole = exp(_X) if most == math.inf else exp(minimum(_X, most))
+    powers = reader.node_of(reader.formula(whole, apart, lambda z: z.clamp_max(most).exp(), f"exp(min(x, {most}))"))
+    if both is not None or steps:
+        ones = torch.ones((), dtype=reader.number.dtype)
+        powers = reader.scaled(powers, ones if both is None else both, max(steps, 1))
 
     def add(z: Tensor) -> Tensor:
         return z.sum(axis + 1)
 
     return reader.linear_map(powers, add, add, None, count + 4)
-
-
-# ------------------------------------------------------------------------------------------------ matrices
-
-
-def matmul(reader: Reader, first: Any, second: Any) -> Node:
-    """Products with a constant matrix on either side; of two tensors, by a McCormick rule for each pair."""
-    if isinstance(second, Tensor) and second.dim() == 2:
-        weight = reader.converted(second)
-        size = weight.abs()
-        return reader.linear_map(
-            first, lambda z: z @ weight, lambda z: z @ size, None, max(weight.shape) + 1, lambda a: a @ weight.T
-        )
-    if isinstance(first, Tensor) and first.dim() == 2 and len(reader.node_of(second).shape) >= 2:
-        weight = reader.converted(first)
-        size = weight.abs()
-        return reader.linear_map(
-            second, lambda z: weight @ z, lambda z: size @ z, None, max(weight.shape) + 1, lambda a: weight.T @ a
-        )
-    if isinstance(first, Tensor) or isinstance(second, Tensor):
-        reader.refuse("a matrix product with a constant of this shape")
-    left, right = reader.node_of(first), reader.node_of(second)
-    if len(left.shape) != len(right.shape) or len(left.shape) < 2 or left.shape[:-2] != right.shape[:-2]:
-        reader.refuse(f"a matrix product of shapes {left.shape} and {right.shape} for each sample")
-    tall = _reshaped(reader, left, (*left.shape, 1))
-    flat = _reshaped(reader, right, (*right.shape[:-2], 1, *right.shape[-2:]))
-    products = reader.product(tall, flat)
-
-    def add(z: Tensor) -> Tensor:
-        return z.sum(-2)
-
-    return reader.linear_map(products, add, add, None, left.shape[-1] + 4)
 
 
 # ------------------------------------------------------------------------------------------------ larger and smaller
@@ -287,7 +324,4 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "softmax": softmax,
     "log_softmax": log_softmax,
     "interpolate": interpolate,
-    "matmul": matmul,
-    "mm": matmul,
-    "bmm": matmul,
 }

@@ -10,16 +10,17 @@ With sound arithmetic A and c are the very floats computed, and whatever a step 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from . import backward
 from .arithmetic import Arithmetic
 from .deadline import check_deadline
-from .nodes import Curve, Drawn, Input, Interval, Node, dot, summed
+from .nodes import Curve, Drawn, Input, Interval, Node, dot, flat, summed
 from .region import Region
 from .relaxation import Lines
 
@@ -41,15 +42,46 @@ class Network:
 
     nodes: tuple[Node, ...]
     output: Node
+    _before: dict[Node, list[Node]] = field(default_factory=dict, repr=False)
 
     def before(self, target: Node) -> list[Node]:
         """The nodes that a target is computed from, itself included, in order."""
-        wanted, stack = {target}, [target]
-        while stack:
-            fresh = [p for p in stack.pop().parents if p not in wanted]
-            wanted.update(fresh)
-            stack += fresh
-        return [n for n in self.nodes if n in wanted]
+        if target not in self._before:
+            wanted, stack = {target}, [target]
+            while stack:
+                fresh = [p for p in stack.pop().parents if p not in wanted]
+                wanted.update(fresh)
+                stack += fresh
+            self._before[target] = [n for n in self.nodes if n in wanted]
+        return self._before[target]
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """Rows of coefficients of a node on their way back.
+
+    Attributes:
+        a: (batch or 1, rows, *shape).
+        mirrored: whether the rows stand for their negatives too, which come after them: what is linear need not be
+            done twice.
+        paid: whether the error of the node's own evaluation has been taken off.
+    """
+
+    a: Tensor
+    mirrored: bool = False
+    paid: bool = False
+
+    def whole(self) -> Coefficients:
+        """The same with every row written out."""
+        return Coefficients(torch.cat([self.a, -self.a], 1), paid=self.paid) if self.mirrored else self
+
+    def odd(self, term: Tensor) -> Tensor:
+        """What is of the sign of its row, (batch or 1, rows), for all rows that are meant."""
+        return torch.cat([term, -term], 1) if self.mirrored else term
+
+    def even(self, term: Tensor) -> Tensor:
+        """What is the same for a row and its negative."""
+        return torch.cat([term, term], 1) if self.mirrored else term
 
 
 class Slopes:
@@ -122,7 +154,7 @@ class Pass:
         self._tight: dict[Node, Interval] = {}
         self._rough: dict[Node, Interval] = {}
         self._errors: dict[Node, Tensor | None] = {}
-        self._drawn: dict[Node, Drawn] = {}
+        self._planes: dict[Node, tuple[Drawn, Interval]] = {}
         self._lines: dict[Node, tuple[Lines, Tensor]] = {}
         self._target: tuple[Node, int] | None = None
 
@@ -135,7 +167,11 @@ class Pass:
         if self._slopes is not None:
             return self._slopes.best.rough(node)
         if node not in self._rough:
-            self._rough[node] = self._find_rough(node)
+            lower, upper = self._find_rough(node)
+            if node.hull is not None:
+                low, high = node.hull(self)
+                lower, upper = torch.maximum(lower, low), torch.minimum(upper, high)
+            self._rough[node] = lower, upper
         return self._rough[node]
 
     def _find_rough(self, node: Node) -> Interval:
@@ -144,7 +180,7 @@ class Pass:
         if node.needs_tight and self.method == "ibp":
             return node.interval([self.tight(p) for p in node.parents], self.number)
         if isinstance(node, Curve):
-            return node.reach(self.tight(node.parents[0]), *self.lines(node))
+            return self.planes(node)[1]
         return node.interval([self.rough(p) for p in node.parents], self.number)
 
     def tight(self, node: Node) -> Interval:
@@ -159,44 +195,48 @@ class Pass:
         linear = not any(n.needs_tight for n in self.network.before(node))
         if isinstance(node, Input) or (self.method == "ibp" and not linear):
             return rough
-        lower, upper = self.enclose(node)
-        lower, upper = torch.maximum(lower, rough[0]), torch.minimum(upper, rough[1])
+        others = [rough]
         if self._slopes is not None:
-            before = self._slopes.best.tight(node)
-            lower, upper = torch.maximum(lower, before[0]), torch.minimum(upper, before[1])
+            others.append(self._slopes.best.tight(node))
         if node in self.known:
-            lower, upper = torch.maximum(lower, self.known[node][0]), torch.minimum(upper, self.known[node][1])
-        return self._uncrossed(lower, upper)
+            others.append(self.known[node])
+        return self._common(node, self.enclose(node), others)
 
-    def _uncrossed(self, lower: Tensor, upper: Tensor) -> Interval:
-        """Ends in order; where sound ones are not, there is no such input."""
-        crossed = (lower > upper).flatten(1).any(1)
+    def _common(self, node: Node, found: Tensor, others: list[Interval]) -> Interval:
+        """What all enclosures of a node have in common; where sound ones have nothing, there is no such input."""
+        if len(others) == 1 and backward.readable(found, *others[0]):
+            lower, upper, crossed = backward.meet(found, *others[0])
+        else:
+            lower, upper = (t.reshape(-1, *node.shape) for t in found.chunk(2, 1))
+            upper = -upper
+            for low, high in others:
+                lower, upper = torch.maximum(lower, low), torch.minimum(upper, high)
+            crossed = flat((lower > upper).detach(), 1).any(1)
+            upper = torch.maximum(lower, upper)
         if self.number.sound:
-            self.empty = self.empty | crossed.detach()
-        return lower, torch.maximum(lower, upper)
+            self.empty = self.empty | crossed
+        return lower, upper
 
-    def enclose(self, node: Node) -> Interval:
-        """Bounds of every element of a node, backward."""
+    def enclose(self, node: Node) -> Tensor:
+        """Below every element of a node, backward, and then below every negative: (batch, twice the elements)."""
         n = node.size
         widest = max(m.size for m in self.network.before(node))
-        batch = len(self.region.centre)
+        batch = self.region.centre.shape[0]
         turn = max(1, min(n, _MOST_NUMBERS // (2 * batch * widest)))
-        shared = turn < n
-        low, high = [], []
+        slope_rows = 1 if turn < n else 2 * n
+        found = []
         for first in range(0, n, turn):
             count = min(turn, n - first)
             rows = torch.zeros(count, n, dtype=self.number.dtype, device=self.region.centre.device)
-            rows[torch.arange(count), first + torch.arange(count)] = 1.0
-            both = torch.cat([rows, -rows]).view(1, 2 * count, *node.shape)
-            found = self.least(node, both, 1 if shared else 2 * n)
-            low.append(found[:, :count])
-            high.append(-found[:, count:])
-        shape = (batch, *node.shape)
-        return torch.cat(low, 1).view(shape), torch.cat(high, 1).view(shape)
+            rows[:, first : first + count].fill_diagonal_(1.0)
+            found.append(self.least(node, rows.view(1, count, *node.shape), slope_rows, mirrored=True))
+        if len(found) == 1:
+            return found[0]
+        return torch.cat([half for i in (0, 1) for half in (f.chunk(2, 1)[i] for f in found)], 1)
 
     def size_of(self, node: Node) -> Tensor:
         lower, upper = self.rough(node)
-        return torch.maximum(lower.detach().abs(), upper.detach().abs())
+        return torch.maximum(-lower, upper).detach()
 
     def error_of(self, node: Node) -> Tensor | None:
         """What the node itself may round, in units of its output."""
@@ -207,52 +247,75 @@ class Pass:
 
     # ---------------------------------------------------------------------------------------- backward
 
-    def least(self, target: Node, rows: Tensor, slope_rows: int) -> Tensor:
-        """Below rows·target over the region: (batch or 1, rows, *shape) -> (batch, rows)."""
-        a, constant = self.plane(target, rows, slope_rows)
-        if a is not None:
-            constant = self._plus(constant, self.region.least(a))
-        assert constant is not None
-        return constant.expand(len(self.region.centre), rows.shape[1])
+    def least(self, target: Node, rows: Tensor, slope_rows: int, mirrored: bool = False) -> Tensor:
+        """Below rows·target over the region: (batch or 1, rows, *shape) -> (batch, rows).
 
-    def plane(self, target: Node, rows: Tensor, slope_rows: int) -> tuple[Tensor | None, Tensor | None]:
+        Args:
+            slope_rows: how many rows have slopes of their own, where slopes are moved.
+            mirrored: whether the rows' negatives are meant too; what belongs to them comes after the rest.
+        """
+        a, terms = self._swept(target, Coefficients(rows, mirrored), slope_rows)
+        if a is not None:
+            terms.append(self.region.least(a))
+        found = self._total(terms)
+        assert found is not None
+        return found.expand(self.region.centre.shape[0], -1)
+
+    def plane(self, target: Node, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """A and c with A·x + c <= rows·target for all x of the region: (batch or 1, rows, ...) each; None for zero."""
+        a, terms = self._swept(target, Coefficients(rows), rows.shape[1])
+        return a, self._total(terms)
+
+    def _swept(self, target: Node, rows: Coefficients, slope_rows: int) -> tuple[Tensor | None, list[Tensor]]:
+        """Coefficients of the input, and what is to be added up to the constant."""
         order = self.network.before(target)
         for node in order:  # what the planes need first, so that no search starts inside another
             for parent in node.parents if node.needs_tight else ():
                 self.tight(parent)
         before, self._target = self._target, (target, slope_rows)
         try:
-            return self._swept(order, target, rows)
+            return self._pushed(order, {target: rows})
         finally:
             self._target = before
 
-    def _swept(self, order: list[Node], target: Node, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        waiting: dict[Node, tuple[Tensor, bool]] = {target: (rows, False)}
-        constant: Tensor | None = None
+    def _pushed(self, order: list[Node], waiting: dict[Node, Coefficients]) -> tuple[Tensor | None, list[Tensor]]:
+        terms: list[Tensor] = []
         for node in reversed(order):
             check_deadline()
             if node not in waiting:
                 continue
-            a, paid = waiting.pop(node)
-            error = None if paid else self.error_of(node)
+            held = waiting.pop(node)
+            error = None if held.paid else self.error_of(node)
             if error is not None:
-                constant = self._plus(constant, -dot(a.abs(), error))
+                terms.append(-held.even(dot(held.a.abs(), error)))
             if isinstance(node, Input):
-                return a, constant
-            if isinstance(node, Curve):
-                self.seen[node] = a.detach()
-            if self.method == "ibp" and node.needs_tight:
-                constant = self._plus(constant, self._at_interval(node, a))
+                return held.whole().a, terms
+            if self.method == "ibp" and (node.needs_tight or node.hull is not None):
+                terms.append(self._at_interval(node, held.whole().a))
                 continue
-            pulled, shift = node.back(self, a)
+            pulled, shift = self._back(node, held)
             if shift is not None:
-                constant = self._plus(constant, shift)
+                terms.append(shift)
             for parent, coefficients in zip(node.parents, pulled, strict=True):
-                waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients, node.prepays)
+                if coefficients is None:
+                    continue
+                waiting[parent], loss = self._merged(parent, waiting.get(parent), coefficients)
                 if loss is not None:
-                    constant = self._plus(constant, -loss)
-        return None, constant
+                    terms.append(-loss)
+        return None, terms
+
+    def _back(self, node: Node, held: Coefficients) -> tuple[list[Coefficients | None], Tensor | None]:
+        """Coefficients of what a node is computed from, None for all zero, and a term of the constant."""
+        if isinstance(node, Curve):
+            self.seen[node] = held.a.detach()
+            drawn = self.drawn(node)
+            held = held if drawn.shared else held.whole()
+            pulled, shift = drawn.back(held.a, held.mirrored)
+            return [Coefficients(a, paid=True) for a in pulled], shift
+        held = held if node.odd else held.whole()
+        pulled, shift = node.back(self, held.a)
+        shift = shift if shift is None else held.odd(shift)
+        return [None if a is None else Coefficients(a, held.mirrored, node.prepays) for a in pulled], shift
 
     def _at_interval(self, node: Node, a: Tensor) -> Tensor:
         """The least of A·y for y anywhere in the node's interval."""
@@ -263,22 +326,32 @@ class Pass:
             half = half + size * (8 * self.number.eps + self.number.gamma(summed(node.size))) + self.number.least
         return dot(a, middle) - dot(a.abs(), half)
 
-    def _plus(self, constant: Tensor | None, term: Tensor) -> Tensor:
-        if constant is None:
-            return term
-        total = constant + term
-        return total - total.detach().abs() * (2 * self.number.eps) if self.number.sound else total
+    def _total(self, terms: list[Tensor]) -> Tensor | None:
+        """The sum of the terms of a constant, (batch or 1, rows) each; with sound arithmetic below it."""
+        if len(terms) < 2:
+            return terms[0] if terms else None
+        share = 2 * len(terms) * torch.finfo(torch.float64).eps if self.number.sound else 0.0
+        eps = self.number.eps if self.number.sound else 0.0
+        if backward.readable(*terms):
+            return backward.below_sum(terms, share, eps)
+        each = torch.stack(torch.broadcast_tensors(*terms)).double()
+        total = each.sum(0)
+        lost = each.detach().abs().sum(0) * share + total.detach().abs() * eps
+        return (total - lost).to(self.number.dtype)
 
     def _merged(
-        self, node: Node, before: tuple[Tensor, bool] | None, a: Tensor, paid: bool
-    ) -> tuple[tuple[Tensor, bool], Tensor | None]:
+        self, node: Node, before: Coefficients | None, added: Coefficients
+    ) -> tuple[Coefficients, Tensor | None]:
         """Coefficients that come from several consumers, and what rounding their sum may cost."""
         if before is None:
-            return (a, paid), None
-        total = before[0] + a
+            return added, None
+        if before.mirrored != added.mirrored:
+            before, added = before.whole(), added.whole()
+        total = before.a + added.a
         if not self.number.sound:
-            return (total, True), None
-        return (total, paid and before[1]), dot(total.detach().abs(), self.size_of(node)) * (2 * self.number.eps)
+            return Coefficients(total, added.mirrored, True), None
+        merged = Coefficients(total, added.mirrored, before.paid and added.paid)
+        return merged, merged.even(dot(total.detach().abs(), self.size_of(node))) * (2 * self.number.eps)
 
     # ---------------------------------------------------------------------------------------- planes
 
@@ -294,24 +367,41 @@ class Pass:
             assert self._target is not None
             slopes = self._slopes.of(self._target[0], node, self._target[1])
             return node.drawn(self, *node.lines(self.tight(node.parents[0]), self.number, slopes))
-        if node not in self._drawn:
-            self._drawn[node] = node.drawn(self, *self.lines(node))
-        return self._drawn[node]
+        return self.planes(node)[0]
+
+    def planes(self, node: Curve) -> tuple[Drawn, Interval]:
+        """The best planes of an activation, and the interval of its output that follows."""
+        if node not in self._planes:
+            self._planes[node] = node.planes(self)
+        return self._planes[node]
 
 
-def optimised(network: Network, region: Region, rows: Tensor, steps: int, rate: float = 0.1) -> Tensor:
-    """The best lower bounds of rows·output seen while Adam moves the slopes of every activation, intermediate ones too.
+def optimised(
+    network: Network,
+    region: Region,
+    rows: Tensor,
+    steps: int,
+    mirrored: bool = False,
+    rate: float = 0.1,
+    moved: Callable[[float], None] = lambda _: None,
+) -> Tensor:
+    """The best lower bounds of rows·output seen while Adam moves the slopes of every activation, intermediate too.
 
-    Every bound on the way holds, whatever its slopes; so does the largest.
+    Every bound on the way holds, whatever its slopes; so does the largest. `moved` is told the share of steps done.
+
+    Returns:
+        (batch, rows); of mirrored rows, twice as many.
     """
+    slope_rows = (2 if mirrored else 1) * rows.shape[1]
     with torch.no_grad():
         plain = Pass(network, region, "crown")
-        best = plain.least(network.output, rows, rows.shape[1])
+        best = plain.least(network.output, rows, slope_rows, mirrored)
     slopes = Slopes(plain)
     optimiser: torch.optim.Adam | None = None
     for step in range(steps):
+        moved(step / steps)
         with torch.enable_grad():
-            found = Pass(network, region, "crown", slopes).least(network.output, rows, rows.shape[1])
+            found = Pass(network, region, "crown", slopes).least(network.output, rows, slope_rows, mirrored)
         best = torch.maximum(best, found.detach())
         if not found.requires_grad or step == steps - 1:
             return best

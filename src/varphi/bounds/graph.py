@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import torch
@@ -26,13 +27,15 @@ from varphi.activation.uses import Swapped, check_model
 from varphi.numbers import Expression, UnsupportedOperation, variable
 from varphi.numbers.expression import constant
 
+from . import selections
 from .arithmetic import Arithmetic
 from .crown import Network
-from .nodes import Affine, Curve, Input, Node, Product, Sum, UncertifiedOperation
+from .nodes import Affine, Curve, Input, Node, Product, Sum, UncertifiedOperation, flat
 from .rules import FUNCTIONS, MODULES
 
 _LONGEST = 64
 _X = variable("x")
+_RULES = {kind: rule for kinds, rule in MODULES.items() for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
 _RESHAPE_NAMES = "view reshape flatten unflatten squeeze unsqueeze"
 _MOVE_NAMES = (
     "getitem permute transpose chunk split narrow select flip roll movedim swapaxes index_select "
@@ -74,15 +77,16 @@ def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
         ValueError: a model in training mode, or with parameters that are not of float32 or float64.
     """
     check_model(model)
-    training = [path or "the model" for path, m in model.named_modules() if m.training and not list(m.children())]
-    if training:
-        raise ValueError(f"bounds are of a fixed function: call model.eval() first ({training[0]} is in training mode)")
-    swapped = next((path or "the model" for path, m in model.named_modules() if isinstance(m, Swapped)), None)
-    if swapped is not None:
-        raise UncertifiedOperation(
-            f"{swapped}: vp.swap exchanges calls in its forward while it runs, which torch.fx cannot read; write these "
-            "activations as modules before swapping"
-        )
+    for path, module in model.named_modules():
+        if module.training and not module._modules:
+            raise ValueError(
+                f"bounds are of a fixed function: call model.eval() first ({path or 'the model'} is in training mode)"
+            )
+        if isinstance(module, Swapped):
+            raise UncertifiedOperation(
+                f"{path or 'the model'}: vp.swap exchanges calls in its forward while it runs, which torch.fx cannot "
+                "read; write these activations as modules before swapping"
+            )
     for name, p in model.named_parameters():
         if p.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} is of {p.dtype}; bounds need float32 or float64: convert with model.float()")
@@ -99,9 +103,18 @@ def read(model: nn.Module, x: Tensor, number: Arithmetic) -> Network:
     return network
 
 
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether a module's forward is not read: torch's own layers, and activations."""
+    own = type(module).__module__.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(module, nn.Sequential)
+    return own or isinstance(module, Activation)
+
+
 class _Tracer(fx.Tracer):
+    # As parameters are: what is done to them may take sizes of the input.
+    proxy_buffer_attributes = True
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Activation) or super().is_leaf_module(m, module_qualified_name)
+        return _is_leaf(m)
 
 
 def _graph(model: nn.Module) -> fx.Graph:
@@ -117,34 +130,32 @@ def _graph(model: nn.Module) -> fx.Graph:
         ) from error
 
 
+def _layers(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]] | None:
+    """The layers of a model that is nothing but layers one after the other, with their paths; None for others."""
+    if _is_leaf(model):
+        return [(path, model)]
+    if type(model) is not nn.Sequential or model._forward_hooks or model._forward_pre_hooks:
+        return None
+    parts = [_layers(child, f"{path}.{name}" if path else name) for name, child in model._modules.items()]
+    return None if None in parts else [layer for part in parts if part is not None for layer in part]
+
+
 class Reader:
     """One reading of a model."""
 
     def __init__(self, model: nn.Module, x: Tensor, number: Arithmetic) -> None:
         self.number, self.x = number, x.detach().to(number.dtype)
         # A single layer, whose forward is not to be read, is one of a sequence.
-        self.model = nn.Sequential(model) if _Tracer().is_leaf_module(model, "") else model
-        self.graph = _graph(self.model)
-        self.modules = dict(self.model.named_modules())
+        self.model = nn.Sequential(model) if _is_leaf(model) else model
         self.nodes: list[Node] = []
         self.values: dict[Node, Tensor] = {}
         self.known: dict[fx.Node, Any] = {}
+        self.modules: dict[str, nn.Module] = {}
         self.path = ""
 
     def network(self) -> Network:
-        inputs = [n for n in self.graph.nodes if n.op == "placeholder"]
-        if len(inputs) != 1:
-            defaults = [n for n in inputs[1:] if not n.args]
-            if not inputs or defaults:
-                raise UncertifiedOperation(f"bounds are of models with one input; this one has {len(inputs)}")
-        output: Any = None
-        for node in self.graph.nodes:
-            self.path = _path(node)
-            if node.op == "output":
-                output = self._value(node.args[0])
-            else:
-                self._check_overwriting(node)
-                self.known[node] = self._step(node)
+        layers = _layers(self.model)
+        output = self._through_graph(_graph(self.model)) if layers is None else self._through(layers)
         if isinstance(output, Tensor):
             raise UncertifiedOperation("the model's output does not depend on its input")
         if not isinstance(output, (Node, Pointwise)):
@@ -152,12 +163,39 @@ class Reader:
         last = self.node_of(output)
         return Network(tuple(self.nodes), last)
 
+    def _through(self, layers: list[tuple[str, nn.Module]]) -> Any:
+        """The output of layers, each of which takes what the one before gives."""
+        value: Any = self.add(Input("", tuple(self.x.shape[1:])), self.x)
+        for self.path, module in layers:
+            value = self._module(module, (value,), {})
+        return value
+
+    def _through_graph(self, graph: fx.Graph) -> Any:
+        inputs = [n for n in graph.nodes if n.op == "placeholder"]
+        if len(inputs) != 1:
+            defaults = [n for n in inputs[1:] if not n.args]
+            if not inputs or defaults:
+                raise UncertifiedOperation(f"bounds are of models with one input; this one has {len(inputs)}")
+        output: Any = None
+        self.modules = dict(self.model.named_modules())
+        for node in graph.nodes:
+            self.path = _path(node)
+            if node.op == "output":
+                output = self._value(node.args[0])
+            else:
+                self._check_overwriting(node)
+                self.known[node] = self._step(node)
+        return output
+
     def compare(self, network: Network) -> None:
         """Refuse where the model itself gives something else than what was read."""
         own = next((p.dtype for p in self.model.parameters()), self.number.dtype)
-        value, given = self.values[network.output].double(), self.model(self.x.to(own)).double()
+        value, given = self.values[network.output], self.model(self.x.to(own))
         size = 1 + float(value.nan_to_num(0.0, 0.0, 0.0).abs().max())
-        if given.shape != value.shape or not torch.allclose(given, value, rtol=1e-2, atol=1e-2 * size, equal_nan=True):
+        close = given.shape == value.shape and torch.allclose(
+            given.to(value.dtype), value, rtol=1e-2, atol=1e-2 * size, equal_nan=True
+        )
+        if not close:
             raise UncertifiedOperation(
                 "the model gives other values than its graph as torch.fx reads it: its forward depends on something "
                 "else than its input"
@@ -191,7 +229,9 @@ class Reader:
         if not value.is_floating_point():
             return value.detach()
         held = value.detach().to(self.number.dtype)
-        if not bool((held.double() == value.detach().double()).all()):
+        if bool(torch.isnan(held).any()):
+            raise ValueError(f"{self.path or 'the model'} holds NaN; there is nothing to bound")
+        if held.dtype is not value.dtype and not bool((held.double() == value.detach().double()).all()):
             raise ValueError(
                 f"{self.path or 'the model'} holds numbers of {value.dtype} that {self.number.dtype} cannot: use "
                 "arithmetic='float64'"
@@ -215,11 +255,10 @@ class Reader:
         if value.expression is _X:
             return value.root
         if value.node is None:
-            definition = Definition(_name(value.expression), Evaluation(value.expression))
             sample = self._sample(value)
             if sample.shape != self.values[value.root].shape:
                 self.refuse("a pointwise operation that repeats the tensor by broadcasting")
-            value.node = Curve(value.path, value.root, Activation(definition), value.call, value.spelling)
+            value.node = Curve(value.path, value.root, _activation(value.expression), value.call, value.spelling)
             self.add(value.node, sample)
         return value.node
 
@@ -236,7 +275,7 @@ class Reader:
     def _module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if module._forward_hooks or module._forward_pre_hooks:
             self.refuse("a module with hooks")
-        rule = next((rule for kind, rule in MODULES.items() if isinstance(module, kind)), None)
+        rule = next((_RULES[kind] for kind in type(module).__mro__ if kind in _RULES), None)
         if rule is not None:
             return rule(self, module, *args, **kwargs)
         if isinstance(module, nn.PReLU) and module.weight.numel() > 1:
@@ -271,10 +310,17 @@ class Reader:
     def _function(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         dependent = [a for a in _flattened((args, kwargs)) if isinstance(a, (Node, Pointwise))]
         name = name_of(function)
+        places = next((a for a in _flattened((args, kwargs)) if isinstance(a, selections.Places)), None)
+        if places is not None and not (name in ("getitem", "getattr") and isinstance(args[0], selections.Chosen)):
+            self.refuse(f"{name} of the places that {places.operation} gives, which jump as the input moves,")
+        if function == "where":  # the method has its condition second
+            function, args = torch.where, (args[1], args[0], *args[2:])
         if not dependent:
             return self._concrete(function, args, kwargs)
+        if name == "getattr" and not isinstance(args[0], (Node, Pointwise)):
+            return getattr(*args)
         if name == "getattr":
-            return self._attribute(dependent[0], str(args[1]))
+            return self._attribute(args[0], str(args[1]))
         if name == "getitem" and not isinstance(args[0], (Node, Pointwise)):
             return operator.getitem(*args)
         if name in ("size", "dim", "numel", "is_floating_point", "ndimension"):
@@ -285,8 +331,9 @@ class Reader:
             self.refuse(f"{name} in training mode")
         if name in IDENTITIES or name in RANDOM:
             return self._unchanged(function, args, kwargs)
-        if name in ("max", "min") and not any(isinstance(a, (Node, Pointwise, Tensor)) for a in args[1:]):
-            self.refuse(f"{name} over a dimension or all elements")
+        others = (*args[1:], kwargs.get("other"))
+        if name in selections.ALONG and not any(isinstance(a, (Node, Pointwise, Tensor)) for a in others):
+            return selections.ALONG[name](self, *args, **kwargs)
         if name in POINTWISE:
             return self._pointwise(function, name, args, kwargs)
         if name in _RESHAPES:
@@ -294,6 +341,12 @@ class Reader:
         if name in _MOVES:
             return self.moved(function, args, kwargs)
         self.refuse(name_of(function))
+
+    def called(self, function: Any, value: Any) -> Any:
+        """A module or function within a layer that is read as a whole, applied to a value."""
+        if isinstance(function, nn.Module):
+            return self._module(function, (value,), {})
+        return self._function(function, (value,), {})
 
     def _attribute(self, value: Any, name: str) -> Any:
         if name == "data":
@@ -376,12 +429,14 @@ class Reader:
 
     def _arithmetic(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Sums, products and quotients of different tensors."""
+        if name in selections.CHOICES:
+            return selections.CHOICES[name](self, *args, **kwargs)
         alpha, operands = kwargs.get("alpha", 1), [*args, *[v for k, v in kwargs.items() if k == "other"]]
         if len(operands) != 2:
             self.refuse(f"{name} of these tensors")
         first, second = operands
         # Under whatever name: "multiply", "truediv".
-        known = ("add", "sub", "rsub", "mul", "div", "maximum", "minimum")
+        known = ("add", "sub", "rsub", "mul", "div", *selections.PAIRS)
         name = next((k for k in known if POINTWISE[name] is POINTWISE[k]), name)
         if name in ("add", "sub", "rsub") and alpha == 1:
             if name == "rsub":
@@ -393,12 +448,10 @@ class Reader:
             return self.scaled(self.node_of(first), 1 / second, 4)
         if name == "div":
             return self.product(first, self.formula(constant(1) / _X, second, torch.reciprocal, "1/x"))
-        if name in ("maximum", "minimum"):
-            # max(a, b) = a + relu(b - a), min(a, b) = a - relu(a - b)
-            sign = 1 if name == "maximum" else -1
-            a, b = (second, first) if isinstance(first, Tensor) else (first, second)
-            apart = self.sum_of(b, a, -1) if sign > 0 else self.sum_of(a, b, -1)
-            return self.sum_of(a, self.formula(_relu(), apart, torch.relu, "relu"), sign)
+        if name in selections.PAIRS:
+            return selections.PAIRS[name](self, first, second)
+        if name in selections.COMPARISONS:  # of the sign of the difference, which no rounding changes
+            return self._pointwise(getattr(torch, name), name, (self.node_of(self.sum_of(first, second, -1)), 0.0), {})
         self.refuse(f"{name} of these tensors")
 
     def sum_of(self, first: Any, second: Any, sign: int) -> Any:
@@ -494,11 +547,11 @@ class Reader:
         index, outer, inner = own.flatten(), tuple(value.shape[1:]), node.shape
 
         def apply(z: Tensor) -> Tensor:
-            return z.flatten(1)[:, index].view(len(z), *outer)
+            return flat(z, 1)[:, index].view(len(z), *outer)
 
         def transpose(a: Tensor) -> Tensor:
             back = torch.zeros(len(a), n, dtype=a.dtype, device=a.device)
-            return back.index_add_(1, index, a.flatten(1)).view(len(a), *inner)
+            return back.index_add_(1, index, flat(a, 1)).view(len(a), *inner)
 
         repeats = len(index.unique()) < len(index)
         magnitude = apply if repeats else None
@@ -533,7 +586,7 @@ class Reader:
             in_place = is_in_place(node.target, dict(node.kwargs))
         if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
             return
-        order = {n: i for i, n in enumerate(self.graph.nodes)}
+        order = {n: i for i, n in enumerate(node.graph.nodes)}
         for alias in _aliases(node.args[0], order[node]):
             later = [u for u in alias.users if order[u] > order[node]]
             if later:
@@ -623,9 +676,10 @@ def _same(z: Tensor) -> Tensor:
     return z
 
 
-def _name(expression: Expression) -> str:
+@lru_cache(maxsize=256)
+def _activation(expression: Expression) -> Activation:
     text = repr(expression)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return Activation(Definition(text if len(text) <= 60 else text[:57] + "...", Evaluation(expression)))
 
 
 def _relu() -> Expression:

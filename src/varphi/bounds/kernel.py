@@ -21,6 +21,8 @@ from varphi.numbers import Expression
 
 _LEAST_STEPS, _MOST_STEPS = 4.0, 64.0
 _SAFETY = 2.0
+# What is found is never more.
+MOST_STEPS = _SAFETY * _MOST_STEPS
 
 
 @dataclass(frozen=True)

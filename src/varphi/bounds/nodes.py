@@ -7,7 +7,7 @@ coefficients of its output into such of its inputs. What it adds to c, and what 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from varphi.activation.layer import Activation
 
+from . import backward
 from .arithmetic import Arithmetic
-from .relaxation import Lines, envelope
+from .kernel import MOST_STEPS, Error
+from .relaxation import Envelope, Lines, envelope, envelope_between
 
 if TYPE_CHECKING:
     from .crown import Pass
@@ -38,14 +40,18 @@ class Node:
         path: the module it is computed in, for messages.
         shape: of one sample.
         parents: what it is computed from.
+        odd: whether what passes back of -A is the negative of what passes back of A.
+        hull: an interval of the output that is known beside that of its rule; or None.
     """
 
     path: str
     shape: tuple[int, ...]
     parents: tuple[Node, ...] = ()
     consumers: list[Node] = field(default_factory=list, repr=False)
+    hull: Callable[[Pass], Interval] | None = field(default=None, repr=False)
     prepays = False
     needs_tight = False
+    odd = False
 
     def __post_init__(self) -> None:
         for parent in self.parents:
@@ -63,8 +69,8 @@ class Node:
         """How far a computed output may be from the exact one of the same computed inputs; None for not at all."""
         return None
 
-    def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Coefficients of each input, and what is added to the constant, (batch or 1, rows)."""
+    def back(self, run: Pass, a: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
+        """Coefficients of each input, None for all zero, and what is added to the constant, (batch or 1, rows)."""
         raise NotImplementedError
 
 
@@ -72,25 +78,31 @@ class Input(Node):
     """The model's input."""
 
 
+def flat(t: Tensor, dims: int) -> Tensor:
+    """All dimensions after the first few as one, also where there are none."""
+    return t.reshape(*t.shape[:dims], -1)
+
+
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Σ a·b over the elements of a node: (batch or 1, rows, ...) and (batch or 1, ...) -> (batch, rows).
 
     Long sums are made in blocks, and those added in float64, so that they lose no more than a sum of `summed` terms.
     """
-    if a.dim() == b.dim():  # b has rows too
-        return _total((a * b).flatten(2))
-    a, b = a.flatten(2), b.flatten(1).unsqueeze(-1)
+    a, b = flat(a, 2), flat(b, 2 if a.dim() == b.dim() else 1)
     if a.shape[-1] <= _BLOCK:
-        return torch.matmul(a, b).squeeze(-1)
-    parts = [torch.matmul(*pair).squeeze(-1) for pair in zip(a.split(_BLOCK, -1), b.split(_BLOCK, 1), strict=True)]
+        return _product(a, b)
+    parts = [_product(*pair) for pair in zip(a.split(_BLOCK, -1), b.split(_BLOCK, -1), strict=True)]
     return torch.stack(parts, -1).double().sum(-1).to(a.dtype)
 
 
-def _total(products: Tensor) -> Tensor:
-    if products.shape[-1] <= _BLOCK:
-        return products.sum(-1)
-    parts = [block.sum(-1) for block in products.split(_BLOCK, -1)]
-    return torch.stack(parts, -1).double().sum(-1).to(products.dtype)
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    if a.dim() == b.dim():  # b has rows too
+        return (a * b).sum(-1)
+    if len(b) == 1:
+        return a @ b[0]
+    if len(a) == 1:
+        return b @ a[0].T
+    return torch.matmul(a, b.unsqueeze(-1)).squeeze(-1)
 
 
 def summed(size: int) -> int:
@@ -110,6 +122,8 @@ class Affine(Node):
         drift: a further error of the model's own evaluation, in units of the output.
     """
 
+    odd = True
+
     def __init__(
         self,
         path: str,
@@ -125,6 +139,7 @@ class Affine(Node):
         super().__init__(path, shape, (parent,))
         self.apply, self.magnitude, self.bias, self.terms = apply, magnitude, bias, terms
         self.transpose, self.drift = transpose or self._differentiated, drift
+        self._constant_errors: dict[torch.dtype, Tensor | float] = {}
 
     def _differentiated(self, a: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -132,32 +147,38 @@ class Affine(Node):
             pull = torch.func.vjp(self.apply, zeros)[1]
         return pull(a)[0]
 
-    def _shift(self) -> Tensor | float:
-        return 0.0 if self.bias is None else self.bias
+    def _applied(self, x: Tensor) -> Tensor:
+        return self.apply(x) if self.bias is None else self.apply(x) + self.bias
 
     def interval(self, parents: list[Interval], number: Arithmetic) -> Interval:
         lower, upper = parents[0]
         if self.magnitude is None:
             return self.apply(lower), self.apply(upper)
-        middle, half = (lower + upper) / 2, (upper - lower) / 2
+        middle, half = (lower + upper) * 0.5, (upper - lower) * 0.5
+        centre = self._applied(middle)
         if number.sound:
-            half = half * (1 + 4 * number.eps) + middle.abs() * (2 * number.eps) + number.least
-        centre, spread = self.apply(middle) + self._shift(), self.magnitude(half)
-        if number.sound:
-            spread = spread + self._slack(middle.abs() + half, number)
+            # What rounding of the middle and the half may lose, and what L·middle may, |L|(|middle| + half)·γ.
+            share = number.gamma(self.terms)
+            half = torch.add(half * (1 + 4 * number.eps + share), middle.abs(), alpha=2 * number.eps + share)
+            spread = self.magnitude(half + number.least) + self._always(number)
+        else:
+            spread = self.magnitude(half)
         return centre - spread, centre + spread
 
-    def _slack(self, size: Tensor, number: Arithmetic) -> Tensor:
-        assert self.magnitude is not None
-        slack = self.magnitude(size) * number.gamma(self.terms) + self.terms * number.least
-        if self.bias is not None:  # in the backward pass it is summed over the whole layer
-            slack = slack + self.bias.abs() * number.gamma(max(self.terms, summed(self.size)))
-        return slack if self.drift is None else slack + self.drift
+    def _always(self, number: Arithmetic) -> Tensor | float:
+        """The part of the error that does not depend on the input."""
+        if number.dtype not in self._constant_errors:
+            slack: Tensor | float = self.terms * number.least
+            if self.bias is not None:  # in the backward pass it is summed over the whole layer
+                slack = self.bias.abs() * number.gamma(max(self.terms, summed(self.size))) + slack
+            self._constant_errors[number.dtype] = slack if self.drift is None else slack + self.drift
+        return self._constant_errors[number.dtype]
 
     def error(self, run: Pass) -> Tensor | None:
         if self.magnitude is None or not run.number.sound:
             return None
-        return self._slack(run.size_of(self.parents[0]), run.number)
+        size = self.magnitude(run.size_of(self.parents[0]))
+        return size * run.number.gamma(self.terms) + self._always(run.number)
 
     def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
         batch, rows = a.shape[:2]
@@ -170,6 +191,8 @@ class Affine(Node):
 
 class Sum(Node):
     """y = ±x₁ ± x₂, with broadcasting."""
+
+    odd = True
 
     def __init__(self, path: str, shape: tuple[int, ...], parents: tuple[Node, Node], signs: tuple[int, int]) -> None:
         super().__init__(path, shape, parents)
@@ -189,10 +212,11 @@ class Sum(Node):
         return size * run.number.gamma(repeats) + run.number.least
 
     def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        return [_unbroadcast(a * s, p.shape) for p, s in zip(self.parents, self.signs, strict=True)], None
+        return [unbroadcast(a * s, p.shape) for p, s in zip(self.parents, self.signs, strict=True)], None
 
 
-def _unbroadcast(a: Tensor, shape: tuple[int, ...]) -> Tensor:
+def unbroadcast(a: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Coefficients of a tensor before it was repeated to the shape that a is of."""
     if a.shape[2:] == shape:
         return a
     extra = a.dim() - 2 - len(shape)
@@ -203,6 +227,8 @@ def _unbroadcast(a: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 class Concat(Node):
     """Inputs beside each other along a dimension of the sample."""
+
+    odd = True
 
     def __init__(self, path: str, shape: tuple[int, ...], parents: tuple[Node, ...], dim: int) -> None:
         super().__init__(path, shape, parents)
@@ -221,19 +247,38 @@ class Drawn:
 
     A·y >= A·(slope·x + shift) - |A|·(bend·x ...): with a's sign the lower or the upper line is taken, written with
     |A| so that one product serves both.
+
+    Attributes:
+        slope, bend: (batch, rows or 1, *shape) for each input.
+        shift, drop: (batch, *shape), or with rows too.
+        compiled: whether they were made by machine code, and can be read by it.
     """
 
     slope: tuple[Tensor, ...]
     bend: tuple[Tensor, ...]
     shift: Tensor
     drop: Tensor
+    compiled: bool = False
 
-    def back(self, a: Tensor) -> tuple[list[Tensor], Tensor]:
-        size = a.abs()
-        pulled = []
+    def back(self, a: Tensor, mirrored: bool = False) -> tuple[list[Tensor], Tensor]:
+        """Coefficients of each input and the constant; of a mirrored A for -A too, below."""
+        if self.compiled and backward.readable(a):
+            slope, bend = self.slope[0].squeeze(1), self.bend[0].squeeze(1)
+            pulled, constant = backward.pull(a, slope, bend, self.shift, self.drop, mirrored)
+            return [pulled], constant
+        size, pulled = a.abs(), []
         for slope, bend in zip(self.slope, self.bend, strict=True):
-            pulled.append(a * slope + size * bend)
-        return pulled, dot(a, self.shift) + dot(size, self.drop)
+            pulled.append(_both(a * slope, size * bend, mirrored))
+        return pulled, _both(dot(a, self.shift), dot(size, self.drop), mirrored)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all rows of a sample have the same planes."""
+        return self.drop.dim() < self.slope[0].dim()
+
+
+def _both(odd: Tensor, even: Tensor, mirrored: bool) -> Tensor:
+    return torch.cat([even + odd, even - odd], 1) if mirrored else odd + even
 
 
 class Curve(Node):
@@ -254,37 +299,49 @@ class Curve(Node):
         super().__init__(path, parent.shape, (parent,))
         self.activation, self.call, self.spelling = activation, call, spelling
 
-    def _widened(self, interval: Interval, number: Arithmetic) -> tuple[Tensor, Tensor, float, float]:
-        """The interval with the kernel's error counted as one of its input; its steps and its absolute error."""
-        lower, upper = interval
+    def _envelope(self, interval: Interval, number: Arithmetic) -> tuple[Envelope, Error]:
+        """What bounds the function on the interval, and how far off the model's own values may be.
+
+        Part of the error is put down to the input: the interval is to be widened by so many steps, see `_widened`.
+        """
+        lower, upper = float(interval[0].detach().min()), float(interval[1].detach().max())
         if not number.sound:
-            return lower, upper, 0.0, 0.0
-        reach = float(torch.maximum(lower.detach().abs().max(), upper.detach().abs().max()))
-        found = envelope(self.activation, lower, upper).call_error(self.spelling, self.call, number.dtype, 1.01 * reach)
+            return envelope_between(self.activation, lower, upper, interval[0].device), Error(0.0, 0.0)
+        reach = max(abs(lower), abs(upper))
+        first, last = (x + s * (abs(x) * MOST_STEPS * number.eps + number.least) for x, s in ((lower, -1), (upper, 1)))
+        known = envelope_between(self.activation, first, last, interval[0].device)
+        found = known.call_error(self.spelling, self.call, number.dtype, 1.01 * reach)
         if not math.isfinite(found.absolute):
             raise UncertifiedOperation(
                 f"{self.path}: {self.activation.name} as the model computes it, {self.spelling}, gives NaN or inf in "
                 f"{number.dtype} within ±{reach:.3g}, where the exact value is an ordinary number"
             )
-        share = found.steps * number.eps
+        return known, found
+
+    @staticmethod
+    def _widened(interval: Interval, error: Error, number: Arithmetic) -> Interval:
+        """The interval with the kernel's error counted as one of its input."""
+        if not number.sound:
+            return interval
+        lower, upper = interval
+        share = error.steps * number.eps
         return (
             lower - lower.detach().abs() * share - number.least,
             upper + upper.detach().abs() * share + number.least,
-            found.steps,
-            found.absolute,
         )
 
     def interval(self, parents: list[Interval], number: Arithmetic) -> Interval:
-        lower, upper, steps, absolute = self._widened(parents[0], number)
-        low, high = envelope(self.activation, lower, upper).range(lower, upper)
-        return number.down(low, int(steps) + 4) - absolute, number.up(high, int(steps) + 4) + absolute
+        known, error = self._envelope(parents[0], number)
+        low, high = known.range(*self._widened(parents[0], error, number))
+        steps = int(error.steps) + 4
+        return number.down(low, steps) - error.absolute, number.up(high, steps) + error.absolute
 
     def lines(
         self, interval: Interval, number: Arithmetic, slopes: tuple[Tensor | None, Tensor | None] = (None, None)
     ) -> tuple[Lines, Tensor]:
         """Lines on the interval, and the error of the model's own values."""
-        lower, upper, steps, absolute = self._widened(interval, number)
-        found = envelope(self.activation, lower, upper)
+        found, own = self._envelope(interval, number)
+        lower, upper = self._widened(interval, own, number)
         if slopes[0] is not None and slopes[0].dim() > lower.dim():  # slopes of their own for every row
             lower, upper = lower.unsqueeze(1), upper.unsqueeze(1)
         lines = found.lines(lower, upper, *slopes)
@@ -293,12 +350,29 @@ class Curve(Node):
         shift = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs()).detach()
         if not number.sound:
             return lines, torch.zeros((), dtype=size.dtype, device=size.device)
-        share = (steps + 8) * number.eps
+        share = (own.steps + 8) * number.eps
         rounded = slope * size * (2 * share) + shift * (share + number.gamma(summed(self.size)))
-        return lines, rounded + (absolute + number.least)
+        return lines, rounded + (own.absolute + number.least)
+
+    def planes(self, run: Pass) -> tuple[Drawn, Interval]:
+        """The best lines as planes, with the errors of this node and of its input taken off; and the output's interval.
+
+        On the processor without gradients all of it is one pass of machine code; `lines`, `drawn` and `reach` say the
+        same.
+        """
+        lower, upper = run.tight(self.parents[0])
+        before = run.error_of(self.parents[0])
+        if not backward.readable(lower, upper, *(() if before is None else (before,))):
+            lines, error = run.lines(self)
+            return self.drawn(run, lines, error), self.reach((lower, upper), lines, error)
+        known, own = self._envelope((lower, upper), run.number)
+        eps, gamma, least = run.number.eps, run.number.gamma(summed(self.size)), run.number.least
+        paid = (eps, gamma, least) if run.number.sound else (0.0, 0.0, 0.0)
+        slope, bend, shift, drop, low, high = known.planes(lower, upper, before, own, *paid)
+        return Drawn((slope.unsqueeze(1),), (bend.unsqueeze(1),), shift, drop, compiled=True), (low, high)
 
     def drawn(self, run: Pass, lines: Lines, error: Tensor) -> Drawn:
-        """The lines as planes, with the errors of this node and of its input taken off."""
+        """Lines as planes, with the errors of this node and of its input taken off."""
         before = run.error_of(self.parents[0])
         if before is not None:
             steep = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs()).detach()
@@ -361,9 +435,9 @@ class Product(Node):
         zero = torch.zeros((), dtype=first.dtype, device=first.device)
         return Drawn((second.unsqueeze(1), first.unsqueeze(1)), (zero, zero), (-first * second).expand_as(drop), drop)
 
-    def back(self, run: Pass, a: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def back(self, run: Pass, a: Tensor) -> tuple[Sequence[Tensor | None], Tensor | None]:
         pulled, constant = self.drawn(run).back(a)
-        return [_unbroadcast(p, n.shape) for p, n in zip(pulled, self.parents, strict=True)], constant
+        return [unbroadcast(p, n.shape) for p, n in zip(pulled, self.parents, strict=True)], constant
 
 
 class Maximum(Node):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,21 @@ from .arithmetic import arithmetic as chosen
 from .crown import Network
 from .region import Region, region
 
+Sides: TypeAlias = Literal["both", "lower"]
+
 
 class Bounds(NamedTuple):
     """lower <= output <= upper for every input of the set."""
 
     lower: Tensor
     upper: Tensor
+
+
+def checked_sides(sides: Any) -> Sides:
+    """Refuse other names."""
+    if sides not in get_args(Sides):
+        raise ValueError(f"sides is 'both' or 'lower', got {sides!r}")
+    return sides
 
 
 def inputs_of(model: nn.Module, x: Any, radius: Any, norm: Any, name: str | None) -> tuple[Arithmetic, Region]:
@@ -36,12 +45,12 @@ def inputs_of(model: nn.Module, x: Any, radius: Any, norm: Any, name: str | None
 
 
 def rows_of(spec: Tensor | None, network: Network, inputs: Region) -> tuple[Tensor, tuple[int, ...]]:
-    """Both signs of the combinations, (batch or 1, 2·rows, *output), and the shape of the answer."""
+    """The combinations, (batch or 1, rows, *output), and the shape of the answer."""
     output, number = network.output, inputs.arithmetic
     batch = len(inputs.centre)
     if spec is None:
         unit = torch.eye(output.size, dtype=number.dtype, device=inputs.centre.device)
-        return torch.cat([unit, -unit]).view(1, -1, *output.shape), (batch, *output.shape)
+        return unit.view(1, -1, *output.shape), (batch, *output.shape)
     if not isinstance(spec, Tensor) or not spec.is_floating_point() or not bool(torch.isfinite(spec).all()):
         raise TypeError("spec must be a tensor of finite floating-point numbers")
     rows = spec.detach() if spec.dim() == 3 else spec.detach().unsqueeze(0)
@@ -53,5 +62,4 @@ def rows_of(spec: Tensor | None, network: Network, inputs: Region) -> tuple[Tens
     exact = rows.to(number.dtype)
     if not bool((exact.double() == rows.double()).all()):
         raise ValueError(f"spec holds numbers that {number.dtype} cannot: use arithmetic='float64'")
-    both = torch.cat([exact, -exact], 1)
-    return both.view(*both.shape[:2], *output.shape), (batch, rows.shape[1])
+    return exact.view(*exact.shape[:2], *output.shape), (batch, rows.shape[1])

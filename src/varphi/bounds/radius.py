@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varphi.progress import Moved, bar
+
 from .attack import Inside, Objective, search
 from .crown import Network, Pass, optimised
 from .graph import read
@@ -23,6 +25,8 @@ _METHODS = ("ibp", "crown", "alpha-crown", "crown-split")
 _GROWTH, _STEPS = 4.0, 12
 _FIRST = 0.8
 _BISECTIONS = 64
+# The attack's share of a bar.
+_ATTACK = 0.3
 
 
 class Radii(NamedTuple):
@@ -50,6 +54,7 @@ def certified_radius(
     largest: float | None = None,
     attacked: Float[Tensor, " batch"] | None = None,
     seed: int = 0,
+    progress: bool = True,
 ) -> Radii:
     """The largest radius for each sample at which every row of rows·output is proved to stay positive.
 
@@ -62,6 +67,7 @@ def certified_radius(
         largest: no larger radius is tried; None: whatever the attack leaves.
         attacked: radii at which an attack is known to succeed, inf where none is; None: one is made.
         seed: of the attack.
+        progress: a bar on standard error, where it takes more than two seconds.
 
     Raises:
         UncertifiedOperation, ValueError, TypeError: as `bounds`.
@@ -74,27 +80,45 @@ def certified_radius(
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         wanted = rows_of(rows, network, inputs)[0]
-    wanted = wanted[:, : wanted.shape[1] // 2].expand(len(x), -1, *network.output.shape)
-    if attacked is None:
-        attacked = _attacked(model, x, rows, norm, tol, largest, seed)
-    attacked = _checked_radii(attacked, len(x))
-    at_centre = _proved(network, inputs, wanted, "crown", 1)
+    wanted = wanted.expand(len(x), -1, *network.output.shape)
+    with bar(f"radii of {len(x)} samples", progress) as moved:
+        begun = 0.0
+        if attacked is None:
+            begun = _ATTACK
+            attacked = _attacked(model, x, rows, norm, tol, largest, seed, lambda share: moved(_ATTACK * share))
+        attacked = _checked_radii(attacked, len(x))
+        at_centre = _proved(network, inputs, wanted, "crown", 1)
 
-    def proved(index: Tensor, radius: Tensor) -> Tensor:
-        return _proved(network, region(x[index], radius, norm, number), wanted[index], method, effort)
+        def proved(index: Tensor, radius: Tensor) -> Tensor:
+            return _proved(network, region(x[index], radius, norm, number), wanted[index], method, effort)
 
-    low, high = _bracketed(proved, attacked, at_centre, _scale(x), largest)
+        bracket = _bracketed(proved, attacked, at_centre, _scale(x), largest)
+        low = _bisected(proved, *bracket, at_centre, tol, lambda share: moved(begun + (1 - begun) * share))
+    return Radii(low, attacked)
+
+
+def _bisected(
+    proved: Callable[[Tensor, Tensor], Tensor], low: Tensor, high: Tensor, at_centre: Tensor, tol: float, moved: Moved
+) -> Tensor:
+    """The largest radii that are proved, between those of a bracket."""
     gap = tol * high
     for _ in range(_BISECTIONS):
         open_ = ((high - low > gap) & at_centre).nonzero().squeeze(1)
         if not len(open_):
             break
+        moved(_done(high - low, gap, tol))
         # Where nothing is proved yet, first near the attack.
         middle = low[open_] + (high[open_] - low[open_]) * torch.where(low[open_] > 0, 0.5, _FIRST)
         good = proved(open_, middle)
         low[open_] = torch.where(good, middle, low[open_])
         high[open_] = torch.where(good, high[open_], middle)
-    return Radii(low, attacked)
+    return low
+
+
+def _done(width: Tensor, goal: Tensor, tol: float) -> float:
+    """The share of halvings done from a width of goal/tol to one of goal, where most are left."""
+    left = float(torch.log2(width / goal).nan_to_num(0.0).max())
+    return 1 - left / math.log2(1 / tol)
 
 
 def _bracketed(
@@ -146,7 +170,7 @@ def _proved(network: Network, tried: Region, rows: Tensor, method: Method, effor
 
 
 def _attacked(
-    model: nn.Module, x: Tensor, rows: Tensor, norm: float, tol: float, largest: float | None, seed: int
+    model: nn.Module, x: Tensor, rows: Tensor, norm: float, tol: float, largest: float | None, seed: int, moved: Moved
 ) -> Tensor:
     """The least radius at which an attack succeeds, (batch,), inf for none."""
     objective = Objective.of(model, x, rows)
@@ -166,6 +190,7 @@ def _attacked(
     low, at_centre = torch.zeros_like(high), broken(torch.zeros_like(high))
     high = torch.where(at_centre, low, high)
     while bool(((high - low > tol / 2 * high) & found).any()):
+        moved(_done((high - low)[found], tol / 2 * high[found], tol / 2))
         middle = (low + high) / 2
         good = broken(middle)
         low, high = torch.where(good, low, middle), torch.where(good, middle, high)

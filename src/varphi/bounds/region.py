@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from . import backward
 from .arithmetic import Arithmetic
 
 NORMS: tuple[float, ...] = (1.0, 2.0, math.inf)
@@ -63,7 +64,7 @@ class Region:
         if self.norm == math.inf:
             size = centre.abs() if radius.dim() > 1 else centre.abs().amax(1)
         else:
-            size = centre.norm(p=self.norm, dim=1)
+            size = torch.linalg.vector_norm(centre, ord=self.norm, dim=1)
         # |A·x₀ - fl(A·x₀)| <= γ |A||x₀| <= γ ‖A‖_q ‖x₀‖_p, and the dual norm itself is rounded.
         return centre, radius * (1 + share) + size * share * 1.01 + self.arithmetic.least
 
@@ -143,20 +144,24 @@ class Region:
 
     def _least_uncut(self, a: Tensor) -> Tensor:
         centre, radius = self._flat
-        if a.shape[0] == 1 and len(centre) > 1:
-            at_centre = centre @ a[0].T
-        else:
-            at_centre = torch.matmul(a, centre.unsqueeze(-1)).squeeze(-1)
-        if self.norm == math.inf and radius.dim() > 1:
-            size = a.abs()
-            spread = radius @ size[0].T if a.shape[0] == 1 else torch.matmul(size, radius.unsqueeze(-1)).squeeze(-1)
-        else:
-            dual = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[self.norm]
-            spread = torch.linalg.vector_norm(a, ord=dual, dim=-1) * radius.unsqueeze(-1)
-        value = at_centre - spread
+        dual = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[self.norm]
+        share = 8 * self.arithmetic.eps if self.arithmetic.sound else 0.0
+        least = backward.least if self._is_plain and backward.readable(a) else _least
+        return least(a, centre, radius, dual, share, self._underflow)
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return backward.readable(self.centre, self.radius)
+
+    @cached_property
+    def _underflow(self) -> Tensor:
+        """What tiny numbers may lose, (batch,): in a 2-norm their squares."""
         if not self.arithmetic.sound:
-            return value
-        return value - (at_centre.abs() + spread) * (8 * self.arithmetic.eps) - self.arithmetic.least
+            return self.centre.new_zeros(len(self.centre))
+        least = self.arithmetic.least
+        if self.norm != 2:
+            return self.centre.new_full((len(self.centre),), least)
+        return least + self.radius * math.sqrt(self.centre[0].numel() * least)
 
     def hull(self) -> tuple[Tensor, Tensor]:
         """A box around the set: the least one, if it is not cut."""
@@ -238,3 +243,17 @@ def rounded_up(value: Tensor, arithmetic: Arithmetic) -> Tensor:
     rounded = value.to(arithmetic.dtype)
     low = rounded.double() < value
     return torch.where(low, torch.nextafter(rounded, torch.full_like(rounded, math.inf)), rounded)
+
+
+def _least(a: Tensor, centre: Tensor, radius: Tensor, dual: float, share: float, lost: Tensor) -> Tensor:
+    """`backward.least` by torch's operations: on any device, with gradients."""
+
+    def along(rows: Tensor, x: Tensor) -> Tensor:
+        return x @ rows[0].T if len(rows) == 1 else torch.matmul(rows, x.unsqueeze(-1)).squeeze(-1)
+
+    middle = along(a, centre)
+    if radius.dim() == 1:
+        spread = torch.linalg.vector_norm(a, ord=dual, dim=-1) * radius.unsqueeze(-1)
+    else:
+        spread = along(a.abs(), radius)
+    return middle - spread - (middle.abs() + spread) * share - lost.unsqueeze(1)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -29,9 +29,9 @@ from varphi.activation.layer import Activation
 from varphi.activation.lookup import ActivationLike, as_activation
 from varphi.numbers import Expression
 
+from . import fused
 from .curvature import Curvature, curvature
 from .fused import CUTS, ENOUGH, EPS, NARROW, NEWTON_STEPS, NODES, SPREAD, TINY, Tables
-from .fused import lines as fused_lines
 from .kernel import Error, Judge, tower_errors
 
 # They stop too once fewer than one interval in so many is not there yet: a step for a few costs as much as one for all.
@@ -116,9 +116,14 @@ def _checked_slope(slope: Tensor, lower: Tensor) -> Tensor:
 
 def envelope(activation: Activation, start: Tensor, stop: Tensor) -> Envelope:
     """What bounds an activation on intervals within [min start, max stop]."""
-    expression = activation.definition.expression(activation.numbers())
     lower, upper = (float(start.detach().min()), float(stop.detach().max())) if start.numel() else (0.0, 0.0)
-    return _prepared(expression, curvature(expression, lower, upper), start.device)
+    return envelope_between(activation, lower, upper, start.device)
+
+
+def envelope_between(activation: Activation, lower: float, upper: float, device: torch.device) -> Envelope:
+    """What bounds an activation on intervals within [lower, upper]."""
+    expression = activation.definition.expression(activation.numbers())
+    return _prepared(expression, curvature(expression, lower, upper), device)
 
 
 @lru_cache(maxsize=256)
@@ -230,7 +235,8 @@ class Envelope:
             find = self._fused if self._has_kernel(start, stop, *given) else self._by_tensors
             best, intercept, x = find(start, stop, given, shape)
             if not bool(torch.isfinite(intercept).all()):
-                self._refuse(start, stop, intercept)
+                wrong = ~torch.isfinite(intercept).all(0)
+                self._refuse(*(float(t.expand(wrong.shape)[wrong][0]) for t in (start, stop)))
             intercepts = [_outward(b, side, start.dtype) for b, side in zip(intercept, (1.0, -1.0), strict=True)]
             places = x.to(start.dtype)
         slopes = [best[i].to(start.dtype) if g is None else g.expand(shape) for i, g in enumerate(given)]
@@ -267,9 +273,21 @@ class Envelope:
         flat = [t.detach().double().expand(shape).reshape(-1).numpy() for t in (start, stop)]
         rows = [t.view(2, -1).numpy() for t in (slopes, intercepts, places)]
         address = backend.tower_address(self.activation.formula, 2)
-        is_given, single = tuple(s is not None for s in given), start.dtype is torch.float32
-        fused_lines(address, self._tables, flat[0], flat[1], share, is_given, single, rows[0], rows[1], rows[2])
+        is_given, single = (given[0] is not None, given[1] is not None), start.dtype is torch.float32
+        fused.lines(address, self._tables, flat[0], flat[1], share, is_given, single, rows[0], rows[1], rows[2])
         return slopes, intercepts, places
+
+    def planes(
+        self, lower: Tensor, upper: Tensor, before: Tensor | None, error: Error, eps: float, gamma: float, least: float
+    ) -> Float[Tensor, "6 ..."]:
+        """`fused.planes` of tensors that machine code can read; the errors are said there."""
+        first, last = lower.reshape(-1).numpy(), upper.reshape(-1).numpy()
+        slack = np.empty(0, first.dtype) if before is None else before.expand_as(lower).reshape(-1).numpy()
+        address, own = backend.tower_address(self.activation.formula, 2), (error.steps, error.absolute)
+        found, wrong = fused.planes(address, self._tables, first, last, slack, own, eps, gamma, least)
+        if wrong >= 0:
+            self._refuse(float(first[wrong]), float(last[wrong]))
+        return torch.from_numpy(found).view(6, *lower.shape)
 
     def _by_tensors(
         self, start: Tensor, stop: Tensor, given: tuple[Tensor | None, Tensor | None], shape: torch.Size
@@ -314,9 +332,7 @@ class Envelope:
         found = self.lines(start, stop, zero, zero)
         return found.lower_intercept, found.upper_intercept
 
-    def _refuse(self, start: Tensor, stop: Tensor, intercept: Tensor) -> None:
-        wrong = ~torch.isfinite(intercept).all(0)
-        first, last = (float(t.expand(wrong.shape)[wrong][0]) for t in (start, stop))
+    def _refuse(self, first: float, last: float) -> NoReturn:
         raise ValueError(
             f"{self.activation.name} has no bound on [{first:g}, {last:g}]: there it is unbounded or undefined, or too "
             "large for the format"

@@ -14,25 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
 
-from . import composites
+from . import attention, composites, contractions, selections
+from .contractions import linear
 from .nodes import Concat, Maximum, Node
 
 if TYPE_CHECKING:
     from .graph import Reader
-
-
-def linear(reader: Reader, value: Any, weight: Tensor, bias: Tensor | None = None) -> Node:
-    """x Wᵀ + b over the last dimension."""
-    weight = reader.converted(weight)
-    size = weight.abs()
-    return reader.linear_map(
-        value,
-        lambda z: z @ weight.T,
-        lambda z: z @ size.T,
-        None if bias is None else reader.converted(bias),
-        weight.shape[1] + 1,
-        lambda a: a @ weight,
-    )
 
 
 def _convolution(dimensions: int) -> Callable[..., Node]:
@@ -175,6 +162,37 @@ def _batch_norm_module(reader: Reader, module: Any, value: Any) -> Node:
     return _batch_norm(reader, value, *given, training=module.training, eps=module.eps)
 
 
+def _instance_norm(
+    reader: Reader,
+    value: Any,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Each channel of each sample by its own statistics; or by those kept, as batch normalisation."""
+    node = reader.node_of(value)
+    if not use_input_stats:
+        return _batch_norm(reader, node, running_mean, running_var, weight, bias, eps=eps)
+    if len(node.shape) < 2:
+        reader.refuse("instance normalisation without a dimension beside the channels")
+    return composites.group_norm(reader, node, node.shape[0], weight, bias, eps)
+
+
+def _instance_norm_module(dimensions: int) -> Callable[..., Any]:
+    def rule(reader: Reader, m: Any, value: Any) -> Any:
+        node = reader.node_of(value)
+        if len(node.shape) != dimensions + 1:
+            reader.refuse("instance normalisation of an input without a batch dimension")
+        given = (m.running_mean, m.running_var, m.weight, m.bias)
+        return _instance_norm(reader, node, *given, not m.track_running_stats, eps=m.eps)
+
+    return rule
+
+
 def _mean_map(reader: Reader, value: Any, apply: Callable[[Tensor], Tensor], terms: int) -> Node:
     return reader.linear_map(value, apply, apply, None, terms + 4)
 
@@ -314,10 +332,13 @@ MODULES: dict[Any, Callable[..., Any]] = {
     nn.MaxPool2d: _max_pool_module(2),
     (nn.Flatten, nn.Unflatten): lambda r, m, x: r.reshaped(m, (x,), {}),
     (nn.Identity, *_DROPOUTS): _identity,
+    nn.InstanceNorm1d: _instance_norm_module(1),
+    nn.InstanceNorm2d: _instance_norm_module(2),
+    nn.InstanceNorm3d: _instance_norm_module(3),
     **composites.MODULES,
+    **attention.MODULES,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "linear": linear,
     "conv1d": _convolution(1),
     "conv2d": _convolution(2),
     "conv3d": _convolution(3),
@@ -326,6 +347,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "conv_transpose3d": _transposed_convolution(3),
     "pad": _padded,
     "batch_norm": _batch_norm,
+    "instance_norm": _instance_norm,
     "avg_pool1d": _average_pool(F.avg_pool1d),
     "avg_pool2d": _average_pool(F.avg_pool2d),
     "adaptive_avg_pool1d": _adaptive_average(F.adaptive_avg_pool1d),
@@ -339,4 +361,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mean": _reduced(True),
     "sum": _reduced(False),
     **composites.FUNCTIONS,
+    **contractions.FUNCTIONS,
+    **attention.FUNCTIONS,
+    **selections.FUNCTIONS,
 }

@@ -27,12 +27,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varphi.progress import bar
+
 from .arithmetic import Arithmetic
 from .attack import Inside, Objective, search
 from .crown import Network, Pass
 from .graph import read
-from .nodes import Curve, Interval, Node
-from .question import Bounds, inputs_of, rows_of
+from .nodes import Curve, Interval, Node, flat
+from .question import Bounds, Sides, checked_sides, inputs_of, rows_of
 from .region import Cuts, Region, boxed, rounded_up
 from .relaxation import envelope
 
@@ -125,8 +127,7 @@ def decide(
         return Verdict("violated", found, -math.inf, 0, time.monotonic() - begin)
     if not len(rows):
         return Verdict("holds", None, math.inf, 0, time.monotonic() - begin)
-    count = len(rows)
-    task = Search(network, _repeated(inputs, count), rows, limits)
+    task = _begun(network, inputs, rows, limits)
     turn = 0
     while task.open and time.monotonic() < deadline:
         task.advance()
@@ -143,6 +144,20 @@ def decide(
     return Verdict(status, None, task.least(), task.regions, time.monotonic() - begin)
 
 
+def _begun(network: Network, inputs: Region, rows: Tensor, limits: Tensor) -> Search:
+    """The search after one pass over the region, of all rows together: intervals within it are the same for all."""
+    count, most = limits.shape
+    turn = max(1, _NUMBERS // max(node.size for node in network.nodes))
+    with torch.no_grad():
+        run = Pass(network, inputs, "crown")
+        planes = [Plane.of(run, network, part.unsqueeze(0)) for part in rows.flatten(0, 1).split(turn)]
+        normals = torch.cat([p.normals for p in planes], 1).view(count, most, -1)
+        constant = torch.cat([p.constant for p in planes], 1).view(count, most)
+        plane = Plane(normals, constant, inputs.arithmetic)
+        sample = torch.zeros(count, dtype=torch.long, device=rows.device)
+        return Search(network, inputs.some(sample), rows, limits).begun(run, sample, plane)
+
+
 def split(
     model: nn.Module,
     x: Float[Tensor, "batch ..."] | tuple[Tensor, Tensor],
@@ -152,7 +167,8 @@ def split(
     *,
     timeout: float = 10,
     arithmetic: Literal["sound32", "float64", "fast"] | None = None,
-    sides: Literal["both", "lower"] = "both",
+    sides: Sides = "both",
+    progress: bool = True,
 ) -> Bounds:
     """Bounds as `bounds` gives them, tightened by cutting and splitting the set of inputs for some time.
 
@@ -163,27 +179,35 @@ def split(
         model, x, radius, norm, spec, arithmetic: as in `bounds`.
         timeout: seconds of wall time; a pass is finished first.
         sides: "lower" leaves the upper bounds at CROWN's, and saves their time.
+        progress: a bar on standard error, where it takes more than two seconds.
 
     Returns:
         Bounds(lower, upper), never looser than CROWN's.
     """
     begin = time.monotonic()
     _check_timeout(timeout)
+    checked_sides(sides)
     number, inputs = inputs_of(model, x, radius, norm, arithmetic)
     with torch.no_grad():
         network = read(model, inputs.centre, number)
         rows, shape = rows_of(spec, network, inputs)
-        least = Pass(network, inputs, "crown").least(network.output, rows, rows.shape[1])
-    half = rows.shape[1] // 2
-    wanted = 2 * half if sides == "both" else half
-    batch = len(inputs.centre)
-    flat = rows.flatten(2).expand(batch, -1, -1)[:, :wanted].reshape(batch * wanted, 1, -1)
-    inside = Inside.of(model, x, radius, norm)
-    ceiling = _ceilings(model, inside, flat.view(batch, wanted, -1))
+        least = Pass(network, inputs, "crown").least(network.output, rows, 2 * rows.shape[1], mirrored=True)
+    rows = flat(rows if sides == "lower" else torch.cat([rows, -rows], 1), 2)
+    batch, wanted = len(inputs.centre), rows.shape[1]
+    each = rows.expand(batch, -1, -1).reshape(batch * wanted, 1, -1)
     owner = torch.arange(batch, device=least.device).repeat_interleave(wanted)
-    lifted = _lifted(network, inputs.some(owner), flat, least[:, :wanted].flatten(), ceiling, begin + timeout)
+    with bar(f"splitting, for {timeout:g} s at most", progress) as moved:
+
+        def told(open_: int) -> None:
+            moved((time.monotonic() - begin) / timeout, f"{open_} of {batch * wanted} bounds open")
+
+        told(batch * wanted)
+        ceiling = _ceilings(model, Inside.of(model, x, radius, norm), each.view(batch, wanted, -1))
+        low = least[:, :wanted].flatten()
+        lifted = _lifted(network, inputs.some(owner), each, low, ceiling, begin + timeout, told)
     least = torch.cat([lifted.view(batch, wanted), least[:, wanted:]], 1)
-    return Bounds(least[:, :half].reshape(shape), -least[:, half:].reshape(shape))
+    lower, upper = least.chunk(2, 1)
+    return Bounds(lower.reshape(shape), -upper.reshape(shape))
 
 
 def _check_timeout(timeout: Any) -> None:
@@ -191,7 +215,15 @@ def _check_timeout(timeout: Any) -> None:
         raise ValueError(f"timeout must be a number of seconds > 0, got {timeout!r}")
 
 
-def _lifted(network: Network, region: Region, rows: Tensor, low: Tensor, high: Tensor, deadline: float) -> Tensor:
+def _lifted(
+    network: Network,
+    region: Region,
+    rows: Tensor,
+    low: Tensor,
+    high: Tensor,
+    deadline: float,
+    told: Callable[[int], None],
+) -> Tensor:
     """Lower bounds of one row each, moved up towards `high` as far as the time goes."""
     target = torch.where((low < 0) & (high > 0), torch.zeros_like(low), (low + high) / 2)
     while time.monotonic() < deadline:
@@ -202,6 +234,7 @@ def _lifted(network: Network, region: Region, rows: Tensor, low: Tensor, high: T
         most = 64 * len(open_)
         while task.open and task.regions < most and time.monotonic() < deadline:
             task.advance()
+            told(len(open_))
         good = task.settled()
         low[open_] = torch.where(good, target[open_], low[open_])
         high = high.clone()
@@ -279,7 +312,7 @@ def _at_cells(model: nn.Module, inside: Inside, cells: Cells, unsafe: Sequence[H
     corner = worst.centre - radius * worst.cuts.normals[:, 0].view_as(worst.centre).sign()
     x = inside.projected(torch.cat([worst.centre, corner]).double())
     with torch.no_grad():
-        y = model(x).flatten(1).double()
+        y = flat(model(x), 1).double()
     for part in unsafe:
         bad = (y @ part.rows.double().T <= part.limits.double()).all(1).nonzero().flatten()
         for i in bad[:4].tolist():  # a batch may round in another way than one input does
@@ -291,7 +324,7 @@ def _at_cells(model: nn.Module, inside: Inside, cells: Cells, unsafe: Sequence[H
 def is_unsafe(model: nn.Module, x: Tensor, unsafe: Sequence[Halfspaces]) -> bool:
     """Whether the output for one input, as the model computes it, lies in an unsafe set."""
     with torch.no_grad():
-        y = model(x).flatten(1).double()
+        y = flat(model(x), 1).double()
     return any(bool((part.rows.double() @ y[0] <= part.limits.double()).all()) for part in unsafe)
 
 
@@ -360,10 +393,6 @@ class Cells:
         return Cells(region, cat([p.problem for p in parts]), cat([p.bound for p in parts]), known)
 
 
-def _repeated(region: Region, times: int) -> Region:
-    return region.some(torch.zeros(times, dtype=torch.long, device=region.centre.device))
-
-
 @dataclass(frozen=True, eq=False)
 class Plane:
     """normals·x + constant <= rows·output on a cell.
@@ -380,7 +409,7 @@ class Plane:
 
     @staticmethod
     def of(run: Pass, network: Network, rows: Tensor) -> Plane:
-        a, constant = run.plane(network.output, rows, rows.shape[1])
+        a, constant = run.plane(network.output, rows)
         shape, n = (len(run.region.centre), rows.shape[1]), run.region.centre[0].numel()
         normals = rows.new_zeros(*shape, n) if a is None else a.flatten(2).expand(*shape, n)
         return Plane(normals, rows.new_zeros(shape) if constant is None else constant.expand(shape), run.number)
@@ -486,8 +515,9 @@ class Search:
         Args:
             run: of that pass.
             sample: (problems,): which of its samples each problem belongs to.
-            plane: its planes, one for each problem.
+            plane: its planes, those of each problem.
         """
+        self.regions += len(run.region.centre)
         known = {}
         for node in self.curves:
             for parent in node.parents:
@@ -560,14 +590,14 @@ class Search:
         gap = (lines.upper_slope - lines.lower_slope) * middle + lines.upper_intercept - lines.lower_intercept
         a = run.seen.get(node)
         if a is None:
-            return torch.zeros_like(gap).flatten(1)
+            return torch.zeros_like(flat(gap, 1))
         a = a.expand(len(row), *a.shape[1:])
-        own = a.flatten(2).gather(1, row.view(-1, 1, 1).expand(-1, 1, node.size)).squeeze(1)
-        return own.abs() * gap.flatten(1)
+        own = flat(a, 2).gather(1, row.view(-1, 1, 1).expand(-1, 1, node.size)).squeeze(1)
+        return own.abs() * flat(gap, 1)
 
     def _at(self, cells: Cells, run: Pass, node: Curve, index: Tensor, neuron: Tensor) -> list[Cells]:
         parent = node.parents[0]
-        lower, upper = (t[index].flatten(1) for t in run.tight(parent))
+        lower, upper = (flat(t[index], 1) for t in run.tight(parent))
         place = neuron.unsqueeze(1)
         at = self._where(node, lower.gather(1, place).squeeze(1), upper.gather(1, place).squeeze(1)).unsqueeze(1)
         here = cells.some(index)

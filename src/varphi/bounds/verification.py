@@ -26,7 +26,7 @@ from torch import Tensor, fx, nn
 from .api import bounds
 from .arithmetic import Name
 from .attack import Inside, Objective, search
-from .deadline import OutOfTime, until
+from .deadline import OutOfTime, in_time, until
 from .nodes import UncertifiedOperation
 from .onnx import OnnxModel, read_onnx
 from .splitting import Halfspaces, Progress, Verdict, decide
@@ -64,7 +64,7 @@ class Answer:
         arithmetic: the rounding that was paid for.
         regions: how many parts of the boxes were bounded.
         seconds: of wall time.
-        reason: of "unknown".
+        reason: of "unknown", or of a "timeout" while files were read.
     """
 
     result: Result
@@ -105,10 +105,20 @@ def verify(
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
         raise ValueError(f"timeout must be a number of seconds > 0, got {timeout!r}")
     begin = time.monotonic()
-    asked = property if isinstance(property, Property) else read_vnnlib(property)
-    read = model if isinstance(model, OnnxModel) else read_onnx(model)
-    check_fits(read, asked)
-    return Verification(read, asked, begin + timeout, arithmetic, seed, progress).answer(begin)
+    try:
+        with until(begin + timeout):
+            asked = property if isinstance(property, Property) else read_vnnlib(property)
+            read = model if isinstance(model, OnnxModel) else read_onnx(model)
+            check_fits(read, asked)
+            return Verification(read, asked, begin + timeout, arithmetic, seed, progress).answer(begin)
+    except OutOfTime:
+        return unread(begin, arithmetic)
+
+
+def unread(begin: float, arithmetic: Name | None) -> Answer:
+    """The answer where the time was over before the question was known."""
+    seconds = time.monotonic() - begin
+    return Answer("timeout", None, arithmetic or "", 0, seconds, "the time was over while the files were read")
 
 
 def check_fits(model: OnnxModel, asked: Property) -> None:
@@ -141,7 +151,7 @@ class Verification:
         progress: Progress | None,
     ) -> None:
         self.read, self.asked, self.deadline, self.seed, self.progress = read, asked, deadline, seed, progress
-        constraints = [c for case in asked.cases for part in case.unsafe for c in part]
+        constraints = [c for case in in_time(asked.cases) for part in case.unsafe for c in part]
         self.mixed = any(kind == "X" for c in constraints for kind, _ in c.terms)
         self.model: nn.Module = with_inputs(read.model) if self.mixed else read.model
         self.width = asked.outputs + (asked.inputs if self.mixed else 0)
@@ -151,7 +161,7 @@ class Verification:
         self.doubt = ""
 
     def _arithmetic(self, constraints: Sequence[Constraint]) -> Name:
-        largest = max((abs(n) for c in constraints for n in whole(c).values()), default=1)
+        largest = max((abs(n) for c in in_time(constraints) for n in whole(c).values()), default=1)
         fits = self.read.dtype == torch.float32 and largest <= _EXACT[torch.float32]
         return "sound32" if fits else "float64"
 
@@ -161,11 +171,11 @@ class Verification:
         return Answer(result, found, self.arithmetic, self.regions, seconds, self.doubt if result == "unknown" else "")
 
     def _decided(self) -> tuple[Result, Counterexample | None]:
-        self._compare()
-        if any(() in case.unsafe for case in self.asked.cases):
-            return self._anything()
         try:
             with until(self.deadline):
+                self._compare()
+                if any(() in case.unsafe for case in self.asked.cases):
+                    return self._anything()
                 return self._searched(list(self.asked.cases))
         except OutOfTime:
             return "timeout", None

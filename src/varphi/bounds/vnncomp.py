@@ -14,10 +14,11 @@ from pathlib import Path
 from varphi.files import whole as whole_file
 
 from .arithmetic import Name
+from .deadline import OutOfTime, until
 from .nodes import UncertifiedOperation
 from .onnx import OnnxModel, read_onnx
 from .splitting import Progress
-from .verification import Answer, Counterexample, verify
+from .verification import Answer, Counterexample, unread, verify
 from .vnnlib import Property, read_vnnlib
 
 
@@ -166,7 +167,8 @@ class Benchmark:
     def _finished(self, instance: Instance, progress: Progress | None) -> Finished:
         begin = ready = time.monotonic()
         try:
-            model, asked = self._loaded(instance.model), read_vnnlib(self.folder / instance.spec)
+            with until(begin + instance.timeout):
+                model, asked = self._loaded(instance.model), read_vnnlib(self.folder / instance.spec)
             ready = time.monotonic()
             answer = verify(
                 model,
@@ -176,6 +178,9 @@ class Benchmark:
                 seed=self.seed,
                 progress=progress,
             )
+        except OutOfTime:
+            answer = unread(begin, self.arithmetic)
+            return Finished(instance, answer.seconds, answer.result, 0.0, answer.reason)
         except ImportError:
             raise
         except Exception as error:  # one instance's trouble is not the others'

@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from .deadline import check_deadline, in_time
 from .onnx import read_packed
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -29,6 +30,8 @@ _TOKEN = re.compile(r"""[()]|[^\s()\[\]";]+|\[[^\]()]*\]|"(?:[^"\\]|\\.)*"|(?P<c
 _VERSION = re.compile(r"<(\d+)\.(\d+)>")
 _FLAT = re.compile(r"(X|Y)_(0|[1-9]\d*)")
 _ELEMENTS = ("real", "float32", "float64")
+# Formulas between looks at the clock.
+_OFTEN = 256
 # A disjunction in several assertions multiplies out.
 _MOST_CASES = 100_000
 _ZERO, _ONE = Fraction(0), Fraction(1)
@@ -176,9 +179,12 @@ class _Parser:
 
     def __init__(self, text: str, name: str) -> None:
         self.text, self.name = text, name
-        self.lines = [0, *(m.end() for m in re.finditer("\n", text))]
-        self.tokens = list(self._tokens())
-        self.next = 0
+        self.lines = [0, *(m.end() for m in in_time(re.finditer("\n", text)))]
+        # Apart, as plain texts and numbers: millions of pairs would keep the garbage collector busy for seconds.
+        self.texts: list[str] = []
+        self.places: list[int] = []
+        self._split()
+        self.next = self.formulas = 0
         self.version = (1, 0)
         self.declared: dict[str, dict[int, int]] = {"X": {}, "Y": {}}
         self.tensors: dict[str, Tensor] = {}
@@ -195,20 +201,21 @@ class _Parser:
 
     # ---------------------------------------------------------------------------------------- tokens
 
-    def _tokens(self) -> Iterator[_Token]:
-        for match in _TOKEN.finditer(self.text):
+    def _split(self) -> None:
+        for match in in_time(_TOKEN.finditer(self.text)):
             if match.lastgroup is None:
-                yield _Token(match[0], match.start())
+                self.texts.append(match[0])
+                self.places.append(match.start())
             elif match.lastgroup == "wrong":
                 self.refuse(match.start(), "no word of VNN-LIB")
 
     def peek(self) -> str:
-        return self.tokens[self.next].text if self.next < len(self.tokens) else ""
+        return self.texts[self.next] if self.next < len(self.texts) else ""
 
     def take(self, wanted: str = "") -> _Token:
-        if self.next >= len(self.tokens):
+        if self.next >= len(self.texts):
             self.refuse(len(self.text), f"the text ends where {wanted or 'more'!r} was expected")
-        token = self.tokens[self.next]
+        token = _Token(self.texts[self.next], self.places[self.next])
         if wanted and token.text != wanted:
             self.refuse(token.place, f"expected {wanted!r}")
         self.next += 1
@@ -219,9 +226,9 @@ class _Parser:
     def parsed(self) -> Property:
         fixed: list[Constraint] = []
         choices: list[Group] = []
-        if not self.tokens:
+        if not self.texts:
             self.refuse(0, "the property is empty")
-        while self.next < len(self.tokens):
+        while self.next < len(self.texts):
             self.take("(")
             word = self.take()
             if word.text == "assert":
@@ -279,7 +286,7 @@ class _Parser:
         match = _VERSION.fullmatch(token.text)
         if match is None:
             self.refuse(token.place, "no version", "as in (vnnlib-version <2.0>)")
-        if word is not self.tokens[1]:
+        if word.place != self.places[1]:
             self.refuse(word.place, "the version must come first")
         self.version = int(match[1]), int(match[2])
         if self.version[0] not in (1, 2):
@@ -341,6 +348,9 @@ class _Parser:
     # ---------------------------------------------------------------------------------------- formulas
 
     def formula(self) -> Formula:
+        self.formulas += 1
+        if self.formulas % _OFTEN == 0:
+            check_deadline()
         opening = self.take("(")
         word = self.take()
         if word.text in ("and", "or"):
@@ -372,14 +382,14 @@ class _Parser:
 
     def _plain(self, word: _Token) -> Constraint | None:
         """A bound such as (<= X_0 1.5), of which files may have hundreds of thousands, by a short way."""
-        if word.text not in ("<=", ">=") or self.next + 2 >= len(self.tokens):
+        if word.text not in ("<=", ">=") or self.next + 2 >= len(self.texts):
             return None
-        name, number, end = self.tokens[self.next : self.next + 3]
-        variable = self.names.get(name.text)
-        if variable is None or end.text != ")" or not _NUMBER.fullmatch(number.text):
+        name, number, end = self.texts[self.next : self.next + 3]
+        variable = self.names.get(name)
+        if variable is None or end != ")" or not _NUMBER.fullmatch(number):
             return None
         self.next += 2
-        limit = self.number(number)
+        limit = self.number(_Token(number, self.places[self.next - 1]))
         if word.text == "<=":
             return Constraint({variable: _ONE}, limit, False, word.place)
         return Constraint({variable: -_ONE}, -limit, False, word.place)
@@ -544,7 +554,7 @@ class _Cases:
             self.parser.refuse(self.never.place, "a comparison of numbers that is false")
         boxes: dict[_Changes, tuple[_Box, list[tuple[Constraint, ...]]]] = {}
         contradiction: tuple[_Box, int] | None = None
-        for chosen in self._chosen(choices):
+        for chosen in in_time(self._chosen(choices)):
             box, rest = _Box(self.box), list(self.rest)
             if not all([self._take(c, box, rest) for c in chosen]):
                 continue
@@ -557,7 +567,7 @@ class _Cases:
             self._contradiction(*contradiction)
         if not boxes and self.never is not None:
             self.parser.refuse(self.never.place, "no part of the disjunction can be true")
-        return tuple(Case(*self._corners(box), tuple(unsafe)) for box, unsafe in boxes.values())
+        return tuple(Case(*self._corners(box), tuple(unsafe)) for box, unsafe in in_time(boxes.values()))
 
     def _corners(self, box: _Box) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
         return self._ends(box, False), self._ends(box, True)
@@ -585,7 +595,7 @@ class _Cases:
         if isinstance(formula, Constraint):
             return [(formula,)]
         if formula.any:
-            return [way for part in formula.parts for way in self._ways(part)]
+            return [way for part in in_time(formula.parts) for way in self._ways(part)]
         parts = [self._ways(part) for part in formula.parts]
         if math.prod(len(p) for p in parts) > _MOST_CASES:
             self.parser.refuse(self._place(formula), f"this multiplies out to more than {_MOST_CASES} cases")

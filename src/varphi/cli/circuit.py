@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from varphi.files import check_writable
-
-from .arguments import Json, parsed_parameters
+from .arguments import Json, Seed, check_figure, grouped, parsed_parameters, save_figure
 from .console import console, print_json, say
 
 if TYPE_CHECKING:
@@ -59,34 +58,50 @@ Measure = Annotated[
 _NAMED: dict[str, tuple[Any, ...]] = {"simple": (), "autoregulation": (1,), "toggle": (), "repressilator": ()}
 
 
-def _circuit(what: str, gate: str, values: list[str] | None) -> Circuit | Model:
-    from varphi.systems.circuits import Circuit
-    from varphi.systems.circuits.circuit import FFL
+@dataclass(frozen=True)
+class Subject:
+    """The circuit that a command is about."""
 
-    given: dict[str, Any] = dict(parsed_parameters(values or ()))
-    for name, value in given.items():
-        if isinstance(value, str):
-            raise ValueError(f"the parameter {name} must be a number, got {value!r}")
-    if what in FFL:
-        return Circuit.ffl(what, gate).with_parameters(**given)  # pyright: ignore[reportArgumentType]
-    if what in _NAMED:
-        made: Circuit = getattr(Circuit, what)(*_NAMED[what])
-        return made.with_parameters(**given)
-    path = Path(what)
-    if not path.is_file():
-        raise ValueError(f"{what!r} is neither a file nor one of {', '.join([*FFL, *_NAMED])}")
-    if given:
-        raise ValueError("values of a model's parameters stand in its file; -p is for circuits by name")
-    read = path.read_text("utf-8", "replace")
-    if path.suffix.lower() in (".xml", ".sbml") or read.lstrip().startswith("<"):
-        return Circuit.from_sbml(path)
-    return Circuit.from_antimony(read)
+    circuit: What
+    gate: Gate = "AND"
+    parameter: Values = None
+
+    def made(self) -> Circuit | Model:
+        from varphi.systems.circuits import Circuit
+        from varphi.systems.circuits.circuit import FFL
+
+        what = self.circuit
+        given: dict[str, Any] = dict(parsed_parameters(self.parameter or ()))
+        for name, value in given.items():
+            if isinstance(value, str):
+                raise ValueError(f"the parameter {name} must be a number, got {value!r}")
+        if what in FFL:
+            return Circuit.ffl(what, self.gate).with_parameters(**given)  # pyright: ignore[reportArgumentType]
+        if what in _NAMED:
+            made: Circuit = getattr(Circuit, what)(*_NAMED[what])
+            return made.with_parameters(**given)
+        path = Path(what)
+        if not path.is_file():
+            raise ValueError(f"{what!r} is neither a file nor one of {', '.join([*FFL, *_NAMED])}")
+        if given:
+            raise ValueError("values of a model's parameters stand in its file; -p is for circuits by name")
+        read = path.read_text("utf-8", "replace")
+        if path.suffix.lower() in (".xml", ".sbml") or read.lstrip().startswith("<"):
+            return Circuit.from_sbml(path)
+        return Circuit.from_antimony(read)
 
 
-def _answer(
-    circuit: Circuit | Model, step: str, output: str | None, horizon: float | None, parameters: Any = None
-) -> Response:
-    return circuit.respond(_step(step), output, horizon, parameters=parameters)
+@dataclass(frozen=True)
+class Experiment:
+    """What steps, and what is watched."""
+
+    step: Step = "X=0:1"
+    output: Output = None
+    horizon: Horizon = None
+
+    def answer(self, circuit: Circuit | Model, parameters: Any = None, *, progress: bool = True) -> Response:
+        step = _step(self.step)
+        return circuit.respond(step, self.output, self.horizon, parameters=parameters, progress=progress)
 
 
 def _step(text: str) -> tuple[str, float, float]:
@@ -126,25 +141,21 @@ def _told(answer: Response) -> dict[str, Any]:
 
 
 @circuits.command()
+@grouped
 def simulate(
-    circuit: What,
-    gate: Gate = "AND",
-    step: Step = "X=0:1",
-    output: Output = None,
-    horizon: Horizon = None,
-    parameter: Values = None,
+    subject: Subject,
+    experiment: Experiment,
     figure: Figure = None,
     as_json: Json = False,
 ) -> None:
     """The answer to a step of an input: pulse, response time, adaptation."""
-    if figure is not None:
-        check_writable(figure, (".svg", ".png", ".pdf"))
-    answer = _answer(_circuit(circuit, gate, parameter), step, output, horizon)
+    check_figure(figure)
+    answer = experiment.answer(subject.made())
     found = _told(answer)
     if figure is not None:
         from varphi.systems.circuits.figures import time_course
 
-        time_course(answer).savefig(figure)
+        save_figure(figure, lambda: time_course(answer))
     if as_json:
         return print_json(found)
     out = console()
@@ -164,17 +175,14 @@ def simulate(
 
 
 @circuits.command()
+@grouped
 def sweep(
-    circuit: What,
+    subject: Subject,
+    experiment: Experiment,
     ranges: Ranges = None,
     measure: Measure = "amplitude",
     samples: Annotated[int, typer.Option(metavar="N", min=1, help="How many random parameter sets.")] = 10_000,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the random numbers.")] = 0,
-    gate: Gate = "AND",
-    step: Step = "X=0:1",
-    output: Output = None,
-    horizon: Horizon = None,
-    parameter: Values = None,
+    seed: Seed = 0,
     figure: Figure = None,
     as_json: Json = False,
 ) -> None:
@@ -183,14 +191,13 @@ def sweep(
 
     from varphi.systems.circuits import sampled
 
-    if figure is not None:
-        check_writable(figure, (".svg", ".png", ".pdf"))
+    check_figure(figure)
     found = _ranges(ranges)
     if figure is not None and len(found) < 2:
         raise ValueError("a map needs two ranges")
     given = sampled(found, samples, seed)
-    made = _circuit(circuit, gate, parameter)
-    answer = _answer(made, step, output, horizon, given)
+    made = subject.made()
+    answer = experiment.answer(made, given)
     values = answer.measure(measure)
     there = values[np.isfinite(values)]
     quantiles = np.quantile(there, [0.05, 0.5, 0.95]).tolist() if there.size else [None] * 3
@@ -210,7 +217,7 @@ def sweep(
 
         (x, y), units = list(given.items())[:2], _units(made, found, answer)
         label = measure if unit == "1" else f"{measure} ({unit})"
-        parameter_map(x, y, values, label, units, failed=~answer.settled).savefig(figure)
+        save_figure(figure, lambda: parameter_map(x, y, values, label, units, failed=~answer.settled))
     if as_json:
         return print_json(told)
     out = console()
@@ -223,20 +230,17 @@ def sweep(
 
 
 @circuits.command()
+@grouped
 def sensitivity(
-    circuit: What,
+    subject: Subject,
+    experiment: Experiment,
     ranges: Ranges = None,
     measure: Measure = "last",
     method: Annotated[str, typer.Option(metavar="sobol|morris", help="Shares of variance, or mean effects.")] = "sobol",
     size: Annotated[
         int | None, typer.Option(metavar="N", min=2, help="Base samples (a power of two), or paths.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the random numbers.")] = 0,
-    gate: Gate = "AND",
-    step: Step = "X=0:1",
-    output: Output = None,
-    horizon: Horizon = None,
-    parameter: Values = None,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Which parameter decides a measure: Sobol's indices or Morris' elementary effects, with 95 % intervals."""
@@ -248,11 +252,11 @@ def sensitivity(
 
     if method not in ("sobol", "morris"):
         raise ValueError(f"the method is sobol or morris, got {method!r}")
-    made, found = _circuit(circuit, gate, parameter), _ranges(ranges)
+    made, found = subject.made(), _ranges(ranges)
     units: dict[str, str] = {}
 
     def measured(given: Any) -> Any:
-        answer = _answer(made, step, output, horizon, given)
+        answer = experiment.answer(made, given)
         units.update(_units(made, found, answer))
         units["measure"] = _unit(measure, answer)
         return answer.measure(measure)
@@ -280,8 +284,10 @@ def sensitivity(
 
 
 @circuits.command("design")
+@grouped
 def design_(
-    circuit: What,
+    subject: Subject,
+    experiment: Experiment,
     want: Annotated[
         list[str] | None,
         typer.Option(
@@ -291,12 +297,7 @@ def design_(
     ranges: Ranges = None,
     method: Annotated[str, typer.Option(metavar="global|gradient|both", help="How to search.")] = "both",
     seconds: Annotated[float, typer.Option(metavar="S", help="Processor time for each method.")] = 10.0,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the random numbers.")] = 0,
-    gate: Gate = "AND",
-    step: Step = "X=0:1",
-    output: Output = None,
-    horizon: Horizon = None,
-    parameter: Values = None,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Parameters with which a circuit does what is wanted, found by global search and by gradients, and verified."""
@@ -305,12 +306,12 @@ def design_(
     from varphi.systems.circuits import design
 
     spec = dict(_wanted(text) for text in want or ())
-    made = _circuit(circuit, gate, parameter)
+    made = subject.made()
     found = design(
-        made, spec, _ranges(ranges), _step(step), output, horizon=horizon, method=method,  # pyright: ignore[reportArgumentType]
-        seconds=seconds, seed=seed,
+        made, spec, _ranges(ranges), _step(experiment.step), experiment.output, horizon=experiment.horizon,
+        method=method, seconds=seconds, seed=seed,  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
-    answer = made.respond(_step(step), output, horizon, parameters=dict(found.parameters), progress=False)
+    answer = experiment.answer(made, dict(found.parameters), progress=False)
     units = {m: _unit(m, answer) for m in spec}
     if as_json:
         return print_json(
@@ -380,13 +381,12 @@ def _space(unit: str) -> str:
 
 
 @circuits.command()
-def classify(
-    circuit: What, gate: Gate = "AND", parameter: Values = None, as_json: Json = False
-) -> None:  # fmt: skip
+@grouped
+def classify(subject: Subject, as_json: Json = False) -> None:
     """What a circuit is made of: its Hill functions with K, n and sign, its graph, its feed-forward loops."""
     from varphi.systems.circuits import Circuit, Network
 
-    made = _circuit(circuit, gate, parameter)
+    made = subject.made()
     if isinstance(made, Circuit):
         values = made.parameters
         laws = [
@@ -415,20 +415,19 @@ def classify(
 
 
 @circuits.command()
+@grouped
 def prove(
-    circuit: What,
+    subject: Subject,
     claim: Annotated[str, typer.Argument(metavar="monostable|bistable", help="What is to be proved.")],
     ranges: Ranges = None,
     boxes: Annotated[int, typer.Option(metavar="N", min=1, help="Into how many boxes parameters may be cut.")] = 400,
-    gate: Gate = "AND",
-    parameter: Values = None,
     as_json: Json = False,
 ) -> None:
     """Prove or refute that a circuit has one steady state, or two stable ones, for all parameters of a box."""
     from dataclasses import asdict
 
     box = {name: (r.low, r.high) for name, r in _ranges(ranges).items()}
-    found = _circuit(circuit, gate, parameter).certify(claim, box, most_boxes=boxes)  # pyright: ignore[reportArgumentType]
+    found = subject.made().certify(claim, box, most_boxes=boxes)  # pyright: ignore[reportArgumentType]
     if as_json:
         return print_json(asdict(found))
     out = console()
@@ -441,7 +440,7 @@ def prove(
 def motifs(
     network: Annotated[Path, typer.Argument(metavar="FILE", help="A list of edges, GraphML, or SBML.")],
     samples: Annotated[int, typer.Option(metavar="N", min=2, help="How many random networks.")] = 1000,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the random numbers.")] = 0,
+    seed: Seed = 0,
     target_first: Annotated[bool, typer.Option("--target-first", help="The list gives the target first.")] = False,
     induced: Annotated[bool, typer.Option("--induced", help="Only loops without further edges.")] = False,
     as_json: Json = False,

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import Json
+from .arguments import Json, Storage
 from .console import console, print_json, say, waiting
-from .study import Storage
 
 if TYPE_CHECKING:
     from rich.table import Table

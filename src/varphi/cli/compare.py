@@ -9,9 +9,8 @@ import typer
 
 from varphi.files import check_writable
 
-from .arguments import Json
+from .arguments import Jobs, Json, Storage
 from .console import console, print_json, say
-from .study import Storage
 
 if TYPE_CHECKING:
     from varphi.comparison.result import Comparison
@@ -57,9 +56,7 @@ def compare(
     points: Annotated[int, typer.Option(metavar="N", min=1, help="How many points each activation tries.")] = 8,
     tune_by: Annotated[str | None, typer.Option(metavar="NAME", help="The measure that chooses the point.")] = None,
     storage: Storage = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="How many processes of this machine work on it.")
-    ] = 1,
+    jobs: Jobs = 1,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write a self-contained page.")
     ] = None,

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from varphi.files import check_writable
-
-from .arguments import Json, Parameters, What, activation_of
+from .arguments import Json, Parameters, What, activation_of, check_figure
 from .console import console, print_json, progress, say, waiting
 
 if TYPE_CHECKING:
@@ -35,10 +33,7 @@ def facts(
     as_json: Json = False,
 ) -> None:
     """What is proved about an activation: range, slopes, smoothness, shape, limits, and what follows from them."""
-    if figure is not None:
-        from varphi.report.figure import FORMATS
-
-        check_writable(figure, FORMATS)
+    check_figure(figure)
     found = _facts(activation_of(what, parameters or ()), on)
     if as_json:
         from varphi.report.data import facts_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +10,10 @@ import typer
 
 from varphi.files import check_writable, whole
 
-from .arguments import Json
+from .arguments import Json, check_figure, grouped, save_figure
 from .console import print_json, say, waiting, warn
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from varphi.systems.neurons import Model
     from varphi.systems.neurons.equilibria import Special
 
@@ -61,6 +60,36 @@ Applied = Annotated[
 FigureFile = Annotated[Path | None, typer.Option("--figure", metavar="FILE", help="Also draw it (.svg, .png, .pdf).")]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A model, and what is to be changed of it."""
+
+    name: Name
+    variant: Variant = None
+    class_: Class = None
+    changes: Set = None
+    given: Given = None
+
+    def load(self) -> Model:
+        from varphi.systems.neurons import load
+        from varphi.systems.neurons.reading import FORMATS, from_file
+
+        name, variant, class_ = self.name, self.variant, self.class_
+        if class_ is not None and variant is not None:
+            raise ValueError("give --class or --variant, not both")
+        told = _pairs("--given", self.given)
+        if Path(name).suffix.lower() in FORMATS:
+            if class_ is not None or variant is not None:
+                raise ValueError(f"{name} is a file and has no variants")
+            model = from_file(name, told)
+        elif told:
+            raise ValueError(f"--given is for files; a number of {name} is changed by --set")
+        else:
+            model = load(name, variant if class_ is None else f"class {class_}")
+        wanted = _pairs("--set", self.changes)
+        return model.with_(wanted) if wanted else model
+
+
 @neurons.command("list")
 def list_models(as_json: Json = False) -> None:
     """The models of the library, their sets, their numbers and sources."""
@@ -81,13 +110,11 @@ def list_models(as_json: Json = False) -> None:
 
 
 @neurons.command()
-def points(
-    name: Name, variant: Variant = None, class_: Class = None, changes: Set = None, given: Given = None,
-    figure: FigureFile = None, as_json: Json = False,
-) -> None:  # fmt: skip
+@grouped
+def points(chosen: Chosen, figure: FigureFile = None, as_json: Json = False) -> None:
     """Every fold and Hopf point, with proof that there are no others."""
-    _check(figure)
-    model = _model(name, variant, class_, changes, given)
+    check_figure(figure)
+    model = chosen.load()
     from varphi.systems.neurons import special_points
 
     with waiting(f"enclosing the special points of {model.name} ..."):
@@ -108,16 +135,14 @@ def points(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_steady_current
 
-        _draw(figure, lambda: draw_steady_current(model))
+        save_figure(figure, lambda: draw_steady_current(model))
 
 
 @neurons.command()
-def classify(
-    name: Name, variant: Variant = None, class_: Class = None, changes: Set = None, given: Given = None,
-    as_json: Json = False,
-) -> None:  # fmt: skip
+@grouped
+def classify(chosen: Chosen, as_json: Json = False) -> None:
     """Type I or type II, with the evidence: how rest is lost, and how firing begins."""
-    model = _model(name, variant, class_, changes, given)
+    model = chosen.load()
     from varphi.systems.neurons import excitability, special_points
 
     with waiting(f"classifying {model.name} ..."):
@@ -151,12 +176,9 @@ def classify(
 
 
 @neurons.command()
+@grouped
 def fi(
-    name: Name,
-    variant: Variant = None,
-    class_: Class = None,
-    changes: Set = None,
-    given: Given = None,
+    chosen: Chosen,
     currents: Annotated[
         tuple[float, float] | None,
         typer.Option("--currents", metavar="LOW HIGH", help="Range of the current; by default around its onset."),
@@ -166,8 +188,8 @@ def fi(
     as_json: Json = False,
 ) -> None:
     """Frequency against current, with rest, firing and the coexistence of both told apart."""
-    _check(figure)
-    model = _model(name, variant, class_, changes, given)
+    check_figure(figure)
+    model = chosen.load()
     import numpy as np
 
     from varphi.systems.neurons import fi_curve
@@ -194,12 +216,13 @@ def fi(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_fi
 
-        _draw(figure, lambda: draw_fi(found))
+        save_figure(figure, lambda: draw_fi(found))
 
 
 @neurons.command("curves")
+@grouped
 def bifurcation_curves(
-    name: Name,
+    chosen: Chosen,
     parameter: Annotated[
         str,
         typer.Option("--parameter", metavar="NAME", help="The other parameter: --parameter V3.", show_default=False),
@@ -207,10 +230,6 @@ def bifurcation_curves(
     span: Annotated[
         tuple[float, float], typer.Option("--range", metavar="LOW HIGH", help="Its range.", show_default=False)
     ],
-    variant: Variant = None,
-    class_: Class = None,
-    changes: Set = None,
-    given: Given = None,
     cycles: Annotated[
         bool, typer.Option(help="Also folds and doublings of cycles and homoclinic orbits, which takes seconds.")
     ] = True,
@@ -218,8 +237,8 @@ def bifurcation_curves(
     as_json: Json = False,
 ) -> None:
     """Bifurcations over the current and another parameter, and the points at which they meet."""
-    _check(figure)
-    model = _model(name, variant, class_, changes, given)
+    check_figure(figure)
+    model = chosen.load()
     from varphi.systems.neurons import curves
 
     with waiting(f"following the bifurcations of {model.name} ..."):
@@ -244,17 +263,15 @@ def bifurcation_curves(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_curves
 
-        _draw(figure, lambda: draw_curves(found))
+        save_figure(figure, lambda: draw_curves(found))
 
 
 @neurons.command()
-def plane(
-    name: Name, current: Applied, variant: Variant = None, class_: Class = None, changes: Set = None,
-    given: Given = None, figure: FigureFile = None, as_json: Json = False,
-) -> None:  # fmt: skip
+@grouped
+def plane(chosen: Chosen, current: Applied, figure: FigureFile = None, as_json: Json = False) -> None:
     """The phase plane of a model with two variables: nullclines, equilibria, separatrices, orbits."""
-    _check(figure)
-    model = _model(name, variant, class_, changes, given)
+    check_figure(figure)
+    model = chosen.load()
     from varphi.systems.neurons import phase_plane
 
     with waiting(f"drawing the plane of {model.name} ..."):
@@ -300,16 +317,13 @@ def plane(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_phase_plane
 
-        _draw(figure, lambda: draw_phase_plane(found))
+        save_figure(figure, lambda: draw_phase_plane(found))
 
 
 @neurons.command()
+@grouped
 def diagram(
-    name: Name,
-    variant: Variant = None,
-    class_: Class = None,
-    changes: Set = None,
-    given: Given = None,
+    chosen: Chosen,
     currents: Annotated[
         tuple[float, float] | None,
         typer.Option("--currents", metavar="LOW HIGH", help="The range that the figure shows; by default all."),
@@ -318,10 +332,10 @@ def diagram(
     as_json: Json = False,
 ) -> None:
     """The bifurcation diagram: equilibria, cycles stable and unstable, and where they change."""
-    _check(figure)
+    check_figure(figure)
     if currents is not None and not currents[0] < currents[1]:
         raise ValueError(f"--currents takes the lower end first, got {currents[0]:g} {currents[1]:g}")
-    model = _model(name, variant, class_, changes, given)
+    model = chosen.load()
     from varphi.systems.neurons import bifurcation_diagram
 
     with waiting(f"following the equilibria and cycles of {model.name} ..."):
@@ -342,17 +356,15 @@ def diagram(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_diagram
 
-        _draw(figure, lambda: draw_diagram(found, currents=currents)[0])
+        save_figure(figure, lambda: draw_diagram(found, currents=currents)[0])
 
 
 @neurons.command()
-def phase(
-    name: Name, current: Applied, variant: Variant = None, class_: Class = None, changes: Set = None,
-    given: Given = None, figure: FigureFile = None, as_json: Json = False,
-) -> None:  # fmt: skip
+@grouped
+def phase(chosen: Chosen, current: Applied, figure: FigureFile = None, as_json: Json = False) -> None:
     """The phase response: how far a small kick at each phase moves the next spikes."""
-    _check(figure)
-    model = _model(name, variant, class_, changes, given)
+    check_figure(figure)
+    model = chosen.load()
     from varphi.systems.neurons import phase_response
 
     with waiting(f"following the cycle of {model.name} ..."):
@@ -382,16 +394,13 @@ def phase(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_phase_response
 
-        _draw(figure, lambda: draw_phase_response(found))
+        save_figure(figure, lambda: draw_phase_response(found))
 
 
 @neurons.command()
+@grouped
 def pulses(
-    name: Name,
-    variant: Variant = None,
-    class_: Class = None,
-    changes: Set = None,
-    given: Given = None,
+    chosen: Chosen,
     durations: Annotated[
         tuple[float, float], typer.Option("--durations", metavar="SHORT LONG", help="Shortest and longest pulse, ms.")
     ] = (0.1, 50.0),
@@ -400,11 +409,11 @@ def pulses(
     as_json: Json = False,
 ) -> None:
     """The thresholds of single pulses: rheobase, chronaxie, and the laws of Weiss and Lapicque."""
-    _check(figure)
+    check_figure(figure)
     short, long = durations
     if not 0 < short < long:
         raise ValueError(f"--durations takes two positive times, the shorter first, got {short:g} {long:g}")
-    model = _model(name, variant, class_, changes, given)
+    model = chosen.load()
     import numpy as np
 
     from varphi.systems.neurons import strength_duration
@@ -428,26 +437,23 @@ def pulses(
     if figure is not None:
         from varphi.systems.neurons.figures import draw_strength_duration
 
-        _draw(figure, lambda: draw_strength_duration(found))
+        save_figure(figure, lambda: draw_strength_duration(found))
 
 
 @neurons.command()
+@grouped
 def export(
-    name: Name,
+    chosen: Chosen,
     to: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="An SBML file (.xml, .sbml) or a NeuroML one (.nml).")
     ],
-    variant: Variant = None,
-    class_: Class = None,
-    changes: Set = None,
-    given: Given = None,
     current: Annotated[float, typer.Option("--current", "-I", metavar="I", help="Applied current, µA/cm².")] = 0.0,
 ) -> None:
     """Write a model as SBML, or as NeuroML, which has no applied current."""
     check_writable(to, (".xml", ".sbml", ".nml"))
     if to.suffix.lower() == ".nml" and current:
         raise ValueError("a NeuroML cell has no applied current: leave --current out")
-    model = _model(name, variant, class_, changes, given)
+    model = chosen.load()
     from varphi.systems.neurons import to_neuroml, to_sbml
 
     text = to_neuroml(model) if to.suffix.lower() == ".nml" else to_sbml(model, current)
@@ -458,27 +464,6 @@ def export(
 
 def _per(unit: str) -> str:
     return f"1/{unit}" if unit else ""
-
-
-def _model(
-    name: str, variant: str | None, class_: int | None, changes: list[str] | None, given: list[str] | None
-) -> Model:
-    from varphi.systems.neurons import load
-    from varphi.systems.neurons.reading import FORMATS, from_file
-
-    if class_ is not None and variant is not None:
-        raise ValueError("give --class or --variant, not both")
-    told = _pairs("--given", given)
-    if Path(name).suffix.lower() in FORMATS:
-        if class_ is not None or variant is not None:
-            raise ValueError(f"{name} is a file and has no variants")
-        model = from_file(name, told)
-    elif told:
-        raise ValueError(f"--given is for files; a number of {name} is changed by --set")
-    else:
-        model = load(name, variant if class_ is None else f"class {class_}")
-    wanted = _pairs("--set", changes)
-    return model.with_(wanted) if wanted else model
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
@@ -504,20 +489,3 @@ def _point(point: Special) -> dict[str, Any]:
         "lyapunov": point.lyapunov,
         "certified": point.certified,
     }
-
-
-def _check(figure: Path | None) -> None:
-    if figure is not None:
-        from varphi.report.figure import FORMATS
-
-        check_writable(figure, FORMATS)
-
-
-def _draw(path: Path, draw: Any) -> None:
-    from varphi.report import figure
-
-    with figure.style():
-        axes: Axes = draw()
-    drawing: Any = axes.figure
-    figure.save(drawing, path)
-    say(f"wrote {path}", "dim")

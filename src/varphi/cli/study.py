@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from varphi.files import check_writable
 
-from .arguments import Json
+from .arguments import Jobs, Json, Storage, grouped
 from .console import console, print_json
+
+if TYPE_CHECKING:
+    from varphi.study import Study
+    from varphi.study.results import Results
 
 studies = typer.Typer(no_args_is_help=True, help="Studies: what an activation does to a model, over many paired seeds.")
 
@@ -25,26 +30,33 @@ def _known_studies(incomplete: str) -> list[str]:
 StudyName = Annotated[
     str, typer.Argument(metavar="NAME", help="A study (`varphi study list`).", autocompletion=_known_studies)
 ]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        envvar="VARPHI_STORAGE",
-        show_envvar=True,
-        help="Where trials live: a SQLite file (default varphi.db), postgresql://USER@HOST/NAME, grpc://HOST:PORT.",
-    ),
-]
 SizeName = Annotated[str | None, typer.Option(metavar="full|demo|smoke", help="How much of it is run.")]
 Demo = Annotated[bool, typer.Option("--demo", help="The same as --size demo: minutes.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="The same as --size smoke: seconds, to see that it works.")]
 Seeds = Annotated[int | None, typer.Option(metavar="N", help="How many paired seeds; the size's own if not given.")]
 
 
-def _chosen_size(size: str | None, demo: bool, smoke: bool) -> str | None:
-    given = [name for name in (size, "demo" * demo, "smoke" * smoke) if name]
-    if len(set(given)) > 1:
-        raise ValueError(f"one size at a time, got {' and '.join(given)}")
-    return given[0] if given else None
+@dataclass(frozen=True)
+class Which:
+    """Which trials of a study, and where they live."""
+
+    storage: Storage = None
+    size: SizeName = None
+    demo: Demo = False
+    smoke: Smoke = False
+    seeds: Seeds = None
+
+    def chosen(self) -> str | None:
+        """The size, if one is given."""
+        given = [name for name in (self.size, "demo" * self.demo, "smoke" * self.smoke) if name]
+        if len(set(given)) > 1:
+            raise ValueError(f"one size at a time, got {' and '.join(given)}")
+        return given[0] if given else None
+
+    def results(self, study: Study) -> Results:
+        from varphi.study import api
+
+        return api.results(study, self.storage, size=self.chosen(), seeds=self.seeds)
 
 
 @studies.command("list")
@@ -67,55 +79,43 @@ def list_studies(as_json: Json = False) -> None:
 
 
 @studies.command("run")
+@grouped
 def run_study(
     name: StudyName,
-    storage: Storage = None,
-    size: SizeName = None,
-    demo: Demo = False,
-    smoke: Smoke = False,
-    seeds: Seeds = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="How many processes of this machine work on it.")
-    ] = 1,
+    which: Which,
+    jobs: Jobs = 1,
     as_json: Json = False,
 ) -> None:
     """Run what is still missing of a study, and print its answer; stopped or killed, the same command goes on."""
     from varphi.study import api
 
-    results = api.run(name, storage=storage, size=_chosen_size(size, demo, smoke) or "full", seeds=seeds, jobs=jobs)
+    results = api.run(name, storage=which.storage, size=which.chosen() or "full", seeds=which.seeds, jobs=jobs)
     _show_results(results, as_json)
     if results.missing:
         raise typer.Exit(1)
 
 
 @studies.command("show")
+@grouped
 def show_study(
     name: StudyName,
-    storage: Storage = None,
-    size: SizeName = None,
-    demo: Demo = False,
-    smoke: Smoke = False,
-    seeds: Seeds = None,
+    which: Which,
     as_json: Json = False,
 ) -> None:
     """Print what the storage holds of a study: answer, verdicts, table. Without a size, the last one run."""
     from varphi.study import api
 
-    found = api.results(api.load(name), storage, size=_chosen_size(size, demo, smoke), seeds=seeds)
-    _show_results(found, as_json)
+    _show_results(which.results(api.load(name)), as_json)
 
 
 @studies.command("report")
+@grouped
 def report_study(
     name: StudyName,
+    which: Which,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="The page; NAME.html if not given.")
     ] = None,
-    storage: Storage = None,
-    size: SizeName = None,
-    demo: Demo = False,
-    smoke: Smoke = False,
-    seeds: Seeds = None,
 ) -> None:
     """Write a study's self-contained page: answer, figures, table, verdicts, exact versions."""
     from varphi import report
@@ -123,13 +123,15 @@ def report_study(
 
     study = api.load(name)
     path = check_writable(output or Path(f"{study.name}.html"), (".html", ".htm"))
-    report.html(api.results(study, storage, size=_chosen_size(size, demo, smoke), seeds=seeds), path)
+    report.html(which.results(study), path)
     print(f"wrote {path}")
 
 
 @studies.command("export")
+@grouped
 def export_study(
     name: StudyName,
+    which: Which,
     output: Annotated[
         Path,
         typer.Option(
@@ -142,18 +144,13 @@ def export_study(
     curves: Annotated[
         bool, typer.Option("--curves", help="Also FILE.curves.csv or .parquet; a .json has them always.")
     ] = False,
-    storage: Storage = None,
-    size: SizeName = None,
-    demo: Demo = False,
-    smoke: Smoke = False,
-    seeds: Seeds = None,
 ) -> None:
     """Write every number of a study as a tidy table: a line for each setting, point and seed."""
     from varphi.study import api, tables
 
     study = api.load(name)
     tables.check(output, curves=curves)
-    found = api.results(study, storage, size=_chosen_size(size, demo, smoke), seeds=seeds)
+    found = which.results(study)
     for path in api.export(found, output, curves=curves):
         print(f"wrote {path}")
 

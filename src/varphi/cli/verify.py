@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +19,7 @@ from .console import console, print_json, say
 if TYPE_CHECKING:
     from varphi.bounds.splitting import Progress
     from varphi.bounds.verification import Answer
+    from varphi.progress import Bar
 
 _DECIDED = ("unsat", "sat")
 
@@ -73,20 +73,31 @@ def _one(
 ) -> None:
     begin = time.monotonic()
     try:
+        from varphi.bounds.deadline import OutOfTime, until
         from varphi.bounds.onnx import read_onnx
+        from varphi.bounds.verification import unread
         from varphi.bounds.verification import verify as verified
         from varphi.bounds.vnncomp import result_text
         from varphi.bounds.vnnlib import read_vnnlib
+        from varphi.progress import bar
 
-        asked = read_vnnlib(property)
-        read = read_onnx(model)
+        try:
+            with until(begin + timeout):
+                asked, read = read_vnnlib(property), read_onnx(model)
+        except OutOfTime:
+            answer = unread(begin, arithmetic)
+            return _said(model, property, answer, f"{answer.result}\n", results, as_json)
         left = max(timeout - (time.monotonic() - begin), 1e-3)
-        with _line() as told:
-            answer = verified(read, asked, timeout=left, arithmetic=arithmetic, seed=seed, progress=told(""))
+        with bar(f"verifying, for {timeout:g} s at most") as moved:
+            told = _told_of(moved, timeout - left, timeout)
+            answer = verified(read, asked, timeout=left, arithmetic=arithmetic, seed=seed, progress=told)
     except (ValueError, ImportError, OSError):
         _kept(results, "error\n")
         raise
-    text = result_text(answer, asked)
+    _said(model, property, answer, result_text(answer, asked), results, as_json)
+
+
+def _said(model: Path, property: Path, answer: Answer, text: str, results: Path | None, as_json: bool) -> None:
     _kept(results, text)
     if as_json:
         print_json(_told(model, property, answer))
@@ -122,17 +133,23 @@ def _told(model: Path, property: Path, answer: Answer) -> dict[str, Any]:
 
 def _all(instances: Path, results: Path, timeout: float | None, arithmetic: Any, seed: int, as_json: bool) -> None:
     check_writable(results, (".csv",))
-    from varphi.bounds.vnncomp import Benchmark
+    from varphi.bounds.vnncomp import Benchmark, Instance
+    from varphi.progress import bar
 
     benchmark = Benchmark(instances, results, timeout, arithmetic, seed)
     total, kept = len(benchmark.instances), len(benchmark.done)
     if kept:
         say(f"{kept} of {total} instances are in {results} already and are kept", "dim")
     out = console()
-    with _line() as told:
-        for finished in benchmark.run(
-            lambda i: told(f"{total - len(benchmark.open) + 1}/{total} {Path(i.model).name} ")
-        ):
+    with bar(f"verifying {total} instances") as moved:
+
+        def told(instance: Instance) -> Progress:
+            done = len(benchmark.done)
+            name = f"{done + 1}/{total} {Path(instance.model).name} "
+            return _told_of(moved, 0.0, instance.timeout, name, (done / total, 1 / total))
+
+        for finished in benchmark.run(told):
+            moved.pause()
             if not as_json:
                 named = f"{finished.instance.model} {finished.instance.spec}"
                 out.print(f"{finished.result:8} {finished.ran:8.2f} s  {named}", soft_wrap=True)
@@ -152,29 +169,20 @@ def _all(instances: Path, results: Path, timeout: float | None, arithmetic: Any,
         raise typer.Exit(1)
 
 
-@contextmanager
-def _line() -> Iterator[Callable[[str], Progress]]:
-    """A line on standard error that follows the work once two seconds have passed."""
-    from rich.console import Console
-    from rich.status import Status
+def _told_of(
+    moved: Bar, spent: float, timeout: float, name: str = "", part: tuple[float, float] = (0.0, 1.0)
+) -> Progress:
+    """What a search tells, as a bar shows it.
 
-    status, start = Status("", console=Console(stderr=True)), time.monotonic()
-    shown = False
+    Args:
+        spent: seconds of the timeout that are over.
+        part: where in the bar this search begins, and how much of it is its own.
+    """
+    begin = time.monotonic() - spent
 
-    def named(prefix: str) -> Progress:
-        begin = time.monotonic()
+    def told(regions: int, open_: int, least: float) -> None:
+        bound = "" if math.isnan(least) else f", least bound {least:.3g}"
+        share = min((time.monotonic() - begin) / timeout, 1.0)
+        moved(part[0] + part[1] * share, f"{name}{regions} regions, {open_} open{bound}")
 
-        def told(regions: int, open_: int, least: float) -> None:
-            nonlocal shown
-            bound = "" if least != least else f", least bound {least:.3g}"
-            status.update(f"{prefix}{regions} regions, {open_} open{bound}, {time.monotonic() - begin:.0f} s")
-            if not shown and time.monotonic() - start > 2:
-                status.start()
-                shown = True
-
-        return told
-
-    try:
-        yield named
-    finally:
-        status.stop()
+    return told

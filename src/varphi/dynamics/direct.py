@@ -21,9 +21,8 @@ import numpy as np
 
 from varphi.numbers import Expression, evaluate
 from varphi.numbers.expression import without_slopes
-from varphi.numbers.kernel.batch import WIDTH
 from varphi.numbers.kernel.compile import engine
-from varphi.numbers.kernel.lanes import DOUBLE, I1, I8, I64, IRValue, Lanes, Mask, largest, smallest
+from varphi.numbers.kernel.lanes import DOUBLE, I1, I64, IRValue, Lanes, Mask, largest, smallest
 from varphi.numbers.kernel.vector_math import log
 
 from . import prepared as prepared_parts
@@ -107,72 +106,36 @@ class _Direct(Machine):
         self.sample, self.place = self.variable(I64, "sample"), self.variable(I64, "place")
         self.events, self.status = self.variable(I64, "events"), self.variable(I64, "status")
         self.alive = self.variable(I1, "alive")
-        self.waiting, self.active = self.builder.alloca(I64), self.builder.alloca(I64)
-        self.builder.store(I64(0), self.waiting)
-        self.builder.store(I64(0), self.active)
-        self._emit()
+        self.serve(
+            self.alive,
+            self.given["samples"],
+            load=self._load,
+            begin=self._prepare,
+            step=self._event,
+            retire=self._retire,
+        )
 
-    def _emit(self) -> None:
-        builder = self.builder
-        fill, event, retire, end = (builder.append_basic_block(n) for n in ("fill", "event", "retire", "end"))
-        entry = builder.block
-        builder.branch(fill)
-
-        builder.position_at_end(fill)
-        empty = builder.phi(I8)
-        empty.add_incoming(I8(2**WIDTH - 1), entry)
-        with self.each_bit(empty) as lane:
-            self._fill(lane)
+    def _prepare(self) -> None:
+        """What depends on parameters alone."""
         values = {n: self.fixed[n].lanes for n in self.parameters}
         for name, value in zip(self.early, evaluate(list(self.early.values()), values), strict=True):
             self.fixed[name].set(self.at.lanes(value).value)
-        builder.cbranch(builder.icmp_signed("==", builder.load(self.active), I64(0)), end, event)
-
-        builder.position_at_end(event)
-        ended = self._event()
-        bits = builder.bitcast(ended.value, I8)
-        self.stop_if_asked(end)
-        builder.cbranch(builder.icmp_unsigned("==", bits, I8(0)), event, retire)
-
-        builder.position_at_end(retire)
-        with self.each_bit(bits) as lane:
-            self._retire(lane)
-        empty.add_incoming(bits, builder.block)
-        builder.branch(fill)
-
-        builder.position_at_end(end)
-        builder.ret_void()
 
     def _put(self, array: str, sample: IRValue, values: Sequence[IRValue]) -> None:
         for i, value in enumerate(values):
             self.write(value, array, (sample, 1), (i, len(values)))
 
-    def _fill(self, lane: IRValue) -> None:
-        """Give a lane the next sample, if one is left."""
-        builder = self.builder
-        sample = builder.load(self.waiting)
-        some = builder.icmp_signed("<", sample, self.given["samples"])
-        self.alive.set_lane(lane, some)
-        with builder.if_then(some):
-            self.count_up(self.waiting)
-            self.count_up(self.active)
-            self.sample.set_lane(lane, sample)
-            for array, variables in (("starts", self.counts), ("parameters", [self.fixed[n] for n in self.parameters])):
-                for i, each in enumerate(variables):
-                    each.set_lane(lane, self.read(array, (sample, 1), (i, len(variables))))
-            for each in (*self.sums, *self.square_sums, self.time):
-                each.set_lane(lane, DOUBLE(0.0))
-            for whole in (self.place, self.events):
-                whole.set_lane(lane, I64(0))
-            self._look_ahead(lane, I64(0))
-            self._seed(lane, self.read("numbers", (sample, 1)))
-
-    def _look_ahead(self, lane: IRValue, place: IRValue) -> None:
-        """Note when the output at a place is due."""
-        builder = self.builder
-        self.next_time.set_lane(lane, DOUBLE(math.inf))
-        with builder.if_then(builder.icmp_signed("<", place, self.given["within"])):
-            self.next_time.set_lane(lane, self.read("times", (place, 1)))
+    def _load(self, lane: IRValue, sample: IRValue) -> None:
+        self.sample.set_lane(lane, sample)
+        for array, variables in (("starts", self.counts), ("parameters", [self.fixed[n] for n in self.parameters])):
+            for i, each in enumerate(variables):
+                each.set_lane(lane, self.read(array, (sample, 1), (i, len(variables))))
+        for each in (*self.sums, *self.square_sums, self.time):
+            each.set_lane(lane, DOUBLE(0.0))
+        for whole in (self.place, self.events):
+            whole.set_lane(lane, I64(0))
+        self.look_ahead(self.next_time, lane, I64(0), self.given["within"])
+        self._seed(lane, self.read("numbers", (sample, 1)))
 
     def _seed(self, lane: IRValue, number: IRValue) -> None:
         """Four words from the seed and the sample's number."""
@@ -201,7 +164,6 @@ class _Direct(Machine):
         self._put("squares", sample, [average(s) for s in self.square_sums])
         self._put("events", sample, [self.events.lane(lane)])
         self._put("status", sample, [status])
-        self.count_up(self.active, -1)
         self.count_up(self.given["watch"])
 
     def _event(self) -> Mask:
@@ -277,7 +239,7 @@ class _Direct(Machine):
             self.write(count.lane(lane), "found", (sample, 1), (place, self.given["wanted"]), (i, n))
         after = builder.add(place, I64(1))
         self.place.set_lane(lane, after)
-        self._look_ahead(lane, after)
+        self.look_ahead(self.next_time, lane, after, self.given["within"])
         builder.branch(head)
         builder.position_at_end(end)
 

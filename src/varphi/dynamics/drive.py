@@ -17,9 +17,8 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from varphi.numbers.kernel.batch import WIDTH
 from varphi.numbers.kernel.compile import engine
-from varphi.numbers.kernel.lanes import DOUBLE, I1, I8, I64, IRValue, Lanes, Mask, largest, smallest, sqrt
+from varphi.numbers.kernel.lanes import DOUBLE, I1, I64, IRValue, Lanes, Mask, largest, smallest, sqrt
 from varphi.numbers.kernel.vector_math import exp, log
 
 from . import events, status, steps, tableau
@@ -120,75 +119,34 @@ class _Drive(Steps):
         self.sum_a, self.sum_b = self.variable(DOUBLE), self.variable(DOUBLE)
         self.theta = builder.alloca(DOUBLE)
         self.early = self.rows("rows", builder.add(self.last, I64(1))).base
-        self.waiting, self.active, self.limit, self.held, self.again = (builder.alloca(I64) for _ in range(5))
-        for place in (self.waiting, self.active, self.held, self.again):
+        self.held, self.again = builder.alloca(I64), builder.alloca(I64)
+        for place in (self.held, self.again):
             builder.store(I64(0), place)
-        builder.store(given["samples"], self.limit)
         self.has_events = builder.icmp_signed(">", given["kinds"], I64(0))
-        self._emit()
-
-    def _emit(self) -> None:
-        builder = self.builder
-        fill, idle, more, begin, step, retire, end = (
-            builder.append_basic_block(n) for n in ("fill", "idle", "more", "begin", "step", "retire", "end")
+        self.serve(
+            self.alive,
+            given["samples"],
+            load=self._load,
+            begin=self._begin,
+            step=self._step,
+            retire=self._retire,
+            more=self._held_back,
         )
-        entry = builder.block
-        builder.branch(fill)
-
-        builder.position_at_end(fill)
-        empty = builder.phi(I8)
-        empty.add_incoming(I8(2**WIDTH - 1), entry)
-        with self.each_bit(empty) as lane:
-            self._fill(lane)
-        builder.cbranch(builder.icmp_signed("==", builder.load(self.active), I64(0)), idle, begin)
-
-        # All are done, or wait for the implicit method.
-        builder.position_at_end(idle)
-        held = builder.load(self.held)
-        first = builder.icmp_signed("==", builder.load(self.again), I64(0))
-        builder.cbranch(builder.and_(first, builder.icmp_signed(">", held, I64(0))), more, end)
-        builder.position_at_end(more)
-        builder.store(I64(1), self.again)
-        builder.store(I64(0), self.waiting)
-        builder.store(held, self.limit)
-        empty.add_incoming(I8(2**WIDTH - 1), builder.block)
-        builder.branch(fill)
-
-        builder.position_at_end(begin)
-        self._begin()
-        builder.branch(step)
-
-        builder.position_at_end(step)
-        self.stop_if_asked(end)
-        ended = self._step()
-        bits = builder.bitcast(ended.value, I8)
-        builder.cbranch(builder.icmp_unsigned("==", bits, I8(0)), step, retire)
-
-        builder.position_at_end(retire)
-        with self.each_bit(bits) as lane:
-            self._retire(lane)
-        empty.add_incoming(bits, builder.block)
-        builder.branch(fill)
-
-        builder.position_at_end(end)
-        builder.ret_void()
 
     # A sample takes its lane, and leaves it. ---------------------------------------------------------------------
 
-    def _fill(self, lane: IRValue) -> None:
+    def _held_back(self) -> IRValue:
+        """How many wait for the implicit method; none, once they have been served."""
         builder = self.builder
-        place = builder.load(self.waiting)
-        some = builder.icmp_signed("<", place, builder.load(self.limit))
-        self.alive.set_lane(lane, some)
-        with builder.if_then(some):
-            self.count_up(self.waiting)
-            self.count_up(self.active)
-            again = builder.icmp_signed("!=", builder.load(self.again), I64(0))
-            self._load(lane, builder.select(again, self.read("held", (place, 1)), place), again)
+        first = builder.icmp_signed("==", builder.load(self.again), I64(0))
+        builder.store(I64(1), self.again)
+        return builder.select(first, builder.load(self.held), I64(0))
 
-    def _load(self, lane: IRValue, sample: IRValue, again: IRValue) -> None:
+    def _load(self, lane: IRValue, place: IRValue) -> None:
         """A sample from its beginning; or again, from where it was found to be stiff."""
         builder, n = self.builder, self.n
+        again = builder.icmp_signed("!=", builder.load(self.again), I64(0))
+        sample = builder.select(again, self.read("held", (place, 1)), place)
 
         def either(kept: str, fresh: str, *index: tuple[IRValue | int, IRValue | int]) -> IRValue:
             return builder.load(builder.select(again, self.element(kept, *index), self.element(fresh, *index)))
@@ -228,7 +186,7 @@ class _Drive(Steps):
         """Go by the output times that a sample begins at or after; record its first state there."""
         builder, n = self.builder, self.n
         head, body, end = (builder.append_basic_block(name) for name in ("by", "passed", "ahead"))
-        self._look_ahead(lane, I64(0))
+        self.look_ahead(self.next_time, lane, I64(0), self.given["time_count"])
         builder.branch(head)
         builder.position_at_end(head)
         builder.cbranch(builder.fcmp_ordered("<=", self.next_time.lane(lane), t), body, end)
@@ -239,16 +197,9 @@ class _Drive(Steps):
             self.write(self.y.lane(i, lane), "found", *index)
         after = builder.add(place, I64(1))
         self.place.set_lane(lane, after)
-        self._look_ahead(lane, after)
+        self.look_ahead(self.next_time, lane, after, self.given["time_count"])
         builder.branch(head)
         builder.position_at_end(end)
-
-    def _look_ahead(self, lane: IRValue, place: IRValue) -> None:
-        """Note when the output at a place is due."""
-        builder = self.builder
-        self.next_time.set_lane(lane, DOUBLE(math.inf))
-        with builder.if_then(builder.icmp_signed("<", place, self.given["time_count"])):
-            self.next_time.set_lane(lane, self.read("times", (place, 1)))
 
     def _retire(self, lane: IRValue) -> None:
         builder, n = self.builder, self.n
@@ -258,7 +209,6 @@ class _Drive(Steps):
                 self.write(row.lane(i, lane), array, (sample, 1), (i, n))
         self.write(self.t.lane(lane), "final_times", (sample, 1))
         self.write(self.explicit_steps.lane(lane), "steps", (sample, 1), (0, 2))
-        self.count_up(self.active, -1)
         with builder.if_else(builder.icmp_signed("==", code, I64(_STIFF))) as (stiff, other):
             with stiff:
                 self.write(sample, "held", (builder.load(self.held), 1))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,89 @@ class Machine:
     def _declared(self, name: str, kind: ir.FunctionType) -> ir.Function:
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
-    def stop_if_asked(self, end: Any) -> None:
+    def serve(
+        self,
+        alive: Variable,
+        samples: IRValue,
+        *,
+        load: Callable[[IRValue, IRValue], None],
+        begin: Callable[[], None],
+        step: Callable[[], Mask],
+        retire: Callable[[IRValue], None],
+        more: Callable[[], IRValue] | None = None,
+    ) -> None:
+        """The loop: samples wait in a row, and as one ends the next takes its lane. Ends the function.
+
+        It stops early if the second word of `watch` is set, and counts in the first how many samples have ended.
+
+        Args:
+            alive: set to which lanes have a sample.
+            samples: how many there are.
+            load: gives a lane the sample at a place of the row.
+            begin: comes after lanes were filled.
+            step: advances all lanes; which samples have ended.
+            retire: writes down how the sample of a lane ended.
+            more: how many are to be served in a further row once no lane has a sample; 0 if none. (It is asked again.)
+        """
+        builder = self.builder
+        waiting, active, limit = (builder.alloca(I64) for _ in range(3))
+        for place, value in ((waiting, I64(0)), (active, I64(0)), (limit, samples)):
+            builder.store(value, place)
+        fill, idle, began, advance, retired, end = (
+            builder.append_basic_block(n) for n in ("fill", "idle", "begin", "step", "retire", "end")
+        )
+        everyone, entry = I8(2**WIDTH - 1), builder.block
+        builder.branch(fill)
+
+        builder.position_at_end(fill)
+        empty = builder.phi(I8)
+        empty.add_incoming(everyone, entry)
+        with self.each_bit(empty) as lane:
+            place = builder.load(waiting)
+            some = builder.icmp_signed("<", place, builder.load(limit))
+            alive.set_lane(lane, some)
+            with builder.if_then(some):
+                self.count_up(waiting)
+                self.count_up(active)
+                load(lane, place)
+        builder.cbranch(builder.icmp_signed("==", builder.load(active), I64(0)), idle, began)
+
+        builder.position_at_end(idle)
+        if more is None:
+            builder.branch(end)
+        else:
+            further = more()
+            builder.store(I64(0), waiting)
+            builder.store(further, limit)
+            empty.add_incoming(everyone, builder.block)
+            builder.cbranch(builder.icmp_signed(">", further, I64(0)), fill, end)
+
+        builder.position_at_end(began)
+        begin()
+        builder.branch(advance)
+
+        builder.position_at_end(advance)
+        self._stop_if_asked(end)
+        bits = builder.bitcast(step().value, I8)
+        builder.cbranch(builder.icmp_unsigned("==", bits, I8(0)), advance, retired)
+
+        builder.position_at_end(retired)
+        with self.each_bit(bits) as lane:
+            retire(lane)
+            self.count_up(active, -1)
+        empty.add_incoming(bits, builder.block)
+        builder.branch(fill)
+
+        builder.position_at_end(end)
+        builder.ret_void()
+
+    def look_ahead(self, due: Variable, lane: IRValue, place: IRValue, count: IRValue) -> None:
+        """Note when a lane's output at a place of the `count` `times` is due: never, after the last."""
+        due.set_lane(lane, DOUBLE(math.inf))
+        with self.builder.if_then(self.builder.icmp_signed("<", place, count)):
+            due.set_lane(lane, self.read("times", (place, 1)))
+
+    def _stop_if_asked(self, end: Any) -> None:
         """Go to the block `end` if the second word of `watch` is set."""
         builder = self.builder
         # (An ordinary load could be moved out of the loop.)

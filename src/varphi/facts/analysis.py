@@ -80,7 +80,6 @@ class _Run:
     start: Ball
     stop: Ball
     sign: int | None
-    new_arc: bool
 
 
 class Analysis:
@@ -256,11 +255,7 @@ class Analysis:
 
     def _runs(self, k: int, level: Any = 0) -> list[_Run]:
         with precision(PRECISION):
-            return [
-                _Run(s.start, s.stop, s.sign, i == 0)
-                for arc in self.arcs
-                for i, s in enumerate(arc.curve.stretches(k, level))
-            ]
+            return [_Run(s.start, s.stop, s.sign) for arc in self.arcs for s in arc.curve.stretches(k, level)]
 
     def monotone(self) -> str:
         """ "increasing", "nondecreasing", "decreasing", "nonincreasing", "constant", "neither" or "undecided"."""

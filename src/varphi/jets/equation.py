@@ -8,10 +8,10 @@ ways, collapsed and not, the one with fewer channels is taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,6 @@ from . import symbol as _symbol
 from .algebra import Algebra
 from .symbol import Monomial, Symbol
 
-Terms: TypeAlias = "Mapping[str, Tensor]"
 _POWERS = {"lap": 1, "Δ": 1, "bilap": 2, "ΔΔ": 2}
 _COORDINATES = "xyzt"
 

@@ -24,8 +24,6 @@ from flint import arb, ctx, fmpq
 
 from ._system import System, register
 
-DEFAULT_PRECISION = 106
-
 _ZERO, _ONE = arb(0), arb(1)
 _INF, _NEG_INF = arb.pos_inf(), arb.neg_inf()
 # flint's exp fails beyond exponents of 62 bits; past this argument the ends are those of the limits.

@@ -114,6 +114,7 @@ dt { color: var(--soft); } dd { margin: 0; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: .86em; }
 pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; margin: .4rem 0; white-space: pre-wrap; }
+.word { display: inline-block; max-width: 100%; }
 @media (max-width: 34rem) { body { padding: 1rem .8rem 3rem; } h1 { font-size: 1.5rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
   table:not(.wide) :is(th, td:not(.n)) { white-space: normal; } td:not(.n):has(+ .n) { min-width: 6.5rem; } }
@@ -327,8 +328,14 @@ def _cells(line: Sequence[str], words: int) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Text that a narrow column may break inside words that are longer than a dozen letters, and nowhere else."""
-    return " ".join("<wbr>".join(map(_e, re.findall(".{1,12}", word))) for word in text.split(" "))
+    """Text that a narrow column may break after every twelve letters of a long word, and nowhere else in a word."""
+    # (No end of a word stands alone with less than four letters.)
+    return " ".join("<wbr>".join(map(_e, re.findall(".{12}(?=.{4})|.+", word))) for word in text.split(" "))
+
+
+def _command(text: str) -> str:
+    """A command that breaks between its words: a browser would break --seeds after its hyphens."""
+    return " ".join(f'<span class="word">{_e(word)}</span>' for word in text.split(" "))
 
 
 def _numeric(i: int, words: int) -> str:
@@ -373,7 +380,7 @@ def _making(results: Results, again: str | None) -> str:
         again = shlex.join(
             ["varphi", "study", "run", results.study.name, "--size", results.size, "--seeds", str(len(results.seeds))]
         )
-    repeated = f'<p class="lead">To repeat it:</p><pre>{_e(again)}</pre>' if again else ""
+    repeated = f'<p class="lead">To repeat it:</p><pre>{_command(again)}</pre>' if again else ""
     failed = "".join(
         f'<details class="more"><summary>Trial {f.trial} failed: {_e(f.setting)}</summary>'
         f"<pre>{_e(f.traceback)}</pre></details>"

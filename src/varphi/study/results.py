@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -204,13 +203,16 @@ def _alike(values: Sequence[float | None]) -> list[str]:
 
 
 def _summary(values: np.ndarray) -> str:
-    """The median, and the range where seeds differ; runs without a number are counted."""
-    absent = int(np.isnan(values).sum())
-    ordered = np.sort(np.where(np.isnan(values), math.inf, values))
+    """The median, and the range where seeds differ; or the median of those with a number, and how many have none."""
+    ordered = np.sort(values[~np.isnan(values)])
+    absent = len(values) - len(ordered)
+    # Without a number in most runs no median of the others stands for them.
+    if 2 * absent > len(values):
+        return f"NaN ({absent} of {len(values)})"
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     median = float(middle[0] if middle[0] == middle[1] else np.mean(middle))
     if absent:
-        return f"{number(median) if absent < len(values) else 'NaN'} ({absent} NaN)"
+        return f"{number(median)} ({absent} of {len(values)} NaN)"
     if ordered[0] == ordered[-1]:
         return number(median)
     told, low, high = numbers(median, float(ordered[0]), float(ordered[-1]))

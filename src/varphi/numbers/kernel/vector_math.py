@@ -392,10 +392,6 @@ def _extremum(sign_: str) -> Callable[[Any, Any], Lanes]:
     return pick
 
 
-def _reciprocal_is_exact(value: float) -> bool:
-    return value != 0 and math.frexp(value)[0] in (0.5, -0.5)
-
-
 def divide(a: Any, b: Any) -> Lanes:
     if isinstance(b, (int, float, Fraction)) and b != 0:
         # Multiplying by a rounded reciprocal costs half a unit of binary64, far below a float32's.

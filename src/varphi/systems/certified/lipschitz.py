@@ -108,8 +108,8 @@ def lipschitz(
 
     Returns:
         The enclosure. Its bounds are "product": of the norms of what is linear between activations, and of their
-        steepest slopes (through any graph); "layered": the layer-by-layer form of LipSDP, for p = 2 in chains of up to
-        1024 neurons a layer, for other p through ‖·‖₂.
+        steepest slopes (through any graph); "layered": the layer-by-layer form of LipSDP, through all but
+        products of tensors, up to 1024 numbers a layer; for p = 2, and for other p through ‖·‖₂.
 
     Raises:
         UncertifiedOperation, UnboundedSlope: where no bound exists, with the name of the module or activation.

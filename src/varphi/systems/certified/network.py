@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from varphi.bounds.arithmetic import Arithmetic
 from varphi.bounds.crown import Network, Pass
 from varphi.bounds.graph import read
-from varphi.bounds.nodes import Affine, Concat, Curve, Input, Maximum, Node, Sum
+from varphi.bounds.nodes import Affine, Concat, Curve, Maximum, Node, Sum
 from varphi.bounds.region import Region
 
 from .layers import LipschitzConv2d, LipschitzLinear
@@ -132,6 +132,12 @@ class Structure:
         """Whatever is not linear in one thing before it, in order; the input first."""
         return [n for n in self.network.before(self.output) if self._bases[n] is n]
 
+    def needs(self, node: Node) -> set[Node]:
+        """The bases that a base is computed from, or that what is linear is linear in."""
+        if self.is_linear(node):
+            return {self._bases[node]}
+        return {self._bases[p] for p in node.parents}
+
     def linear(self, node: Node) -> Linear:
         """The map from the base of a node to it."""
         if node not in self._linear:
@@ -142,23 +148,45 @@ class Structure:
         base = self._bases[node]
         if node is base:
             return Linear(base, None, None, dict.fromkeys((1.0, 2.0, math.inf), 1.0))
-        small = max(node.size, base.size) <= _MOST_SIDE and node.size * base.size <= _MOST_ELEMENTS
-        if small and all(n.size * base.size <= 4 * _MOST_ELEMENTS for n in self._between(base, node)):
-            value, error = self._images(base, node, {})
-            return Linear(base, value.flatten(1).T.contiguous(), error.flatten(1).T.contiguous())
+        if self._fits([base], [node]):
+            return self._stacked([base], [node])
         return Linear(base, None, None, self._norms(base, node))
 
-    def _between(self, base: Node, node: Node) -> list[Node]:
-        return [n for n in self.network.before(node) if self._bases[n] is base and n is not base]
+    def _fits(self, state: Sequence[Node], wanted: Sequence[Node]) -> bool:
+        """Whether the matrix from some nodes to others is small, and so is what is computed on the way to it."""
+        width, height = (sum(n.size for n in nodes) for nodes in (state, wanted))
+        if max(width, height) > _MOST_SIDE or width * height > _MOST_ELEMENTS:
+            return False
+        return all(n.size * width <= 4 * _MOST_ELEMENTS for n in self._between(state, wanted))
 
-    def _images(self, base: Node, node: Node, known: dict[Node, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """What a node is at the unit vectors of its base, without constants, and the error of that: (in, *shape)."""
-        if node is base:
-            unit = torch.eye(base.size, dtype=torch.float64).view(base.size, *base.shape)
-            return unit, torch.zeros_like(unit)
+    def joint(self, state: Sequence[Node], wanted: Sequence[Node]) -> Linear | None:
+        """The map from some nodes, beside each other, to others that are linear in them; None where it is too large."""
+        return self._stacked(state, wanted) if self._fits(state, wanted) else None
+
+    def _stacked(self, state: Sequence[Node], wanted: Sequence[Node]) -> Linear:
+        sizes = [n.size for n in state]
+        units = torch.eye(sum(sizes), dtype=torch.float64).split(sizes, 1)
+        images = [unit.reshape(-1, *n.shape) for n, unit in zip(state, units, strict=True)]
+        known = {n: (image, torch.zeros_like(image)) for n, image in zip(state, images, strict=True)}
+        parts = [self._images(node, known) for node in wanted]
+        matrix, error = (torch.cat([p[i].flatten(1) for p in parts], 1).T.contiguous() for i in (0, 1))
+        return Linear(state[0], matrix, error)
+
+    def _between(self, state: Sequence[Node], wanted: Sequence[Node]) -> list[Node]:
+        """What is computed on the way from some nodes to others, these included, in order."""
+        found: set[Node] = set()
+        ahead = [n for n in wanted if n not in state]
+        while ahead:
+            node = ahead.pop()
+            found.add(node)
+            ahead += [p for p in node.parents if p not in state and p not in found]
+        return [n for n in self.network.nodes if n in found]
+
+    def _images(self, node: Node, known: dict[Node, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """What a node is at unit vectors of the known ones, without constants, and the error of that: (in, *shape)."""
         if node in known:
             return known[node]
-        parts = [self._images(base, p, known) for p in node.parents]
+        parts = [self._images(p, known) for p in node.parents]
         if isinstance(node, Affine):
             value, error = parts[0]
             moved = node.magnitude or node.apply
@@ -177,7 +205,7 @@ class Structure:
     def _norms(self, base: Node, node: Node) -> dict[float, float]:
         """Bounds for a map that is too large to multiply out: by its parts, convolutions on a torus."""
         found: dict[Node, dict[float, float]] = {base: dict.fromkeys((1.0, 2.0, math.inf), 1.0)}
-        for here in self._between(base, node):
+        for here in self._between([base], [node]):
             before = [found[p] for p in here.parents]
             if isinstance(here, Affine):
                 own = self._own_norms(here)
@@ -230,15 +258,6 @@ class Structure:
     def intervals(self, region: Region) -> Pass:
         """Proved intervals of every activation's input over a region, by CROWN in float64."""
         return Pass(self.network, region, "crown")
-
-    def is_chain(self) -> bool:
-        """Whether every base follows from the one before it alone."""
-        bases = self.bases
-        for before, here in pairwise(bases):
-            kinds = isinstance(here, (Curve, Maximum)) and isinstance(before, (Input, Curve, Maximum))
-            if not kinds or self._bases[here.parents[0]] is not before:
-                return False
-        return self._bases[self.output] is bases[-1]
 
 
 def overlap(node: Maximum) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from varphi.bounds import UncertifiedOperation, certified_radius
 from varphi.bounds.api import bounds
 from varphi.bounds.region import region
+from varphi.progress import Moved, bar
 
 from .attack import Nearest, nearest
 from .certificate import Certificates
 from .checks import SoundnessError, check_clip, check_inputs, check_model, check_norm
 from .network import EXACT, Structure, plain
 from .products import LOCAL_STEPS, Constants
-from .progress import Moved, bar
 from .slopes import UnboundedSlope
 
 Method: TypeAlias = Literal[
@@ -67,7 +67,8 @@ def radius(
         method: of the proof, from the cheapest to the tightest:
             "product": margin / (√2·Π‖W‖·αⁿ), the chapter's bound, with every layer's true norm;
             "pairwise": the margin to each rival over what their difference can change by, ‖w_y - w_j‖·Π‖W‖·αⁿ⁻¹;
-            "lipschitz": the same with the layered recursion in place of the product, where it is smaller;
+            "lipschitz": the same with the layered recursion in place of the product, with multipliers for each pair of
+            classes that decides a radius;
             "local-lipschitz": with slopes between what they are within the radius itself;
             "ibp", "crown", "alpha-crown", "crown-split": bounds of the margin over the ball, at radii found by search;
             "auto": the larger of "lipschitz", where the model has a global constant at all, and "crown".
@@ -151,9 +152,11 @@ class _Question:
     clip: tuple[float, float] | None
     arithmetic: Any
     tol: float
+    # Rates of differences of two outputs, which no sample changes.
+    known: dict[tuple[float, ...], float] = field(default_factory=dict)
 
     def some(self, index: Tensor) -> _Question:
-        return _Question(self.model, self.x[index], self.y[index], self.norm, self.clip, self.arithmetic, self.tol)
+        return replace(self, x=self.x[index], y=self.y[index])
 
     def answers(
         self,
@@ -230,7 +233,7 @@ class _Question:
             where: tuple[Any, Any] = (x, radii)
             if self.clip is not None and self.norm == math.inf:
                 where = (self._box(x, radii), None)
-            found = bounds(self.model, *where, self.norm, method, own, self.arithmetic).lower
+            found = bounds(self.model, *where, self.norm, method, own, self.arithmetic, progress=False).lower
             return found.double().amin(1)
 
         def at_all(radii: Tensor, index: Any) -> Tensor:
@@ -353,7 +356,15 @@ class _Proof:
         largest = float(limit[torch.isfinite(limit)].amax()) if bool(torch.isfinite(limit).any()) else None
         rows = q.rows(self.classes)[open_]
         found = certified_radius(
-            q.model, q.x[open_], rows, q.norm, "crown-split", q.tol, arithmetic=q.arithmetic, largest=largest
+            q.model,
+            q.x[open_],
+            rows,
+            q.norm,
+            "crown-split",
+            q.tol,
+            arithmetic=q.arithmetic,
+            largest=largest,
+            progress=False,  # the bar of all samples stands already
         ).certified
         for i, value in zip(open_.tolist(), found.tolist(), strict=True):
             if value > float(certified[i]):
@@ -370,38 +381,67 @@ class _Proof:
             exact = bounds(
                 q.model, q.x.double(), 0.0, 2, "ibp", rows, "float64"
             ).lower  # (batch, rivals), of exact arithmetic
-            steps = None if method == "lipschitz" else 0
-            certified, margin, names = self._from(Constants(structure, None, steps), rows, exact, method)
-            if method != "local-lipschitz":
-                return certified, margin, names
-            return self._local(structure, rows, exact, certified, margin, names)
+            everywhere = Constants(structure)
+            rates, names = self._rates(everywhere, rows, exact, method)
+            if method in _LAYERED:
+                rates, names = self._each(everywhere, rows, exact, rates, names)
+            found = self._from(rates, names, exact)
+            return self._local(structure, rows, exact, *found) if method == "local-lipschitz" else found
 
-    def _from(self, constants: Constants, rows: Tensor, exact: Tensor, method: str) -> tuple[Tensor, Tensor, list[str]]:
-        rates, names = self._rates(constants, rows, method)
-        every = (exact / rates.clamp_min(1e-300) * _INSIDE).clamp_min(0)
+    def _from(self, rates: Tensor, names: Tensor, exact: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+        every = (exact / rates.clamp_min(_LEAST_RATE) * _INSIDE).clamp_min(0)
         certified, worst = every.min(1)
         name = names.expand_as(every).gather(1, worst.unsqueeze(1)).squeeze(1)
         margin = (exact - rates * certified.unsqueeze(1)).amin(1)
         return certified, margin.clamp_min(0), [_RATES[int(i)] for i in name]
 
-    def _rates(self, constants: Constants, rows: Tensor, method: str) -> tuple[Tensor, Tensor]:
+    @property
+    def _through_2(self) -> float:
+        """‖·‖₂ is at most so many times the norm: ‖·‖₂ <= ‖·‖₁, and <= √n·‖·‖_∞."""
+        return math.sqrt(self.question.x[0].numel()) * (1 + 2.0**-50) if self.question.norm == math.inf else 1.0
+
+    def _rates(self, constants: Constants, rows: Tensor, exact: Tensor, method: str) -> tuple[Tensor, Tensor]:
         """How fast each margin can fall, per unit of the norm, and by which method it is known."""
-        p, n = self.question.norm, self.question.x[0].numel()
-        # ‖·‖₂ <= ‖·‖₁, and <= √n·‖·‖_∞.
-        through_2 = {1.0: 1.0, 2.0: 1.0, math.inf: math.sqrt(n) * (1 + 2.0**-50)}[p]
+        p = self.question.norm
         if method == "product":
-            rate = constants.product(2.0) * math.sqrt(2) * (1 + 2.0**-50) * through_2
+            rate = constants.product(2.0) * math.sqrt(2) * (1 + 2.0**-50) * self._through_2
             return rate.view(-1, 1).expand(rows.shape[:2]), torch.zeros(1, 1, dtype=torch.long)
-        found = constants.of_rows(rows, 2.0)
-        options = [constants.of_rows(rows, p)["pairwise"] if p != 2 else found["pairwise"]]
-        options.append(found["pairwise"] * through_2)
-        if method in ("lipschitz", "local-lipschitz") and "layered" in found:
-            options.append(found["layered"] * through_2)
-        rate, which = torch.stack(options).min(0)
-        kinds = torch.tensor([1, 1, 2 if constants.run is None else 3])
-        if constants.run is not None:
-            kinds[:2] = 3
+        options = [constants.pairwise(rows, p), constants.pairwise(rows, 2.0) * self._through_2]
+        layered = constants.layered_rows(rows, exact) if method in _LAYERED else None
+        if layered is not None:
+            options.append(layered * self._through_2)
+        rate, which = torch.stack(torch.broadcast_tensors(*options)).min(0)
+        kinds = torch.tensor([1, 1, 2] if constants.run is None else [3, 3, 3])
         return rate, kinds[which]
+
+    def _each(
+        self, constants: Constants, rows: Tensor, exact: Tensor, rates: Tensor, names: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The rate that decides a sample's radius, by multipliers of its own, until no other one decides."""
+        settled = torch.zeros_like(rates, dtype=torch.bool)
+        while True:
+            worst = (exact / rates.clamp_min(_LEAST_RATE)).argmin(1, keepdim=True)
+            if bool(settled.gather(1, worst).all()):
+                return rates, names
+            own = self._each_of(constants, rows.take_along_dim(worst.unsqueeze(2), 1).squeeze(1))
+            if own is None:
+                return rates, names
+            own, known = own.unsqueeze(1) * self._through_2, rates.gather(1, worst)
+            rates = rates.scatter(1, worst, torch.minimum(own, known))
+            names = names.scatter(1, worst, torch.where(own < known, _RATES.index("layered"), names.gather(1, worst)))
+            settled = settled.scatter(1, worst, True)
+
+    def _each_of(self, constants: Constants, rows: Float[Tensor, "batch out"]) -> Float[Tensor, " batch"] | None:
+        """Each pair of classes is computed once for all samples, whichever of the two is the true one."""
+        known = self.question.known
+        keys = [max(tuple(row), tuple(-v for v in row)) for row in rows.tolist()]
+        fresh = [key for key in dict.fromkeys(keys) if key not in known]
+        if fresh:
+            found = constants.layered_each(torch.tensor(fresh, dtype=torch.float64))
+            if found is None:
+                return None
+            known.update(zip(fresh, found.tolist(), strict=True))
+        return torch.tensor([known[key] for key in keys], dtype=torch.float64)
 
     def _local(
         self, structure: Structure, rows: Tensor, exact: Tensor, certified: Tensor, margin: Tensor, names: list[str]
@@ -412,7 +452,7 @@ class _Proof:
         def margins(radii: Tensor, index: Any) -> Tensor:
             where = region(q.x[index].double(), radii, q.norm, EXACT)
             constants = Constants(structure, structure.intervals(where), LOCAL_STEPS)
-            rates, _ = self._rates(constants, rows[index], "local-lipschitz")
+            rates, _ = self._rates(constants, rows[index], exact[index], "local-lipschitz")
             return (exact[index] - rates * radii.unsqueeze(1) * (1 + 2.0**-50)).amin(1)
 
         low, at_low = _largest(margins, certified, self.hit.distance, max(q.tol, 1e-2), self.moved)
@@ -422,6 +462,8 @@ class _Proof:
 
 
 _RATES = ("product", "pairwise", "layered", "local-lipschitz")
+_LAYERED = ("lipschitz", "local-lipschitz")
+_LEAST_RATE = 1e-300
 
 
 def _largest(margins: Margins, low: Tensor, high: Tensor, tol: float, moved: Moved) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""A bound of a chain's Lipschitz constant that is below the product of its layers': layer by layer, with multipliers.
+"""A bound of a network's Lipschitz constant that is below the product of its layers': layer by layer, with multipliers.
 
 Write the difference of two outputs of layer i, wherever the inputs are, as u_i = D·W·u_{i-1} with D diagonal and each
 slope in [a, b] = [c - r, c + r]. Let u_{i-1} lie in the ellipsoid {‖u‖² in Y⁻¹ <= t}. For every diagonal Γ > A =
@@ -10,10 +10,22 @@ is such an ellipsoid for u_i: with z = W·u and w = (D - C)/R·z, Σ Γ⁻¹(z²
 (the S-procedure), and the Schur complement is the line above. This is the layered form of LipSDP (Fazlyab et al.,
 NeurIPS 2019, arXiv 1906.04893; layer by layer as in ECLipsE, Xu & Sivaranjani, NeurIPS 2024, arXiv 2404.04375), written
 for covariances, where a neuron of known slope (r = 0) costs nothing as Γ → ∞. Γ = ‖A‖·(1 + |c|/r) gives exactly the
-product of the norms; descent on log Γ lowers it. Every Γ is a certificate: one Cholesky factorisation of
+product of the norms; descent lowers it. Γ is written as a pattern times the least multiple of it that is above A times
+1 + a share, so that every pattern and share is feasible and descent needs no barrier.
 
-    [Y' - R²Γ - CAC   CA ]
-    [AC               Γ - A]
+What later layers need besides an activation's output (a skip connection, parts of a concatenation) is carried past it
+in the same ellipsoid, so that how it moves together with the output is kept. W then maps the whole state to (k, z),
+what is kept and what the activation reads; P = W·Y·Wᵀ, and with P_z its columns and A its block of z
+
+    Y' = C·(P + P_z(Γ - A)⁻¹P_zᵀ)·C + R²Γ
+
+with c = 1, r = 0 and no multiplier where numbers are kept. For a maximum over windows |Δmax|² <= Σ Δz² over the window:
+c = 0, r = 1, and Γ⁻¹ of an input is the sum of those of its windows.
+
+Every Γ is a certificate: one Cholesky factorisation of
+
+    [Y' - R²Γ - CPC   CP_z ]
+    [P_zᵀC            Γ - A]
 
 with the rounding of all that went into it shows that the float matrix Y' bounds the exact one.
 """
@@ -22,112 +34,219 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cached_property
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .spectral import UNIT, gamma, largest_eigenvalue, positive
 
-# Γ of a neuron whose slope is known.
-_MOST = 1e6
-_RATE, _DECAY = 0.15, 0.97
-_LEAST_RADIUS = 1e-12
-_AWAY = 0.2
-# Weight of the barrier that keeps Γ > A, and by how much each step lowers it.
-_WALL, _LOWERED = 0.1, 0.95
+# Γ of a neuron whose slope is known, over that of others; slopes that differ by less are known.
+_MOST, _LEAST_RADIUS = 1e6, 1e-12
+# What Γ is above A by, at least; and where descent begins, further away where something is kept beside an activation.
+_ABOVE, _LEAST_SHARE, _BESIDE = 1e-7, 1e-3, 1.0
+# Of the descent: what it moves by at first, a share by twice as much, and how that shrinks.
+_RATE, _DECAY = 0.25, 0.96
+
+
+class Choice(NamedTuple):
+    """Multipliers of a layer, as logarithms.
+
+    Attributes:
+        share: (batch, 1), what all are above the least multiple of the pattern by.
+        pattern: (batch, m).
+    """
+
+    share: Float[Tensor, "batch 1"]
+    pattern: Float[Tensor, "batch m"]
+
+
+class Bend(Protocol):
+    """What is not linear, of n numbers z to m, with a multiplier for each of the m."""
+
+    @property
+    def size(self) -> int:
+        """m."""
+        ...
+
+    @property
+    def steepest(self) -> Float[Tensor, " batch"]:
+        """Above its Lipschitz constant."""
+        ...
+
+    def carried(self, rows: Float[Tensor, "batch n any"]) -> Float[Tensor, "batch m any"]:
+        """C·rows."""
+        ...
+
+    def limits(self, multiplier: Float[Tensor, "batch m"]) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch m"]]:
+        """(Γ, R²Γ), each as a diagonal."""
+        ...
+
+    def start(self) -> Choice:
+        """Multipliers that are those of the product of norms, or nearly."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """An activation of single neurons: their slopes lie in [least, greatest], (batch, neurons)."""
+
+    least: Float[Tensor, "batch n"]
+    greatest: Float[Tensor, "batch n"]
+
+    @property
+    def size(self) -> int:
+        return self.least.shape[-1]
+
+    @cached_property
+    def centre(self) -> Tensor:
+        return (self.least + self.greatest) / 2
+
+    @cached_property
+    def radius(self) -> Tensor:
+        """Half the width, outward."""
+        half = torch.maximum(self.greatest - self.centre, self.centre - self.least)
+        return half * (1 + 4 * UNIT) + 2 * UNIT * self.centre.abs()
+
+    @property
+    def steepest(self) -> Tensor:
+        return torch.maximum(self.least.abs(), self.greatest.abs()).amax(-1)
+
+    def carried(self, rows: Tensor) -> Tensor:
+        return self.centre.unsqueeze(-1) * rows
+
+    def limits(self, multiplier: Tensor) -> tuple[Tensor, Tensor]:
+        return multiplier, self.radius.square() * multiplier
+
+    def start(self) -> Choice:
+        ratio = (self.centre.abs() / self.radius.clamp_min(_LEAST_RADIUS)).clamp_max(_MOST)
+        ratio = torch.where(self.radius < _LEAST_RADIUS, _MOST, ratio)
+        share = ratio.amin(-1, keepdim=True).clamp_min(_LEAST_SHARE)
+        return Choice(share.log(), (1 + ratio).log())
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Maxima over windows of z.
+
+    Attributes:
+        places: (m, k) indices into z, -1 where a window reaches into the padding.
+        inputs: n; each stands in a window.
+    """
+
+    places: Int[Tensor, "m k"]
+    inputs: int
+
+    @property
+    def size(self) -> int:
+        return len(self.places)
+
+    @cached_property
+    def _overlap(self) -> int:
+        """In how many windows an input stands at most."""
+        return int(torch.bincount(self.places[self.places >= 0], minlength=1).max())
+
+    @property
+    def steepest(self) -> Tensor:
+        return torch.tensor([self._overlap], dtype=torch.float64).sqrt() * (1 + 4 * UNIT)
+
+    def carried(self, rows: Tensor) -> Tensor:
+        return rows.new_zeros(len(rows), self.size, rows.shape[-1])
+
+    def limits(self, multiplier: Tensor) -> tuple[Tensor, Tensor]:
+        used = self.places >= 0
+        shares = (1 / multiplier).unsqueeze(-1).expand(-1, *self.places.shape)[:, used]
+        found = torch.zeros(len(multiplier), self.inputs, dtype=multiplier.dtype)
+        total = found.index_add(1, self.places[used], shares)
+        # Downward: a smaller Γ asks for more.
+        return (1 - (self._overlap + 4) * 2 * UNIT) / total, multiplier
+
+    def start(self) -> Choice:
+        return Choice(
+            torch.full((1, 1), _LEAST_SHARE, dtype=torch.float64).log(), torch.zeros(1, self.size, dtype=torch.float64)
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A linear map and the activation after it.
+    """A linear map from the state before to (what is kept, z), and what is not linear in z.
 
     Attributes:
-        weight: (out, in), float64; None for the identity.
+        weight: (kept + n, state), float64.
         error: a bound of the Frobenius norm of what `weight` is off by.
-        least, greatest: slopes of each neuron, (batch, out).
-        gain: instead of slopes, for what is no activation of single neurons: a bound of its Lipschitz constant.
-        size: of the output.
+        bend: of the n numbers z; None after the last layer.
+        kept: how many numbers pass it by, unchanged.
     """
 
-    weight: Float[Tensor, "out in"] | None
+    weight: Float[Tensor, "out state"]
     error: float
-    size: int
-    least: Float[Tensor, "batch out"] | None = None
-    greatest: Float[Tensor, "batch out"] | None = None
-    gain: float = 1.0
+    bend: Bend
+    kept: int = 0
 
-    @property
-    def centre(self) -> Tensor:
-        assert self.least is not None and self.greatest is not None
-        return (self.least + self.greatest) / 2
+    def carried(self, rows: Float[Tensor, "batch out any"]) -> Float[Tensor, "batch next any"]:
+        """C·rows, with c = 1 for what is kept."""
+        bent = self.bend.carried(rows[:, self.kept :])
+        return torch.cat([rows[:, : self.kept].expand(len(bent), -1, -1), bent], 1) if self.kept else bent
 
-    @property
-    def radius(self) -> Tensor:
-        """Half the width, outward."""
-        assert self.least is not None and self.greatest is not None
-        middle = self.centre
-        half = torch.maximum(self.greatest - middle, middle - self.least)
-        return half * (1 + 4 * UNIT) + 2 * UNIT * middle.abs()
+    def spread(self, multiplier: Tensor) -> tuple[Tensor, Tensor]:
+        """(Γ of z, R²Γ of the whole state after), as matrices."""
+        limit, spread = self.bend.limits(multiplier)
+        return torch.diag_embed(limit), torch.diag_embed(F.pad(spread, (self.kept, 0)))
 
 
-def through(weight: Tensor | None, y: Tensor) -> Tensor:
+def through(weight: Tensor, y: Tensor) -> Tensor:
     """W·Y·Wᵀ."""
-    if weight is None:
-        return y
     product = weight @ y @ weight.mT
     return (product + product.mT) / 2
 
 
-def slack_of(layer: Layer, y: Tensor) -> Tensor:
+def slack_of(weight: Tensor, error: float, y: Tensor) -> Tensor:
     """How far, in the spectral norm, the computed W·Y·Wᵀ may be from the exact one: (batch,)."""
     size = torch.linalg.matrix_norm(y) * (1 + 1e-9)
-    if layer.weight is None:
-        return torch.zeros_like(size)
-    w = torch.linalg.matrix_norm(layer.weight) * (1 + 1e-9)
-    rounded = gamma(2 * layer.weight.shape[-1]) * w.square()
-    return (rounded + layer.error * (2 * w + layer.error)) * size * 1.01
+    w = torch.linalg.matrix_norm(weight) * (1 + 1e-9)
+    rounded = gamma(2 * weight.shape[-1]) * w.square()
+    return (rounded + error * (2 * w + error)) * size * 1.01
 
 
-def started(layer: Layer, a: Tensor, away: float) -> Tensor:
-    """The Γ that gives the product of the norms, (batch, out); at least the share `away` above A."""
-    top = torch.linalg.eigvalsh(a)[..., -1:].clamp_min(1e-300)
-    ratio = layer.centre.abs() / layer.radius.clamp_min(_LEAST_RADIUS)
-    return top * (1 + ratio.clamp(away, _MOST))
+def placed(layer: Layer, p: Tensor, choice: Choice) -> Float[Tensor, "batch m"]:
+    """The multipliers on P: Γ > A whatever the choice."""
+    pattern = choice.pattern.exp()
+    scale = layer.bend.limits(pattern)[0].rsqrt()
+    inner = p[:, layer.kept :, layer.kept :]
+    top = torch.linalg.eigvalsh(scale.unsqueeze(-1) * inner * scale.unsqueeze(-2))[..., -1:].clamp_min(1e-300)
+    return pattern * top * (1 + _ABOVE + choice.share.exp())
 
 
-def passed(layer: Layer, a: Tensor, multiplier: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(Y', whether Γ > A, -ln det(I - Γ⁻¹A)/n) without a proof; can be differentiated."""
-    c, r = layer.centre, layer.radius
-    rest = torch.diag_embed(multiplier) - a
-    factor, info = torch.linalg.cholesky_ex(rest)
-    inner = a + a @ torch.cholesky_solve(a, factor)
-    both = c.unsqueeze(-1) * inner * c.unsqueeze(-2) + torch.diag_embed(r.square() * multiplier)
-    wall = (multiplier.log() - 2 * factor.diagonal(dim1=-2, dim2=-1).log()).mean(-1)
-    return (both + both.mT) / 2, info == 0, wall
+def passed(layer: Layer, p: Tensor, multiplier: Tensor) -> Tensor:
+    """Y' without a proof; can be differentiated."""
+    limit, spread = layer.spread(multiplier)
+    across = p[:, :, layer.kept :]
+    factor, _ = torch.linalg.cholesky_ex(limit - across[:, layer.kept :])
+    inner = p + across @ torch.cholesky_solve(across.mT, factor)
+    both = layer.carried(layer.carried(inner).mT)
+    return (both + both.mT) / 2 + spread
 
 
-def proved(layer: Layer, y: Float[Tensor, "batch in in"], multiplier: Float[Tensor, "batch out"]) -> Tensor:
-    """A float matrix Y' that bounds the exact one: (batch, out, out); NaN where none was found."""
-    a = through(layer.weight, y)
-    slack = slack_of(layer, y)
-    n = a.shape[-1]
-    identity = torch.eye(n, dtype=a.dtype, device=a.device)
-    above = a + (slack * (1 + 4 * UNIT) + 2 * UNIT * a.abs().amax((-2, -1)))[:, None, None] * identity
-    c, r = layer.centre, layer.radius
-    guess, _, _ = passed(layer, above, multiplier)
-    cac = c.unsqueeze(-1) * above * c.unsqueeze(-2)
-    ca = c.unsqueeze(-1) * above
-    spread = torch.diag_embed(r.square() * multiplier)
-    rest = torch.diag_embed(multiplier) - above
-    size = _blocks(guess.abs() + spread + cac.abs(), ca.abs(), torch.diag_embed(multiplier) + above.abs())
+def proved(layer: Layer, y: Float[Tensor, "batch state state"], multiplier: Float[Tensor, "batch m"]) -> Tensor:
+    """A float matrix Y' that bounds the exact one: (batch, next, next); NaN where none was found."""
+    p = through(layer.weight, y)
+    slack = slack_of(layer.weight, layer.error, y)
+    above = p + _multiple(slack * (1 + 4 * UNIT) + 2 * UNIT * p.abs().amax((-2, -1)), p.shape[-1])
+    limit, spread = layer.spread(multiplier)
+    guess = passed(layer, above, multiplier)
+    carried = layer.carried(above)
+    whole, corner = layer.carried(carried.mT), carried[:, :, layer.kept :]
+    inner = above[:, layer.kept :, layer.kept :]
+    size = _blocks(guess.abs() + spread + whole.abs(), corner.abs(), limit + inner.abs())
     scale = guess.diagonal(dim1=-2, dim2=-1).amax(-1)
     best = torch.full_like(guess, torch.nan)
-    missing = torch.ones(len(guess), dtype=torch.bool, device=a.device)
+    missing = torch.ones(len(guess), dtype=torch.bool, device=guess.device)
     for share in (1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-6, 1e-4, 1e-2):
-        raised = guess + (share * scale)[:, None, None] * identity
-        fine = positive(_blocks(raised - spread - cac, ca, rest), size) & missing
+        raised = guess + _multiple(share * scale, guess.shape[-1])
+        fine = positive(_blocks(raised - spread - whole, corner, limit - inner), size) & missing
         best = torch.where(fine[:, None, None], raised, best)
         missing = missing & ~fine
         if not bool(missing.any()):
@@ -135,116 +254,102 @@ def proved(layer: Layer, y: Float[Tensor, "batch in in"], multiplier: Float[Tens
     return best
 
 
+def _multiple(factor: Tensor, n: int) -> Tensor:
+    """factor·I: (batch, n, n)."""
+    return factor[:, None, None] * torch.eye(n, dtype=factor.dtype, device=factor.device)
+
+
 def _blocks(first: Tensor, corner: Tensor, last: Tensor) -> Tensor:
     return torch.cat([torch.cat([first, corner], -1), torch.cat([corner.mT, last], -1)], -2)
-
-
-def collapsed(layer: Layer, y: Tensor) -> Tensor:
-    """Y' = (gain²·λ)·I for what is no activation of single neurons; `weight` leads to it."""
-    a = through(layer.weight, y)
-    top = largest_eigenvalue(a, slack_of(layer, y)) * layer.gain**2 * (1 + 8 * UNIT)
-    return top[:, None, None] * torch.eye(layer.size, dtype=a.dtype, device=a.device)
 
 
 Objective: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def ellipsoid(
-    layers: Sequence[Layer], inputs: int, objective: Objective, steps: int
-) -> Float[Tensor, "batch last last"]:
-    """A proved Y after the last layer, its multipliers chosen by descent on an objective of Y.
+def ellipsoid(layers: Sequence[Layer], inputs: int, choices: Sequence[Choice]) -> Float[Tensor, "batch last last"]:
+    """A proved Y after the last layer, by any multipliers; by the norms in a layer where these prove nothing.
 
     Args:
         inputs: the size of the model's input, where Y = I.
-        objective: Y -> (batch,), smaller is better; its logarithm is what goes down.
-        steps: of the descent; 0 keeps the multipliers of the product bound.
     """
-    batch = max((len(layer.least) for layer in layers if layer.least is not None), default=1)
-    start = torch.eye(inputs, dtype=torch.float64).expand(batch, -1, -1)
-    multipliers = _product_multipliers(layers, start)
-    if steps and multipliers:
-        multipliers = _descended(layers, start, multipliers, objective, steps)
-    y = start
-    for i, layer in enumerate(layers):
-        y = _proved_or_product(layer, y, multipliers[i]) if i in multipliers else collapsed(layer, y)
+    y = _identity(inputs, choices)
+    for layer, choice in zip(layers, choices, strict=True):
+        y = _proved_or_product(layer, y, choice)
     return y
 
 
-def _proved_or_product(layer: Layer, y: Tensor, multiplier: Tensor) -> Tensor:
-    found = proved(layer, y, multiplier)
+def _identity(size: int, choices: Sequence[Choice]) -> Tensor:
+    return torch.eye(size, dtype=torch.float64).expand(max((len(c.share) for c in choices), default=1), -1, -1)
+
+
+def _proved_or_product(layer: Layer, y: Tensor, choice: Choice) -> Tensor:
+    found = proved(layer, y, placed(layer, through(layer.weight, y), choice))
     missing = ~torch.isfinite(found).flatten(1).all(1)
     if bool(missing.any()):
-        assert layer.least is not None and layer.greatest is not None
-        steepest = torch.maximum(layer.least.abs(), layer.greatest.abs()).amax(-1)
-        top = largest_eigenvalue(through(layer.weight, y), slack_of(layer, y)) * steepest.square() * (1 + 8 * UNIT)
-        plain = top[:, None, None] * torch.eye(found.shape[-1], dtype=y.dtype, device=y.device)
+        steepest = layer.bend.steepest.square().clamp_min(1.0 if layer.kept else 0.0)
+        top = largest_eigenvalue(through(layer.weight, y), slack_of(layer.weight, layer.error, y))
+        plain = _multiple(top * steepest * (1 + 8 * UNIT), found.shape[-1])
         found = torch.where(missing[:, None, None], plain, found)
     return found
 
 
-# Γ of each layer that has one, by its place.
-Multipliers: TypeAlias = dict[int, Tensor]
+def started(layers: Sequence[Layer], batch: int = 1) -> list[Choice]:
+    """Where descent begins: in a chain at the product of norms, or near it."""
+    return [_beside(layer, layer.bend.start(), batch) for layer in layers]
 
 
-def _product_multipliers(layers: Sequence[Layer], y: Tensor, away: float = 1e-7) -> Multipliers:
-    found: Multipliers = {}
-    for i, layer in enumerate(layers):
-        if layer.least is None:
-            y = collapsed(layer, y)
-            continue
-        a = through(layer.weight, y)
-        found[i] = started(layer, a, away)
-        y = passed(layer, a, found[i])[0]
-    return found
+def _beside(layer: Layer, choice: Choice, batch: int) -> Choice:
+    """With more above A where something is kept: the least Γ would stretch that without end."""
+    more = _BESIDE if layer.kept else 0.0
+    share = ((1 + choice.share.exp()) * (1 + more) - 1).log()
+    return Choice(share.expand(max(batch, len(share)), -1), choice.pattern)
 
 
-def _descended(
-    layers: Sequence[Layer], start: Tensor, multipliers: Multipliers, objective: Objective, steps: int
-) -> Multipliers:
-    """Adam on log Γ. A step that leaves Γ > A is taken back for the samples where it does, and shortened."""
-    best = {i: m.log() for i, m in multipliers.items()}
-    y, feasible, _ = _run(layers, start, best)
-    best_value = torch.where(feasible, objective(y).log(), torch.inf)
-    # Where slopes are symmetric, the product's Γ touches A: descent begins further away.
-    logs = {i: m.log() for i, m in _product_multipliers(layers, start, _AWAY).items()}
-    kept = logs
-    moments = {i: (torch.zeros_like(g), torch.zeros_like(g)) for i, g in logs.items()}
-    rate = torch.full((len(start), 1), _RATE, dtype=torch.float64)
-    for step in range(1, steps + 1):
-        leaves = {i: g.clone().requires_grad_() for i, g in logs.items()}
+def descended(
+    layers: Sequence[Layer], inputs: int, start: Sequence[Choice], objective: Objective, steps: int
+) -> list[Choice]:
+    """Better multipliers, by Adam.
+
+    Args:
+        start: of one size of batch, or of 1.
+        objective: Y -> (batch,), of the last Y; smaller is better, and its logarithm is what goes down.
+    """
+    if not layers:
+        return []
+    y = _identity(inputs, start)
+    leaves = [t.expand(len(y), -1) for t in (*(c.share for c in start), *(c.pattern for c in start))]
+    rates = [2.0] * len(layers) + [1.0] * len(layers)
+    best, best_value = leaves, torch.full((len(y),), torch.inf, dtype=torch.float64)
+    moments = [(torch.zeros_like(g), torch.zeros_like(g)) for g in leaves]
+    for step in range(1, steps + 2):
+        tried = [g.clone().requires_grad_() for g in leaves]
         with torch.enable_grad():
-            y, feasible, wall = _run(layers, start, leaves)
-            value = objective(y).log()
-            value = torch.where(feasible & torch.isfinite(value), value, torch.inf)
-            goal = torch.where(feasible, value + _WALL * _LOWERED**step * wall, 0.0).sum()
-            gradients = dict(zip(leaves, torch.autograd.grad(goal, list(leaves.values())), strict=True))
+            value = objective(_run(layers, y, _choices(tried))).log()
+            gradients = torch.autograd.grad(torch.nan_to_num(value, 0.0, 0.0, 0.0).sum(), tried)
         value = value.detach()
-        improved, lost = (value < best_value).unsqueeze(-1), ~torch.isfinite(value).unsqueeze(-1)
-        best_value = torch.minimum(best_value, value)
-        best = {i: torch.where(improved, g, best[i]) for i, g in logs.items()}
-        kept = {i: torch.where(lost, kept[i], g) for i, g in logs.items()}
-        rate = torch.where(lost, rate * 0.5, rate * _DECAY)
-        moved = {
-            i: _adam(g, *moments[i], torch.nan_to_num(gradients[i], 0.0, 0.0, 0.0), rate, step) for i, g in logs.items()
-        }
-        logs = {i: torch.where(lost, kept[i], g) for i, g in moved.items()}
-    return {i: g.exp() for i, g in best.items()}
+        improved = (value < best_value).unsqueeze(-1)
+        best_value = torch.fmin(best_value, value)
+        best = [torch.where(improved, g, b) for g, b in zip(leaves, best, strict=True)]
+        leaves = [
+            _adam(g, *m, torch.nan_to_num(d, 0.0, 0.0, 0.0), r * _RATE * _DECAY**step, step)
+            for g, m, d, r in zip(leaves, moments, gradients, rates, strict=True)
+        ]
+    return _choices(best)
 
 
-def _adam(x: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, step: int) -> Tensor:
+def _choices(leaves: Sequence[Tensor]) -> list[Choice]:
+    half = len(leaves) // 2
+    return [Choice(*pair) for pair in zip(leaves[:half], leaves[half:], strict=True)]
+
+
+def _run(layers: Sequence[Layer], y: Tensor, choices: Sequence[Choice]) -> Tensor:
+    for layer, choice in zip(layers, choices, strict=True):
+        p = through(layer.weight, y)
+        y = passed(layer, p, placed(layer, p, choice))
+    return y
+
+
+def _adam(x: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: float, step: int) -> Tensor:
     first.mul_(0.9).add_(gradient, alpha=0.1)
     second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
     return x - rate * (first / (1 - 0.9**step)) / ((second / (1 - 0.99**step)).sqrt() + 1e-12)
-
-
-def _run(layers: Sequence[Layer], y: Tensor, logs: Multipliers) -> tuple[Tensor, Tensor, Tensor]:
-    """(Y after the last layer, whether every Γ > A, the barriers' sum)."""
-    feasible = torch.ones(len(y), dtype=torch.bool, device=y.device)
-    walls = torch.zeros(len(y), dtype=y.dtype, device=y.device)
-    for i, layer in enumerate(layers):
-        if i not in logs:
-            y = collapsed(layer, y.detach())
-            continue
-        y, fine, wall = passed(layer, through(layer.weight, y), logs[i].exp())
-        feasible, walls = feasible & fine, walls + wall
-    return y, feasible, walls

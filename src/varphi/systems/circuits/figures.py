@@ -12,8 +12,8 @@ from varphi.study.results import Results
 
 from .measures import Pulse, Response
 
-_WIDTH = 5.6
-_SHOWN = {"pulse": "sets with a pulse", "late": "sets later than simple regulation", "monotone": "monotone sets"}
+_WIDTH, _GREY = 5.6, "#9A9A9A"
+_SHOWN = {"pulse": "with a pulse", "late": "later than simple", "monotone": "monotone"}
 
 
 def figures(results: Results) -> list[Figure]:
@@ -22,23 +22,25 @@ def figures(results: Results) -> list[Figure]:
 
 
 def _shares(results: Results, gate: str) -> Figure:
-    drawing = Drawing(figsize=(_WIDTH, 2.6), layout="constrained")
+    drawing = Drawing(figsize=(_WIDTH, 3.0), layout="constrained")
     axes = drawing.subplots(1, len(_SHOWN), sharey=True)
+    steps = results.levels("n")
     loops = [loop for loop in results.levels("loop") if results.where(loop=loop, gate=gate)]
     for panel, (measure, label) in zip(axes, _SHOWN.items(), strict=True):
-        for i, n in enumerate(results.levels("n")):
+        for i, n in enumerate(steps):
             means = [float(np.nanmean(results.values(measure, loop=loop, gate=gate, n=n))) for loop in loops]
-            places = np.arange(len(loops)) + 0.22 * (i - 1)
+            places = np.arange(len(loops)) + 0.22 * (i - (len(steps) - 1) / 2)
             panel.plot(means, places, "o", markersize=4, color=f"C{i}", label=f"n = {n:g}")
         panel.set_xlim(-0.03, 1.03)
-        panel.set_xlabel(label, fontsize=8)
+        panel.set_title(label, fontsize=8.5)
         panel.set_yticks(range(len(loops)), loops)
-    axes[0].invert_yaxis()
-    axes[-1].legend(fontsize=7)
+    axes[0].set_ylim(len(loops) - 0.5, -0.5)
+    axes[len(axes) // 2].set_xlabel("share of parameter sets")
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(steps))
     return Figure(
         f"What random loops do, {gate} gate",
-        "X steps from 0 to 1. A dot is the mean share over seeds of random parameter sets; intervals of differences "
-        "stand with the verdicts.",
+        "X steps from 0 to 1. A dot is the mean share over seeds of random parameter sets; simple: simple regulation. "
+        "Intervals of differences stand with the verdicts.",
         drawing,
     )
 
@@ -56,11 +58,15 @@ def time_course(answer: Response, sample: int = 0, points: int = 400) -> Any:
     drawing = Drawing(figsize=(_WIDTH, 3.0), layout="constrained")
     panel = drawing.subplots()
     panel.plot(times, course, color="C0")
-    panel.axhline(float(answer.last[sample]), color="C7", linewidth=0.8, linestyle="--")
+    panel.axhline(float(answer.last[sample]), color=_GREY, linewidth=0.8, linestyle="--")
     pulse = answer.pulses()[sample]
     if isinstance(pulse, Pulse):
         panel.plot([pulse.time], [pulse.peak], "o", color="C1")
-        panel.set_title(f"pulse of {pulse.amplitude:.3g} at {pulse.time:.3g}, {pulse.width:.3g} wide", fontsize=9)
+        amount, time = (f" {u}" if u != "1" else "" for u in (units.get(answer.output, "1"), units.get("t", "1")))
+        panel.set_title(
+            f"pulse of {pulse.amplitude:.3g}{amount} at {pulse.time:.3g}{time}, {pulse.width:.3g}{time} wide",
+            fontsize=9,
+        )
     else:
         panel.set_title(f"no pulse: {pulse.reason}", fontsize=9)
     panel.set_xlabel(_labelled("time", units.get("t", "1")))
@@ -96,7 +102,7 @@ def parameter_map(
         y[1][absent],
         s=5,
         facecolors="none",
-        edgecolors="C7",
+        edgecolors=_GREY,
         linewidths=0.4,
         label=f"none: {absent.sum()}",
     )

@@ -8,7 +8,6 @@ et al., Science 298 (2002) 824; with signs as by Mangan & Alon, PNAS 100 (2003) 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,11 +224,6 @@ def _graphml(text: str, path: str) -> list[tuple[str, str, int]]:
             raise ValueError(f"{path}: {word!r} is no sign of the edge {edge.get('source')} → {edge.get('target')}")
         found.append((str(edge.get("source")), str(edge.get("target")), _SIGNS[word]))
     return found
-
-
-def tally(counts: Iterable[tuple[str, str, str, str]]) -> Counter[str]:
-    """How many loops of each type a list of loops has."""
-    return Counter(kind for *_, kind in counts)
 
 
 @njit(cache=True)

@@ -33,6 +33,7 @@ class Equations:
         currents: each current, outward positive in µA/cm², with the name that the file has for it, or none.
         rates: the rate of change of each gate, 1/ms.
         values: every other number.
+        units: of those whose unit is known; see `Model.parameter_units`.
         C: capacitance, µF/cm².
         name, source, notes: as of `Model`.
         ranges: what a gate's steady state lies in, where that is not 0 to 1.
@@ -51,6 +52,7 @@ class Equations:
     window: tuple[float, float] | None = None
     dimensionless: bool = False
     extra: tuple[Current, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 def assembled(given: Equations) -> Model:
@@ -92,6 +94,7 @@ class _Assembly:
             currents=self.currents,
             C=self.given.C,
             parameters={apart.get(n, n): self.values[n] for n in sorted(used)},
+            parameter_units={apart.get(n, n): u for n, u in self.given.units.items() if n in used},
             name=self.given.name,
             source=self.given.source,
             window=self.given.window,

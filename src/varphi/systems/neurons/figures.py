@@ -349,7 +349,7 @@ def study_figures(results: Results) -> list[Drawn]:
     from .trial import FAMILIES, LOW, shapes
 
     families = results.levels("family")
-    drawing = Figure(figsize=(5.6, 0.4 + 2.6 * len(families)), layout="constrained")
+    drawing = Figure(figsize=(5.6, 0.4 + 3.0 * len(families)), layout="constrained")
     panels = drawing.subplots(len(families), 1, squeeze=False)[:, 0]
     for panel, family in zip(panels, families, strict=True):
         ranges = FAMILIES[family].ranges
@@ -369,7 +369,7 @@ def study_figures(results: Results) -> list[Drawn]:
         panel.set_title(family, fontsize=9.5)
         panel.set_xlabel(f"{first} (mV)")
         panel.set_ylabel(f"{second} (mV)")
-        panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
+        panel.legend(loc="upper left", bbox_to_anchor=(-0.03, -0.19), fontsize=8, ncols=2)
     caption = (
         f"Each point is a membrane with gates of its own. Low rate: below {LOW:g} Hz just above the current at which "
         "rest is lost, where the law of the saddle-node foretells 0.2 Hz."

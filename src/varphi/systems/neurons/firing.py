@@ -26,7 +26,6 @@ from .model import APPLIED, Model
 from .sweep import Equations, crossings
 
 REST, SPIKING, BISTABLE, UNRESOLVED = "rest", "spiking", "bistable", "unresolved"
-STATUSES = (REST, SPIKING, BISTABLE, UNRESOLVED)
 _GRID = 600
 # A state this near to a stable equilibrium, relative to the window, counts as arrived.
 _ARRIVED = 1e-5

@@ -11,6 +11,7 @@ from typing import Any
 
 from .gates import Gate, boltzmann, rates, steady
 from .model import Current, Model
+from .units import POTENTIAL, RATE
 
 
 def hodgkin_huxley() -> Model:
@@ -54,6 +55,7 @@ def morris_lecar(set: str = "class 1") -> Model:
             Current("L", 2, -60),
         ],
         parameters=shared,
+        parameter_units=dict.fromkeys(("V1", "V2", "V3", "V4"), POTENTIAL) | {"phi": RATE},
         notes="phi of class 1 is 1/15; the common rounding 0.067 moves its Hopf point by 0.14 µA/cm²."
         if set == "class 1"
         else "",
@@ -73,6 +75,7 @@ def wang_buzsaki() -> Model:
         C=1.0,
         currents=[Current("Na", 35, 55, sodium), Current("K", 9, -90, potassium), Current("L", 0.1, -65)],
         parameters={"phi": 5.0},
+        parameter_units={"phi": ""},
         notes="Unconfirmed: the equations were not checked against the paper.",
     )
 

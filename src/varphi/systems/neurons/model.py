@@ -72,6 +72,7 @@ class Model:
         currents: through the membrane, outward positive.
         C: capacitance, µF/cm².
         parameters: numbers that formulas share, by name.
+        parameter_units: their units, where they are known: "mV", or "" for a number that has none.
         name, source: for tables and figures.
         window: potentials in which equilibria are looked for, mV; by default from the lowest to the highest reversal
             potential, where they all lie as long as no current is applied.
@@ -92,9 +93,12 @@ class Model:
     dimensionless: bool = False
     notes: str = ""
     changed: Mapping[str, float] = field(default_factory=dict, repr=False)
+    parameter_units: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "currents", tuple(self.currents))
+        if odd := sorted(set(self.parameter_units) - set(self.parameters)):
+            raise ValueError(f"parameter_units names {odd[0]!r}, which is none of the parameters")
         if not self.currents:
             raise ValueError("a model needs at least one current")
         repeated = _repeated(c.name for c in self.currents)
@@ -136,7 +140,7 @@ class Model:
 
     @functools.cached_property
     def units(self) -> dict[str, str]:
-        """The unit of each state and number that has one."""
+        """The units that are known, of V, I, time and numbers; "" for a number that has none."""
         if self.dimensionless:
             return {name: "" for name in ("C", "t", VOLTAGE, APPLIED)}
         units = {"C": CAPACITANCE, "t": TIME, VOLTAGE: POTENTIAL, APPLIED: CURRENT}
@@ -144,7 +148,7 @@ class Model:
             units |= {"g" + current.name: CONDUCTANCE, "E" + current.name: POTENTIAL}
         for gate in self.gates:
             units |= {gate.parameter(n): u for n, u in gate.kinetics.units.items()}
-        return units
+        return units | dict(self.parameter_units)
 
     def with_(self, changes: Mapping[str, float | str] | None = None, /, **more: float | str) -> Model:
         """The same model with other numbers: `with_(gK=40)`, `with_({"m.half": "-30 mV"})`.
@@ -281,7 +285,7 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         # Cached expressions and machine code are made again where the model arrives.
         given = (self.currents, self.C, self.parameters, self.name, self.source, self.window, self.dimensionless)
-        return Model, (*given, self.notes, self.changed)
+        return Model, (*given, self.notes, self.changed, self.parameter_units)
 
     # ------------------------------------------------------------------------------------------------ checks
 
@@ -332,8 +336,9 @@ class Model:
         return constant(evaluate([plain], {n: numbers.get(n, variable(n)) for n in plain.variables})[0])
 
     def unit(self, name: str) -> str:
-        """A unit in brackets for an axis, or nothing."""
-        return f" ({self.units[name]})" if self.units.get(name) else ""
+        """A unit in brackets for an axis, or nothing for a number without one."""
+        unit = "" if self.dimensionless else self.units.get(name, "model units")
+        return f" ({unit})" if unit else ""
 
     @property
     def frequency(self) -> tuple[float, str]:

@@ -24,7 +24,7 @@ from .assembly import Equations, Range, UnsupportedModel, assembled
 from .gates import VOLTAGE
 from .model import Current, Model
 from .recognise import replaced
-from .units import CAPACITANCE, quantity
+from .units import CAPACITANCE, as_written, quantity
 
 _MILLIAMPERES = 1000  # NMODL's densities are mA/cm²; a membrane's currents are µA/cm².
 _DEEPEST = 40
@@ -101,6 +101,7 @@ def from_nmodl(
             currents=flows,
             rates={n: e for m in whole for n, e in m.rates.items()},
             values={n: v for m in whole for n, v in m.values.items()},
+            units={n: u for m in whole for n, u in m.units.items()},
             C=quantity(C, CAPACITANCE, "C"),
             name=name or " + ".join(m.suffix for m in read),
             source="NMODL, " + ", ".join(m.told for m in read),
@@ -113,13 +114,14 @@ def from_nmodl(
 
 @dataclass(frozen=True)
 class _Mechanism:
-    """What one file says; `known` is every name it reads that may be given a value."""
+    """What one file says; `known` is every name it reads that may be given a value, `units` are those of values."""
 
     suffix: str
     told: str
     currents: tuple[tuple[str, Expression], ...]
     rates: Mapping[str, Expression]
     values: Mapping[str, float]
+    units: Mapping[str, str]
     known: frozenset[str]
 
 
@@ -139,6 +141,7 @@ def _apart(read: Sequence[_Mechanism], given: set[str]) -> list[_Mechanism]:
                 tuple((f"{n}_{m.suffix}" if n in labels else n, replaced(e, to)) for n, e in m.currents),
                 {new.get(n, n): replaced(e, to) for n, e in m.rates.items()},
                 {new.get(n, n): v for n, v in m.values.items()},
+                {new.get(n, n): u for n, u in m.units.items()},
                 m.known,
             )
         )
@@ -277,6 +280,7 @@ class _File:
     ions: list[str] = field(default_factory=list)
     currents: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, float] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
     assigned: set[str] = field(default_factory=set)
     states: list[str] = field(default_factory=list)
     routines: dict[str, _Routine] = field(default_factory=dict)
@@ -393,12 +397,13 @@ class _Parser:
                 self.file.parameters[name] = self.number()
             else:
                 self.file.assigned.add(name)
-            self.declared()
+            self.declared(name)
 
-    def declared(self) -> None:
+    def declared(self, name: str) -> None:
         """(unit) <low, high>, or FROM low TO high."""
         t = self.tokens
-        t.unit()
+        if t.has("("):
+            self.file.units[name] = as_written(t.unit())
         if t.take("FROM"):
             self.number()
             t.expect("TO")
@@ -418,13 +423,15 @@ class _Parser:
 
     def assigned(self) -> None:
         while not self.tokens.take("}"):
-            self.file.assigned.add(self.plain_name())
-            self.declared()
+            name = self.plain_name()
+            self.file.assigned.add(name)
+            self.declared(name)
 
     def states(self) -> None:
         while not self.tokens.take("}"):
-            self.file.states.append(self.plain_name())
-            self.declared()
+            name = self.plain_name()
+            self.file.states.append(name)
+            self.declared(name)
 
     def plain_name(self) -> str:
         name = self.tokens.name()
@@ -779,6 +786,7 @@ def _read(source: str | Path, given: Mapping[str, float]) -> _Mechanism:
             tokens.fail(f"the current {name} is never set", line)
         flows.append((name.removeprefix("i") or name, constant(_MILLIAMPERES * scope.globals[name])))
     known = {*file.parameters, *scope.read}
+    units = {n: file.units[n] for n in scope.values if n in file.units}
     return _Mechanism(
-        file.suffix or "mechanism", told, tuple(flows), scope.rates, scope.values, frozenset(known)
+        file.suffix or "mechanism", told, tuple(flows), scope.rates, scope.values, units, frozenset(known)
     )  # fmt: skip

@@ -19,7 +19,14 @@ from .model import Model
 from .recognise import joined, product, replaced, shared_factor, terms
 from .units import CAPACITANCE, CONDUCTANCE, CURRENT, POTENTIAL, RATE, TIME
 
-_PLAIN = "(1 dimensionless)^1"  # as libsbml prints it
+# Units as libsbml prints them.
+_PLAIN = "(1 dimensionless)^1"
+_PRINTED = {
+    "(0.001 volt)^1": POTENTIAL,
+    "(0.001 second)^1": TIME,
+    "(0.001 second)^-1": RATE,
+    _PLAIN: "",
+}
 _POTENTIALS = ("V", "v", "Vm", "V_m", "V_membrane", "Vmem")
 
 
@@ -80,6 +87,7 @@ def from_sbml(
             ranges=ranges or {},
             window=window,
             dimensionless=found.declared.get(name) == _PLAIN,
+            units={n: _PRINTED[u] for n, u in found.declared.items() if u in _PRINTED},
         )
     )
 
@@ -226,7 +234,7 @@ def to_sbml(model: Model, I: float | str = 0.0, start: Mapping[str, float] | Non
     written = document.createModel()
     written.setId("".join(c if c.isascii() and c.isalnum() else "_" for c in model.name).strip("_") or "membrane")
     written.setName(model.name)
-    for unit in sorted({u for u in model.units.values() if u}):
+    for unit in sorted({u for u in model.units.values() if u in _UNITS}):
         _define(library, written, *_UNITS[unit])
     if model.units["t"]:
         written.setTimeUnits(_UNITS[model.units["t"]][0])
@@ -238,7 +246,7 @@ def to_sbml(model: Model, I: float | str = 0.0, start: Mapping[str, float] | Non
         p.setValue(float(begin[name] if moving else numbers[name]))
         p.setConstant(not moving)
         unit = model.units.get(name, "")
-        p.setUnits(_UNITS[unit][0] if unit else "dimensionless")
+        p.setUnits(_UNITS[unit][0] if unit in _UNITS else "dimensionless")
     for name, rate in zip(system.states, system.rates, strict=True):
         rule = written.createRateRule()
         rule.setVariable(name)

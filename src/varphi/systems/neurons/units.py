@@ -69,14 +69,27 @@ def _read(text: str, unit: str, name: str) -> tuple[float, float]:
     given = (match[2] or "").strip()
     if not given:
         return float(match[1]), 1.0
-    plain = given.replace("µ", "u").replace("μ", "u").replace("²", "2").replace("^", "").replace(" ", "")
+    plain = _plain(given)
     if plain not in _UNITS:
         raise ValueError(f"{name}: the unit {given!r} in {text!r} is unknown; it is given in {unit or 'no unit'}")
     kind, factor = _UNITS[plain]
     if kind != unit:
-        wanted = f"a {_MEASURES[unit]} in {unit}" if unit else "a number without unit"
+        wanted = f"a {_MEASURES.get(unit, 'number')} in {unit}" if unit else "a number without unit"
         raise ValueError(f"{name}: {text!r} is a {_MEASURES[kind]}, and {wanted} is needed")
     return float(match[1]), factor
+
+
+def as_written(unit: str) -> str:
+    """A unit that a file gives, in this module's words where it is one of this module's; else as the file has it."""
+    plain = _plain("1" + unit if unit.startswith("/") else unit)
+    if plain in ("", "1"):
+        return ""
+    kind, factor = _UNITS.get(plain, ("", 0.0))
+    return kind if factor == 1.0 else unit
+
+
+def _plain(unit: str) -> str:
+    return unit.replace("µ", "u").replace("μ", "u").replace("²", "2").replace("^", "").replace(" ", "")
 
 
 def _example(unit: str) -> str:

@@ -17,7 +17,7 @@ from varphi.study.results import Results, Row
 
 from .domain import Domain
 from .problem import Problem
-from .trial import OURS, corner, front
+from .trial import OURS
 
 if TYPE_CHECKING:
     from .solution import Solution
@@ -94,6 +94,7 @@ def _map(panel: Axes, problem: Problem, x: torch.Tensor, values: np.ndarray, is_
     colours = panel.pcolormesh(a, b, shown.reshape(shape), shading="nearest", rasterized=True)
     drawing: Any = panel.figure
     drawing.colorbar(colours, ax=panel, label="log₁₀" if is_log else "")
+    panel.grid(visible=False)
     panel.set_xlabel(problem.coordinates[0])
     panel.set_ylabel(problem.coordinates[1])
 
@@ -115,28 +116,17 @@ def line_figures(results: Results) -> list[Figure]:
     ]
 
 
-def corner_figures(results: Results) -> list[Figure]:
-    """The figures of the report on `physics_lshape`, in order."""
-    told = "−Δu = f on an L, u = 0 on its boundary, with a slope that is unbounded at the re-entrant corner"
-    return _two_figures(results, told, _field(corner()))
-
-
-def front_figures(results: Results) -> list[Figure]:
-    """The figures of the report on `physics_burgers`, in order."""
-    told = "Burgers' equation, whose front at x = 0 steepens until about t = 0.4"
-    return _two_figures(results, told, _field(front()))
-
-
 _TIMES = (
     "Medians over seeds after 1, 2, 3, ... iterations, a line for each activation, from the end of the search for a "
+    "first scale on; broken: DeepXDE."
 )
-_TIMES += "first scale on; broken: DeepXDE."
 _STARS = "Stars: solvers without a net, which are the tool for this problem."
 
 
-def _two_figures(results: Results, told: str, problem: Drawing) -> list[Figure]:
+def further_figures(results: Results, told: str, problem: Problem) -> list[Figure]:
+    """The figures of the report on a study of one problem, in order."""
     return [
-        Figure("The solution", f"{told}.", problem),
+        Figure("The solution", f"{told}.", _field(problem)),
         Figure(
             "Error by activation",
             "A dot for each seed, a line at the median. Activations that are not C² were trained with the gate opened.",
@@ -153,9 +143,12 @@ def _field(problem: Problem) -> Drawing:
     values = np.full(len(x), np.nan)
     inside = problem.domain.distance(x) > 0
     values[inside.numpy()] = problem.truth[0](x[inside])[:, 0].numpy()
-    drawing = Drawing(figsize=(_WIDTH, 2.8), layout="constrained")
+    low, high = (np.array(side) for side in (problem.domain.lower, problem.domain.upper))
+    across, along = high - low
+    drawing = Drawing(figsize=(min(_WIDTH, 1.4 + 2.4 * across / along), 2.9), layout="constrained")
     panel = drawing.subplots()
     _map(panel, problem, x, values, False)
+    panel.set_title(problem.fields[0], fontsize=9.5)
     panel.set_aspect("equal")
     return drawing
 
@@ -196,6 +189,7 @@ def _against_time(results: Results, conditions: Mapping[str, Mapping[str, str]])
             panel.plot(seconds[-1], error[-1], "o" if ours else "s", color=colour, markersize=4)
         panel.set_xscale("log")
         panel.set_yscale("log")
+        panel.margins(0.1)
         _stars(panel, results.references)
         panel.set_ylabel("relative L2 error")
         panel.set_title(told, fontsize=9.5)

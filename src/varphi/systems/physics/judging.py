@@ -94,14 +94,15 @@ def peer_claim(conditions: Conditions) -> Claim:
         names, family, told = [], [], []
         for condition, levels in conditions.items():
             at = f", {condition}" if condition else ""
-            for measure, what in (("error", "error"), ("seconds", "CPU time")):
+            for measure, what, unit in (("error", "error", ""), ("seconds", "CPU time", " s")):
                 theirs, ours = (
                     results.values(measure, activation=PEERS_ACTIVATION, solver=solver, **levels)
                     for solver in (peer.NAME, OURS)
                 )
                 names.append((f"{what} counts{at}", what))
                 family.append(paired(np.log(theirs), np.log(ours), f"ln {what}, {peer.NAME} - {OURS}{at}"))
-                told.append(f"{what}{at}: {number(float(np.median(ours)))} against {number(float(np.median(theirs)))}")
+                middles = (f"{number(float(np.median(v)))}{unit}" for v in (ours, theirs))
+                told.append(f"{what}{at}: {' against '.join(middles)}")
         found = judged(family, conditions=names)
         evidence = f"medians, {OURS} against {peer.NAME}: {'; '.join(told)}; {found.evidence}"
         return Verdict(found.status, evidence, found.condition, found.comparisons)
