@@ -255,7 +255,7 @@ STUDY = Study(
         ),
         "demo": Size(
             seeds=8,
-            takes="about 2 minutes on one core",
+            takes="about 2.5 minutes on one core",
             options={"epochs": 80, "constrained_epochs": 12, "samples": 12, "few": {MLP: 2}, "attack_steps": 30},
             factors={"net": (MLP,), "activation": ("relu", "tanh", "sigmoid", "gelu")},
         ),
