@@ -203,3 +203,17 @@ def test_pieces_are_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["varphi.bounds.curvature"], "Analysis", None)
     assert curvature(expression) == first
     _kept.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "arctan", "softsign"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lines_of_a_bounded_function_stay_near_it_on_wide_intervals(name, dtype):
+    generator = torch.Generator().manual_seed(0)
+    size = 10 ** torch.linspace(0, 6, 61).repeat_interleave(20)
+    lower, upper = (-size * torch.rand(len(size), generator=generator)).to(dtype), size.to(dtype)
+    for start, stop in ((lower, upper), (-upper, -lower)):
+        lines = vp.relax(name, start, stop)
+        height = 2 * math.pi  # twice the range of the widest, arctan
+        for x in (start, stop):
+            below, above = values(lines, x)
+            assert (below > -height).all() and (above < height).all()

@@ -193,12 +193,14 @@ def _inverse(tables, slope, j, tasks, t):
     key = SPREAD * j + logarithmic(slope)
     first, last = j * NODES + 1, j * NODES + NODES - 1
     i = _below(tables.keys, j * NODES, (j + 1) * NODES, key)
-    outside = i < first or i > last
+    before_all, after_all = i < first, i > last
     i = min(max(i, first), last)
     before, after = tables.keys[i - 1], tables.keys[i]
     weight = _clamp((key - before) / _most(after - before, TINY), 0.0, 1.0)
     a, b = tables.node_x[i - 1], tables.node_x[i]
-    low, high = (-np.inf, np.inf) if outside else (_least(a, b), _most(a, b))
+    # Beyond the nodes a Newton's step must not fly back over them: where f'' is nearly 0 it may have any length.
+    below, above = (before_all, after_all) if a <= b else (after_all, before_all)
+    low, high = (-np.inf if below else _least(a, b)), (np.inf if above else _most(a, b))
     tasks[_AT, t] = a + weight * (b - a)
     tasks[_NEWTON_LOW, t] = _clamp(low, tasks[_LOW, t], tasks[_HIGH, t])
     tasks[_NEWTON_HIGH, t] = _clamp(high, tasks[_LOW, t], tasks[_HIGH, t])

@@ -446,14 +446,15 @@ class Envelope:
         key = SPREAD * j + _logarithmic(slope)
         first, last = j * NODES + 1, j * NODES + NODES - 1
         i = torch.searchsorted(self.keys, key)
-        outside = (i < first) | (i > last)
+        before_all, after_all = i < first, i > last
         i = torch.minimum(torch.maximum(i, first), last)
         before, after = self.keys[i - 1], self.keys[i]
         weight = ((key - before) / (after - before).clamp_min(TINY)).clamp(0, 1)
         a, b = self.node_x[i - 1], self.node_x[i]
-        low, high = torch.minimum(a, b), torch.maximum(a, b)
-        everywhere = torch.full_like(low, torch.inf)
-        low, high = torch.where(outside, -everywhere, low), torch.where(outside, everywhere, high)
+        rising, everywhere = a <= b, torch.full_like(a, torch.inf)
+        # Beyond the nodes a Newton's step must not fly back over them: where f'' is nearly 0 it may have any length.
+        low = torch.where(torch.where(rising, before_all, after_all), -everywhere, torch.minimum(a, b))
+        high = torch.where(torch.where(rising, after_all, before_all), everywhere, torch.maximum(a, b))
         return a + weight * (b - a), low, high
 
     def _in_loose(self, s: Tensor, ends: _Ends, j: Tensor) -> tuple[Tensor, Tensor]:
