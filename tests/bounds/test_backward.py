@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from unittest import mock
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 import varphi as vp
 from varphi.bounds import backward
 from varphi.bounds.arithmetic import Arithmetic
+from varphi.bounds.crown import Pass
 from varphi.bounds.nodes import Drawn
 from varphi.bounds.region import _least
 from varphi.bounds.region import region as region_of
@@ -138,3 +140,33 @@ def test_threads_have_memory_of_their_own():
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda k: backward.product(k * a, weight) / k, [1.0, 2.0, 4.0, 8.0] * 8):
             torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("norm", [1, 2, math.inf, "box"])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("sides", ["both", "lower"])
+def test_layers_at_once_are_layers_one_by_one(norm, depth, sides):
+    sizes = [5, 9, 8, 7, 6][: depth + 1]
+    hidden = [m for n, k in pairwise(sizes) for m in (nn.Linear(n, k, bias=k != 8), vp.get("tanh"))]
+    model = seeded(*hidden, nn.Linear(sizes[-1], 3))
+    x = numbers(4, 5, seed=0)
+    radius = numbers(4, 5, seed=1).abs() / 9 if norm == "box" else 0.2
+    options = {"norm": math.inf if norm == "box" else norm, "spec": numbers(4, 2, 3, seed=2), "sides": sides}
+    at_once = vp.bounds(model, x, radius, **options)
+    with mock.patch.object(Pass, "_fallen", return_value=None) as stepped:
+        one_by_one = vp.bounds(model, x, radius, **options)
+    assert stepped.called
+    for ours, theirs in zip(at_once, one_by_one, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+
+
+def test_what_is_no_row_of_dense_layers_goes_step_by_step():
+    conv = seeded(nn.Conv1d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(6, 2))
+    dense = seeded(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    with mock.patch.object(backward, "fall", wraps=backward.fall) as fall:
+        vp.bounds(conv, numbers(2, 1, 5, seed=0), 0.1)
+        vp.bounds(dense, numbers(2, 3, seed=0), 0.1, method="ibp")
+        vp.bounds(dense, numbers(2, 6, 3, seed=0), 0.1)  # several tokens for each sample
+        assert not fall.called
+        vp.bounds(dense, numbers(2, 3, seed=0), 0.1)
+        assert fall.called

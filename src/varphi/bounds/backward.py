@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ from varphi.activation import backend
 # `fused`.
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "_nrt": False}
 _in_one_pass: Any = njit(**_OPTIONS)
+
+
+# Of matrix products, which numba makes with references counted; no rows are taken of arrays here.
+_with_products: Any = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
 
 def readable(*tensors: Tensor) -> bool:
@@ -207,3 +211,111 @@ def meet(found: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tens
     first, last, least, greatest = (t.reshape(low.shape[0], -1).numpy() for t in (low, high, lower, upper))
     _meet(found.contiguous().numpy(), first, last, least, greatest, crossed.numpy())
     return lower, upper, crossed
+
+
+@_with_products
+def _fall(a, planes, weights, biases, sizes, mirrored, centre, radius, dual, share, lost, eps, tiles, found):
+    batch, rows, count = centre.shape[0], a.shape[1], found.shape[1]
+    zero = a.dtype.type(0)
+    for b in range(batch):
+        place = b if a.shape[0] > 1 else 0
+        before = tiles[1, : count * sizes[0]].reshape((count, sizes[0]))
+        for r in range(rows):
+            for i in range(sizes[0]):
+                before[r, i] = a[place, r, i]
+        at_weight, at_bias = 0, 0
+        for k in range(len(sizes) - 1):
+            n, m = sizes[k], sizes[k + 1]
+            plane = planes[4 * batch * at_bias : 4 * batch * (at_bias + n)].reshape((4, batch, n))
+            bias, weight = biases[at_bias : at_bias + n], weights[at_weight : at_weight + n * m].reshape((n, m))
+            tile, before = tiles[0, : count * n].reshape((count, n)), tiles[1, : count * n].reshape((count, n))
+            both = mirrored and k == 0
+            for r in range(rows if both else count):
+                odd, even = 0.0, 0.0
+                for i in range(n):
+                    tile[r, i] = before[r, i] * plane[0, b, i] + abs(before[r, i]) * plane[1, b, i]
+                for i in range(n):
+                    odd += before[r, i] * plane[2, b, i]
+                    even += abs(before[r, i]) * plane[3, b, i]
+                found[b, r] = (0.0 if k == 0 else found[b, r]) + even + odd
+                if both:
+                    found[b, rows + r] = even - odd
+                    for i in range(n):
+                        tile[rows + r, i] = abs(before[r, i]) * plane[1, b, i] - before[r, i] * plane[0, b, i]
+            for r in range(count):
+                raised = 0.0
+                for i in range(n):
+                    raised += tile[r, i] * bias[i]
+                found[b, r] += raised
+            np.dot(tile, weight, tiles[1, : count * m].reshape((count, m)))
+            at_weight += n * m
+            at_bias += n
+        m = sizes[-1]
+        out = tiles[1, : count * m].reshape((count, m))
+        for r in range(count):
+            middle, spread = zero, zero
+            for i in range(m):
+                middle += out[r, i] * centre[b, i]
+            if dual == 2:
+                for i in range(m):
+                    spread += out[r, i] * out[r, i]
+                spread = np.sqrt(spread)
+            elif radius.shape[1] > 1:
+                for i in range(m):
+                    spread += abs(out[r, i]) * radius[b, i]
+            elif dual == 1:
+                for i in range(m):
+                    spread += abs(out[r, i])
+            else:
+                for i in range(m):
+                    spread = max(spread, abs(out[r, i]))
+            wide = np.float64(spread) if radius.shape[1] > 1 else np.float64(spread) * radius[b, 0]
+            least = middle - wide - share * (abs(middle) + wide) - lost[b]
+            found[b, r] = found[b, r] + least - eps * (abs(found[b, r]) + abs(least))
+
+
+class Layers(NamedTuple):
+    """Activations, each with the dense layer before it, from the last to the first.
+
+    Attributes:
+        sizes: of their outputs and of the input.
+        weights: (out, in) each, one after the other.
+        biases: likewise.
+    """
+
+    sizes: np.ndarray
+    weights: np.ndarray
+    biases: np.ndarray
+
+
+def fall(
+    a: Float[Tensor, "batch_or_1 rows n"],
+    mirrored: bool,
+    layers: Layers,
+    planes: list[tuple[Tensor, ...]],
+    inputs: tuple[Tensor, Tensor, float, float, Tensor],
+    eps: float,
+) -> Float[Tensor, "batch rows"]:
+    """`pull`, the product with the weights, and so on through all layers, at last `least`: sample by sample.
+
+    What belongs to one sample stays in the processor's cache on its way.
+
+    Args:
+        a: coefficients of the last activation's outputs.
+        mirrored: as in `pull`.
+        planes: slope, bend, shift and drop of each activation, (batch, n).
+        inputs: centre, radius, dual, share and lost, as in `least`.
+        eps: what rounding the result may cost, in parts of its size.
+    """
+    centre, radius, dual, share, lost = inputs
+    count = (2 if mirrored else 1) * a.shape[1]
+    flat = np.concatenate([t.numpy().reshape(-1) for one in planes for t in one])
+    tiles = np.empty((2, count * int(layers.sizes.max())), flat.dtype)
+    found = np.empty((centre.shape[0], count))
+    reach = (radius if radius.dim() > 1 else radius.unsqueeze(1)).contiguous().numpy()
+    rows, middle = a.contiguous().numpy(), centre.contiguous().numpy()
+    _fall(
+        rows, flat, layers.weights, layers.biases, layers.sizes, mirrored,
+        middle, reach, dual, share, lost.numpy(), eps, tiles, found,
+    )  # fmt: skip
+    return torch.from_numpy(found).to(a.dtype)

@@ -30,7 +30,7 @@ def linear(reader: Reader, value: Any, weight: Tensor, bias: Tensor | None = Non
     """x Wᵀ + b over the last dimension."""
     weight = reader.converted(weight)
     size = weight.abs()
-    return reader.linear_map(
+    node = reader.linear_map(
         value,
         lambda z: z @ weight.T,
         lambda z: z @ size.T,
@@ -38,6 +38,8 @@ def linear(reader: Reader, value: Any, weight: Tensor, bias: Tensor | None = Non
         weight.shape[1] + 1,
         lambda a: backward.product(a, weight),
     )
+    node.weight = weight if len(node.shape) == 1 else None
+    return node
 
 
 def matmul(reader: Reader, first: Any, second: Any) -> Node:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import backward
 from .arithmetic import Arithmetic
 from .deadline import check_deadline
-from .nodes import Curve, Drawn, Input, Interval, Node, dot, flat, summed
+from .nodes import Affine, Curve, Drawn, Input, Interval, Node, dot, flat, summed
 from .region import Region
 from .relaxation import Lines
 
@@ -29,6 +30,8 @@ _MOST_NUMBERS = 2**25
 # Slopes for every row of their own up to so many numbers; beyond, rows share them.
 _MOST_SLOPES = 2**22
 _DECAY = 0.95
+# So many coefficients of a sample are carried through several layers at once.
+_MOST_IN_CACHE = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +159,7 @@ class Pass:
         self._errors: dict[Node, Tensor | None] = {}
         self._planes: dict[Node, tuple[Drawn, Interval]] = {}
         self._lines: dict[Node, tuple[Lines, Tensor]] = {}
+        self._layers: dict[Node, backward.Layers] = {}
         self._target: tuple[Node, int] | None = None
 
     # ---------------------------------------------------------------------------------------- intervals
@@ -254,7 +258,7 @@ class Pass:
             slope_rows: how many rows have slopes of their own, where slopes are moved.
             mirrored: whether the rows' negatives are meant too; what belongs to them comes after the rest.
         """
-        a, terms = self._swept(target, Coefficients(rows, mirrored), slope_rows)
+        a, terms = self._swept(target, Coefficients(rows, mirrored), slope_rows, fall=True)
         if a is not None:
             terms.append(self.region.least(a))
         found = self._total(terms)
@@ -266,19 +270,27 @@ class Pass:
         a, terms = self._swept(target, Coefficients(rows), rows.shape[1])
         return a, self._total(terms)
 
-    def _swept(self, target: Node, rows: Coefficients, slope_rows: int) -> tuple[Tensor | None, list[Tensor]]:
-        """Coefficients of the input, and what is to be added up to the constant."""
+    def _swept(
+        self, target: Node, rows: Coefficients, slope_rows: int, fall: bool = False
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """Coefficients of the input, and what is to be added up to the constant.
+
+        Args:
+            fall: whether what the input adds may be among the latter, with no coefficients left.
+        """
         order = self.network.before(target)
         for node in order:  # what the planes need first, so that no search starts inside another
             for parent in node.parents if node.needs_tight else ():
                 self.tight(parent)
         before, self._target = self._target, (target, slope_rows)
         try:
-            return self._pushed(order, {target: rows})
+            return self._pushed(order, {target: rows}, fall)
         finally:
             self._target = before
 
-    def _pushed(self, order: list[Node], waiting: dict[Node, Coefficients]) -> tuple[Tensor | None, list[Tensor]]:
+    def _pushed(
+        self, order: list[Node], waiting: dict[Node, Coefficients], fall: bool
+    ) -> tuple[Tensor | None, list[Tensor]]:
         terms: list[Tensor] = []
         for node in reversed(order):
             check_deadline()
@@ -290,6 +302,9 @@ class Pass:
                 terms.append(-held.even(dot(held.a.abs(), error)))
             if isinstance(node, Input):
                 return held.whole().a, terms
+            fallen = self._fallen(node, held) if fall and isinstance(node, Curve) and not waiting else None
+            if fallen is not None:
+                return None, [*terms, fallen]
             if self.method == "ibp" and (node.needs_tight or node.hull is not None):
                 terms.append(self._at_interval(node, held.whole().a))
                 continue
@@ -303,6 +318,22 @@ class Pass:
                 if loss is not None:
                     terms.append(-loss)
         return None, terms
+
+    def _fallen(self, node: Curve, held: Coefficients) -> Tensor | None:
+        """Below rows·node over the region in one call, if activations and dense layers alternate down to the input."""
+        inputs, pairs = self.region.compiled, _dense_layers(node)
+        if self.method != "crown" or self._slopes is not None or inputs is None or not pairs:
+            return None
+        planes = [self.drawn(curve) for curve, _ in pairs]
+        widest = max(n.size for pair in pairs for n in (*pair, pair[1].parents[0]))
+        small = held.a.shape[1] * widest <= _MOST_IN_CACHE
+        if not (small and backward.readable(held.a) and all(p.compiled for p in planes)):
+            return None
+        if node not in self._layers:
+            self._layers[node] = _packed([affine for _, affine in pairs])
+        eps = 2 * self.number.eps if self.number.sound else 0.0
+        columns = [(p.slope[0], p.bend[0], p.shift, p.drop) for p in planes]
+        return backward.fall(held.a, held.mirrored, self._layers[node], columns, inputs, eps)
 
     def _back(self, node: Node, held: Coefficients) -> tuple[list[Coefficients | None], Tensor | None]:
         """Coefficients of what a node is computed from, None for all zero, and a term of the constant."""
@@ -374,6 +405,27 @@ class Pass:
         if node not in self._planes:
             self._planes[node] = node.planes(self)
         return self._planes[node]
+
+
+def _dense_layers(node: Curve) -> list[tuple[Curve, Affine]]:
+    """Activations and the dense layers before them, from one down to the input; empty if there is something else."""
+    found: list[tuple[Curve, Affine]] = []
+    below: Node = node
+    while isinstance(below, Curve):
+        affine = below.parents[0]
+        if not isinstance(affine, Affine) or affine.weight is None:
+            return []
+        found.append((below, affine))
+        below = affine.parents[0]
+    return found if isinstance(below, Input) else []
+
+
+def _packed(layers: list[Affine]) -> backward.Layers:
+    weights = [layer.weight for layer in layers if layer.weight is not None]
+    biases = [weights[0].new_zeros(n.shape) if n.bias is None else n.bias.expand(n.shape) for n in layers]
+    sizes = np.array([*(len(w) for w in weights), weights[-1].shape[1]])
+    flat = [torch.cat([t.reshape(-1) for t in part]).numpy() for part in (weights, biases)]
+    return backward.Layers(sizes, flat[0], flat[1])
 
 
 def optimised(

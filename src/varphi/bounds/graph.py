@@ -567,14 +567,15 @@ class Reader:
         terms: int,
         transpose: Callable[[Tensor], Tensor] | None = None,
         drift: Tensor | None = None,
-    ) -> Node:
+    ) -> Affine:
         node = self.node_of(value)
         with torch.no_grad():
             out = apply(self.values[node])
         if bias is not None:
             out = out + bias
         made = Affine(self.path, tuple(out.shape[1:]), node, apply, magnitude, bias, terms, transpose, drift)
-        return self.add(made, out)
+        self.add(made, out)
+        return made
 
     # ---------------------------------------------------------------------------------------- overwriting
 

@@ -120,6 +120,9 @@ class Affine(Node):
         terms: the most products in one sum of L.
         transpose: Lᵀ on a batch (flat in rows); None: by differentiation.
         drift: a further error of the model's own evaluation, in units of the output.
+
+    Attributes:
+        weight: L, (out, in), where it is a matrix for the whole sample.
     """
 
     odd = True
@@ -139,6 +142,7 @@ class Affine(Node):
         super().__init__(path, shape, (parent,))
         self.apply, self.magnitude, self.bias, self.terms = apply, magnitude, bias, terms
         self.transpose, self.drift = transpose or self._differentiated, drift
+        self.weight: Tensor | None = None
         self._constant_errors: dict[torch.dtype, Tensor | float] = {}
 
     def _differentiated(self, a: Tensor) -> Tensor:

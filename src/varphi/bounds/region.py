@@ -143,11 +143,20 @@ class Region:
         return (low + high) / 2
 
     def _least_uncut(self, a: Tensor) -> Tensor:
+        least = backward.least if self._is_plain and backward.readable(a) else _least
+        return least(a, *self._uncut)
+
+    @property
+    def compiled(self) -> tuple[Tensor, Tensor, float, float, Tensor] | None:
+        """What `backward.least` takes besides coefficients, if that is all there is and machine code can read it."""
+        return self._uncut if self.cuts is None and self._is_plain else None
+
+    @cached_property
+    def _uncut(self) -> tuple[Tensor, Tensor, float, float, Tensor]:
         centre, radius = self._flat
         dual = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[self.norm]
         share = 8 * self.arithmetic.eps if self.arithmetic.sound else 0.0
-        least = backward.least if self._is_plain and backward.readable(a) else _least
-        return least(a, centre, radius, dual, share, self._underflow)
+        return centre, radius, dual, share, self._underflow
 
     @cached_property
     def _is_plain(self) -> bool:
