@@ -191,10 +191,9 @@ def _answer(results: Results, verdicts: Sequence[Verdict]) -> str:
         f"At equal accuracy ({net}) the largest median certified radius is {best.setting['activation']}'s, "
         f"{told(best, 'certified')} (attack {told(best, 'attacked')}); with ReLU the chapter's bound gives "
         f"{told(relu, 'radius_product')}, the pairwise one {told(relu, 'radius_pairwise')}, the layered recursion "
-        f"{told(relu, 'radius_lipschitz')} and CROWN {told(relu, 'radius_crown')}. 1-Lipschitz training matters more "
-        "than "
-        f"the activation: {constrained.setting['activation']}, {told(constrained, 'certified')} at an accuracy of "
-        f"{told(constrained, 'accuracy')}."
+        f"{told(relu, 'radius_lipschitz')} and CROWN {told(relu, 'radius_crown')}. Trained within 1-Lipschitz layers "
+        f"the largest is {constrained.setting['activation']}'s, {told(constrained, 'certified')} at an accuracy of "
+        f"{told(constrained, 'accuracy')}, beside {told(best, 'accuracy')}."
     )
 
 
