@@ -55,6 +55,17 @@ def assert_encloses(model: nn.Module, x: Tensor, radius: float, norm: float, met
                 assert (y >= lower.double()).all() and (y <= upper.double()).all()
 
 
+def assert_closes_on_the_value(model: nn.Module, x: Tensor) -> None:
+    """The width divided by the radius stays about what the slopes allow: no constant slack but rounding."""
+    widths = []
+    for radius in (1e-3, 1e-5):
+        lower, upper = vp.bounds(model, x, radius)
+        assert ((lower <= model(x)) & (model(x) <= upper)).all()
+        widths.append(float((upper - lower).max()))
+    assert widths[1] < widths[0] / 50
+    assert widths[1] < 1e-2
+
+
 class Functional(nn.Module):
     """A forward given as a function."""
 

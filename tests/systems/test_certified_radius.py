@@ -18,6 +18,7 @@ from varphi.systems.certified import (
     Nearest,
     SoundnessError,
     compare,
+    lipschitz,
     nearest,
     radius,
 )
@@ -295,3 +296,16 @@ def test_the_attack_returns_inputs_of_another_class_at_the_distance_it_says(norm
     assert (moved <= found.distance).all() and (found.distance <= moved * (1 + 1e-12)).all()
     again = nearest(model.float(), x, y, norm)
     assert torch.equal(again.distance, found.distance)
+
+
+def test_layers_that_overwrite_their_input_leave_the_callers_alone():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.ReLU(), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).eval()
+    model = nn.Sequential(nn.ReLU(inplace=True), *plain[1:]).eval()
+    x = torch.randn(6, 3)
+    given = x.clone()
+    found = radius(model, given, progress=False)
+    assert torch.equal(given, x)
+    torch.testing.assert_close(found.radius, radius(plain, x, progress=False).radius)
+    assert lipschitz(model, sample=given).upper == pytest.approx(lipschitz(plain, sample=x).upper)
+    assert torch.equal(given, x)

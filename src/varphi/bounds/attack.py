@@ -99,7 +99,7 @@ class Objective:
 
     def each(self, x: Tensor) -> Tensor:
         """rows·output - limits of a batch: (batch, rows), float64."""
-        y = flat(self.model(x), 1).double()
+        y = flat(self.model(x.clone()), 1).double()
         if self.rows is None:
             return y
         if self.rows.shape[-1] != y.shape[1]:

@@ -48,7 +48,7 @@ _TASKS = 512
 _START, _STOP, _AT_START, _AT_STOP, _ERROR_START, _ERROR_STOP, _MIDDLE, _F, _SLOPE, _BEND = range(10)
 _FIRST_PIECE, _PIECES, _FIRST_BREAK, _BREAKS = range(4)
 # Rows of an item.
-_S, _HINT, _BEST, _X, _TRIAL, _HEIGHT, _CEILING, _LEFT, _RIGHT, _AT_LEFT, _AT_RIGHT, _CHOSEN = range(12)
+_S, _HINT, _BEST, _X, _HEIGHT, _CEILING, _LEFT, _RIGHT, _AT_LEFT, _AT_RIGHT, _CHOSEN = range(11)
 # Rows of a task; from _VALUE on what the kernel writes.
 _AT, _NEWTON_LOW, _NEWTON_HIGH, _LOW, _HIGH, _FROM, _TO, _VALUE, _FIRST, _SECOND = range(10)
 # Of a task that is a bridge: the end that it starts from, and whether the point has been left and right of where it is.
@@ -640,7 +640,7 @@ def _space(n: int) -> tuple[np.ndarray, ...]:
     return (
         np.empty((10, _BLOCK)),
         np.empty((4, _BLOCK), np.int64),
-        np.empty((12, 2 * _BLOCK)),
+        np.empty((11, 2 * _BLOCK)),
         np.empty(2 * _BLOCK, np.int64),
         np.empty((10, _TASKS)),
         np.empty(_TASKS, np.int64),

@@ -144,7 +144,8 @@ class Reader:
     """One reading of a model."""
 
     def __init__(self, model: nn.Module, x: Tensor, number: Arithmetic) -> None:
-        self.number, self.x = number, x.detach().to(number.dtype)
+        # A copy: a layer may overwrite its input, and the input is the caller's.
+        self.number, self.x = number, x.detach().to(number.dtype, copy=True)
         # A single layer, whose forward is not to be read, is one of a sequence.
         self.model = nn.Sequential(model) if _is_leaf(model) else model
         self.nodes: list[Node] = []
@@ -190,7 +191,7 @@ class Reader:
     def compare(self, network: Network) -> None:
         """Refuse where the model itself gives something else than what was read."""
         own = next((p.dtype for p in self.model.parameters()), self.number.dtype)
-        value, given = self.values[network.output], self.model(self.x.to(own))
+        value, given = self.values[network.output], self.model(self.x.to(own, copy=True))
         size = 1 + float(value.nan_to_num(0.0, 0.0, 0.0).abs().max())
         close = given.shape == value.shape and torch.allclose(
             given.to(value.dtype), value, rtol=1e-2, atol=1e-2 * size, equal_nan=True
@@ -268,7 +269,7 @@ class Reader:
         if value.node is not None:
             return self.values[value.node]
         with torch.no_grad():
-            return value.call(self.values[value.root])
+            return value.call(self.values[value.root].clone())  # which may overwrite what it is given
 
     # ---------------------------------------------------------------------------------------- modules
 

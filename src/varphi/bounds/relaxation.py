@@ -203,7 +203,7 @@ class Envelope:
         key = (spelling, dtype, steps)
         if key not in self._call_errors:
             if (spelling, dtype) not in self._called:
-                points = torch.from_numpy(self.judge.points).to(dtype).to(self.device)
+                points = torch.from_numpy(self.judge.points).to(self.device, dtype, copy=True)
                 with torch.no_grad():
                     self._called[spelling, dtype] = call(points)
             self._call_errors[key] = self.judge.error(self._called[spelling, dtype], dtype, reach=2.0**steps)

@@ -312,7 +312,7 @@ def _at_cells(model: nn.Module, inside: Inside, cells: Cells, unsafe: Sequence[H
     corner = worst.centre - radius * worst.cuts.normals[:, 0].view_as(worst.centre).sign()
     x = inside.projected(torch.cat([worst.centre, corner]).double())
     with torch.no_grad():
-        y = flat(model(x), 1).double()
+        y = flat(model(x.clone()), 1).double()
     for part in unsafe:
         bad = (y @ part.rows.double().T <= part.limits.double()).all(1).nonzero().flatten()
         for i in bad[:4].tolist():  # a batch may round in another way than one input does
@@ -324,7 +324,7 @@ def _at_cells(model: nn.Module, inside: Inside, cells: Cells, unsafe: Sequence[H
 def is_unsafe(model: nn.Module, x: Tensor, unsafe: Sequence[Halfspaces]) -> bool:
     """Whether the output for one input, as the model computes it, lies in an unsafe set."""
     with torch.no_grad():
-        y = flat(model(x), 1).double()
+        y = flat(model(x.clone()), 1).double()
     return any(bool((part.rows.double() @ y[0] <= part.limits.double()).all()) for part in unsafe)
 
 

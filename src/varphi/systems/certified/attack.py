@@ -64,7 +64,7 @@ def nearest(
         seed: of the random starts.
     """
     with torch.no_grad():
-        logits = model(x).double()
+        logits = model(x.clone()).double()
     others = logits.scatter(1, y.unsqueeze(1), -math.inf).argsort(1, descending=True)
     targets = others[:, : min(rivals, logits.shape[1] - 1)]
     starts = max(2, -(-_WALKS // targets.shape[1])) if starts is None else starts
@@ -129,7 +129,7 @@ class _Walk:
     def _margin(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            out = self.model(x)
+            out = self.model(x.clone())
             margin = (out.gather(1, self.y.unsqueeze(1)) - out.gather(1, self.target.unsqueeze(1)))[:, 0]
             (gradient,) = torch.autograd.grad(margin.sum(), x, allow_unused=True)
         gradient = torch.zeros_like(x) if gradient is None else gradient
@@ -138,7 +138,7 @@ class _Walk:
     @torch.no_grad()
     def _other(self, x: Tensor, rows: slice | Tensor = slice(None)) -> Tensor:
         """Whether the class is another one, for the model as it runs."""
-        return _beaten(self.model(x), self.y[rows])
+        return _beaten(self.model(x.clone()), self.y[rows])
 
     def _point(self, delta: Tensor, rows: slice | Tensor = slice(None)) -> Tensor:
         """Inputs in the model's own format, within the clip."""

@@ -71,7 +71,7 @@ def check_inputs(model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     if own != x.dtype:
         raise ValueError(f"x is of {x.dtype} and the model of {own}: give x.to({own})")
     with torch.no_grad():
-        logits = model(x)
+        logits = model(x.clone())  # a layer may overwrite its input, and this is the caller's
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         told = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(

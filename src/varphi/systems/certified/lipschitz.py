@@ -187,7 +187,7 @@ def attained(
     """
     wide = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(seed)
-    size = sample[0].numel() * model(sample[:1].to(_format(model))).numel()
+    size = sample[0].numel() * model(sample[:1].to(_format(model), copy=True)).numel()
     most = _FEW_POINTS if norm == 2 and size > _LARGE else _POINTS
     many = max(4, min(most, _WORK // size))
     few, rounds = max(1, min(_KEPT, many // 8)), _ROUNDS if many == _POINTS else 4
@@ -230,7 +230,7 @@ def _within(points: Tensor, where: Region) -> Tensor:
 
 def _jacobian_norms(model: nn.Module, points: Tensor, norm: float) -> Float[Tensor, " points"]:
     def one(x: Tensor) -> Tensor:
-        return model(x.unsqueeze(0)).flatten()
+        return model(x.unsqueeze(0).clone()).flatten()
 
     size = points[0].numel() * one(points[0]).numel()
     if norm == 2 and size > _LARGE:
@@ -252,7 +252,7 @@ def _stretched(model: nn.Module, points: Tensor) -> Float[Tensor, " points"]:
     """‖J·v‖ for a v of length 1 that was turned towards the longest image: from below, whatever v is."""
     with torch.enable_grad():
         x = points.detach().requires_grad_()
-        y = model(x).flatten(1)
+        y = model(x.clone()).flatten(1)
         u = torch.zeros_like(y, requires_grad=True)
         # Jᵀu is linear in u; its derivative along v is J·v.
         (pulled,) = torch.autograd.grad(y, x, u, create_graph=True)
